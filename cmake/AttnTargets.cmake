@@ -1,0 +1,83 @@
+# The library: one set of objects, linked once as a shared and once as a static library.
+
+find_package(Threads REQUIRED)
+
+set(attn_sources
+    src/abi.cc
+    src/api.cc
+    src/arguments.cc
+    src/describe.cc
+    src/descriptor.cc
+    src/handle.cc
+    src/names.cc
+    src/overlap.cc
+    src/status.cc
+    src/thread_pool.cc
+    backends/cpu/backend.cc
+    backends/cpu/features.cc
+    backends/cpu/dense/forward.cc
+    backends/cpu/dense/forward_baseline.cc
+    backends/cpu/dense/schedule.cc
+    backends/cpu/dense/sequences.cc)
+
+# One translation unit per instruction set, picked at run time. Nothing in them may be shared with other units, or the
+# linker could keep the copy that needs the newer processor (tests/abi checks that they define no weak symbol).
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  list(APPEND attn_sources backends/cpu/dense/forward_avx2.cc backends/cpu/dense/forward_avx512.cc)
+  set_source_files_properties(backends/cpu/dense/forward_avx2.cc PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
+  set_source_files_properties(
+    backends/cpu/dense/forward_avx512.cc
+    PROPERTIES COMPILE_OPTIONS
+               "-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mprefer-vector-width=512")
+endif()
+
+add_library(attn_objects OBJECT ${attn_sources})
+target_compile_features(attn_objects PRIVATE cxx_std_20)
+set_target_properties(
+  attn_objects
+  PROPERTIES CXX_EXTENSIONS OFF
+             POSITION_INDEPENDENT_CODE ON
+             CXX_VISIBILITY_PRESET hidden
+             VISIBILITY_INLINES_HIDDEN ON)
+target_include_directories(attn_objects PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src
+                                                ${PROJECT_SOURCE_DIR})
+target_compile_definitions(attn_objects PRIVATE ATTN_BUILDING)
+target_compile_options(attn_objects PRIVATE -Wall -Wextra -Wpedantic -fno-math-errno -ffp-contract=fast
+                                            $<$<CXX_COMPILER_ID:GNU>:-Wno-psabi>
+                                            $<$<BOOL:${ATTN_WERROR}>:-Werror>)
+
+add_library(attn_sanitize INTERFACE)
+if(ATTN_SANITIZE)
+  target_compile_options(attn_sanitize INTERFACE -fsanitize=${ATTN_SANITIZE} -fno-omit-frame-pointer
+                                                 -fno-sanitize-recover=all)
+  target_link_options(attn_sanitize INTERFACE -fsanitize=${ATTN_SANITIZE})
+endif()
+target_link_libraries(attn_objects PRIVATE $<BUILD_INTERFACE:attn_sanitize>)
+
+add_library(attn SHARED $<TARGET_OBJECTS:attn_objects>)
+add_library(attn::attn ALIAS attn)
+set_target_properties(attn PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR} LINKER_LANGUAGE CXX)
+target_include_directories(attn INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+                                          $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+set_property(TARGET attn APPEND PROPERTY LINK_DEPENDS ${PROJECT_SOURCE_DIR}/src/attn.map)
+target_link_options(
+  attn
+  PRIVATE
+  -Wl,--version-script=${PROJECT_SOURCE_DIR}/src/attn.map
+  -Wl,-Bsymbolic-functions
+  -Wl,--exclude-libs,ALL
+  -Wl,-z,relro
+  -Wl,-z,now)
+if(NOT ATTN_SANITIZE)
+  # The C++ runtime stays inside, so that the host's own never matters. (Sanitizers bring theirs.)
+  target_link_options(attn PRIVATE -static-libstdc++ -static-libgcc -Wl,--no-undefined)
+endif()
+target_link_libraries(attn PRIVATE $<BUILD_INTERFACE:attn_sanitize> Threads::Threads)
+
+add_library(attn_static STATIC $<TARGET_OBJECTS:attn_objects>)
+add_library(attn::attn_static ALIAS attn_static)
+set_target_properties(attn_static PROPERTIES OUTPUT_NAME attn)
+target_compile_definitions(attn_static INTERFACE ATTN_STATIC)
+target_include_directories(attn_static INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+                                                 $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+target_link_libraries(attn_static INTERFACE $<BUILD_INTERFACE:attn_sanitize> Threads::Threads stdc++ m)
