@@ -1,0 +1,338 @@
+#include "backends/cpu/dense/forward.h"
+
+#include "backends/cpu/dense/kernel.h"
+#include "backends/cpu/dense/schedule.h"
+#include "backends/cpu/dense/sequences.h"
+#include "handle.h"
+#include "json.h"
+#include "names.h"
+
+#include <algorithm>
+
+namespace attn::cpu {
+namespace {
+
+constexpr int64_t kLargestHeadDim = 1024;
+constexpr double kLog2e = 1.44269504088896340736;
+/// Rows of a tile: enough that packing a block of K and V, which every tile does anew, costs little beside using it.
+constexpr int64_t kTileRows = 192;
+/// What Q and O of a tile, and K and V of a block, may each take of the L2 cache.
+constexpr int64_t kTileBytes = 256 << 10;
+
+bool element_of(attn_dtype dtype, Element *element)
+{
+    switch (dtype) {
+    case ATTN_FLOAT32: *element = Element::float32; return true;
+    case ATTN_FLOAT16: *element = Element::float16; return true;
+    case ATTN_BFLOAT16: *element = Element::bfloat16; return true;
+    default: return false;
+    }
+}
+
+const ForwardKernel &kernel_of(Isa isa)
+{
+#if defined(__x86_64__)
+    if (isa == Isa::avx512) return kForwardAvx512;
+    if (isa == Isa::avx2) return kForwardAvx2;
+#endif
+    static_cast<void>(isa);
+    return kForwardBaseline;
+}
+
+int64_t round_up(int64_t value, int64_t multiple)
+{
+    return (value + multiple - 1) / multiple * multiple;
+}
+
+ForwardShape make_shape(const DenseProblem &p, const ForwardKernel &kernel)
+{
+    ForwardShape shape = {};
+    shape.dim_qk = p.dim_qk, shape.dim_v = p.dim_v;
+    shape.heads_q = p.heads_q, shape.heads_out = p.heads_out, shape.group = p.group;
+    // Large heads make tiles and blocks smaller, so that both stay in the cache.
+    const int64_t row_bytes = 4 * (p.dim_qk + p.dim_v);
+    const int64_t rows = std::clamp(kTileBytes / row_bytes, int64_t{4} * kernel.strip, kTileRows);
+    const int64_t longest = p.max_q > kTileRows ? kTileRows : p.max_q * std::min(p.group, kTileRows);
+    shape.tile_rows = round_up(std::min(rows / kernel.strip * kernel.strip, longest), kernel.strip);
+    const int64_t keys = std::clamp<int64_t>(kTileBytes / row_bytes, kernel.panel, kMostKeysPerBlock);
+    shape.key_block = keys / kernel.panel * kernel.panel;
+    if (p.softcap != 0) {
+        shape.q_factor = static_cast<float>(p.scale / p.softcap);
+        shape.cap_factor = static_cast<float>(p.softcap * kLog2e);
+    } else {
+        shape.q_factor = static_cast<float>(p.scale * kLog2e);
+    }
+    element_of(p.q_dtype, &shape.q_type);
+    element_of(p.k_dtype, &shape.k_type);
+    element_of(p.v_dtype, &shape.v_type);
+    element_of(p.out_dtype, &shape.out_type);
+    shape.causal = p.mask.causal;
+    shape.by_position = p.mask.align == ATTN_BY_POSITION;
+    shape.has_left = p.mask.has_left, shape.has_right = p.mask.has_right;
+    shape.left = p.mask.left, shape.right = p.mask.right;
+    shape.sink_tokens = p.mask.sink_tokens;
+    return shape;
+}
+
+/// A view in bytes.
+struct Bytes {
+    char *data = nullptr;
+    int64_t step[4] = {};
+    int64_t channel_step = 1; ///< Of the last axis, in elements.
+
+    Bytes() = default;
+    explicit Bytes(const attn_tensor &view) : data(static_cast<char *>(view.data) + view.byte_offset)
+    {
+        const int64_t bytes = dtype_bytes(view.dtype);
+        for (int axis = 0; axis < view.ndim && axis < 4; ++axis) step[axis] = view.strides[axis] * bytes;
+        channel_step = view.strides[view.ndim - 1];
+    }
+};
+
+/// Everything a task needs; lives on the stack of attn_execute().
+struct Run {
+    const DenseProblem &problem;
+    const ForwardKernel &kernel;
+    const ForwardShape &shape;
+    const ScheduleRules &rules;
+    const Sequences &sequences;
+    Schedule schedule;
+    const int64_t *tile_starts;
+    float *partials;
+    char *scratch;
+    Bytes q, k, v, out, lse, q_positions, k_positions;
+
+    Run(const DenseProblem &p, const Arguments &arguments, const ForwardKernel &chosen, const ForwardShape &s,
+        const ScheduleRules &r, const Sequences &all)
+        : problem(p), kernel(chosen), shape(s), rules(r), sequences(all)
+    {
+        const auto bind = [&](attn_slot slot, Bytes *bytes) {
+            const int position = p.find(slot);
+            if (position >= 0) *bytes = Bytes(*arguments.view[position]);
+        };
+        bind(ATTN_SLOT_Q, &q);
+        bind(ATTN_SLOT_K, &k);
+        bind(ATTN_SLOT_V, &v);
+        bind(ATTN_SLOT_OUT, &out);
+        bind(ATTN_SLOT_LSE, &lse);
+        bind(ATTN_SLOT_POSITIONS_Q, &q_positions);
+        bind(ATTN_SLOT_POSITIONS_KV, &k_positions);
+    }
+
+    float *partial(int64_t tile) const
+    {
+        return partials + tile * schedule.ranges * shape.tile_rows * (shape.dim_v + 2);
+    }
+};
+
+/// Rows of a key tensor of sequence b; `head` is absent (0, with step 0) for positions.
+KeyRows rows_of(const Run &run, const Bytes &bytes, const Sequence &sequence, int64_t b, int64_t head, bool has_heads)
+{
+    KeyRows rows = {};
+    rows.channel_step = bytes.channel_step;
+    switch (run.problem.storage) {
+    case Storage::batched:
+        rows.base = bytes.data + b * bytes.step[0] + (has_heads ? head * bytes.step[2] : 0);
+        rows.row_step = bytes.step[1];
+        break;
+    case Storage::packed:
+        rows.base = bytes.data + sequence.k_first * bytes.step[0] + (has_heads ? head * bytes.step[1] : 0);
+        rows.row_step = bytes.step[0];
+        break;
+    case Storage::paged:
+        rows.base = bytes.data + (has_heads ? head * bytes.step[2] : 0);
+        rows.page_step = bytes.step[0];
+        rows.row_step = bytes.step[1];
+        rows.page_size = run.problem.page_size;
+        rows.table = sequence.table;
+        rows.table_step = run.sequences.table_step();
+        rows.table_wide = run.sequences.table_wide();
+        break;
+    }
+    return rows;
+}
+
+/// Tile number `index` of the execute, its keys not yet limited to a range. Tiles of one group come together, the last
+/// rows first: those see the most keys where causal.
+ForwardTile make_tile(const Run &run, int64_t index)
+{
+    const DenseProblem &p = run.problem;
+    const int64_t *end = run.tile_starts + run.sequences.batch() + 1;
+    const int64_t b = std::upper_bound(run.tile_starts, end, index) - run.tile_starts - 1;
+    const Sequence sequence = run.sequences[b];
+    const int64_t tiles = (run.tile_starts[b + 1] - run.tile_starts[b]) / run.rules.groups;
+    const int64_t local = index - run.tile_starts[b];
+    const int64_t group = local / tiles;
+    const int64_t row_tile = tiles - 1 - local % tiles;
+
+    ForwardTile tile = {};
+    tile.head0 = group * p.group;
+    tile.first_row = row_tile * run.shape.tile_rows;
+    tile.rows = std::min(run.shape.tile_rows, sequence.q_length * p.group - tile.first_row);
+    tile.k_length = sequence.k_length;
+    tile.key_end = sequence.k_length;
+    if (p.mask.align == ATTN_BOTTOM_RIGHT) tile.diagonal = sequence.k_length - sequence.q_length;
+
+    const bool packed = p.packed_q;
+    const auto token0 = [&](const Bytes &bytes) {
+        return bytes.data + (packed ? sequence.q_first : b) * bytes.step[0];
+    };
+    tile.q = token0(run.q);
+    tile.q_token_step = run.q.step[packed ? 0 : 1], tile.q_head_step = run.q.step[packed ? 1 : 2];
+    tile.q_channel_step = run.q.channel_step;
+    tile.out = token0(run.out);
+    tile.out_token_step = run.out.step[packed ? 0 : 1], tile.out_head_step = run.out.step[packed ? 1 : 2];
+    tile.out_channel_step = run.out.channel_step;
+    if (run.lse.data) { // [head, row] or [batch, head, query]
+        tile.lse = run.lse.data + (packed ? sequence.q_first * run.lse.step[1] : b * run.lse.step[0]);
+        tile.lse_head_step = run.lse.step[packed ? 0 : 1], tile.lse_token_step = run.lse.step[packed ? 1 : 2];
+    }
+    tile.k = rows_of(run, run.k, sequence, b, tile.head0 * p.heads_k / p.heads_out, true);
+    tile.v = rows_of(run, run.v, sequence, b, tile.head0 * p.heads_v / p.heads_out, true);
+    if (run.shape.by_position) {
+        tile.q_positions = token0(run.q_positions);
+        tile.q_position_step = run.q_positions.step[packed ? 0 : 1];
+        tile.k_positions = rows_of(run, run.k_positions, sequence, b, 0, false);
+        const auto is_wide = [&](attn_slot slot) { return p.tensors[p.find(slot)].dtype == ATTN_INT64; };
+        tile.q_positions_wide = is_wide(ATTN_SLOT_POSITIONS_Q);
+        tile.k_positions_wide = is_wide(ATTN_SLOT_POSITIONS_KV);
+    }
+    return tile;
+}
+
+void ATTN_CALL run_task(void *arg, int64_t task, int32_t worker)
+{
+    const Run &run = *static_cast<const Run *>(arg);
+    const int64_t index = task / run.schedule.ranges, range = task % run.schedule.ranges;
+    ForwardTile tile = make_tile(run, index);
+    if (run.schedule.ranges > 1) {
+        tile.key_begin = std::min(range * run.schedule.range_keys, tile.k_length);
+        tile.key_end = std::min(tile.key_begin + run.schedule.range_keys, tile.k_length);
+        tile.out = nullptr;
+        tile.partial_out = run.partial(index) + range * run.shape.tile_rows * (run.shape.dim_v + 2);
+        tile.partial_max = tile.partial_out + run.shape.tile_rows * run.shape.dim_v;
+        tile.partial_sum = tile.partial_max + run.shape.tile_rows;
+    }
+    run.kernel.run(run.shape, tile, run.scratch + static_cast<size_t>(worker) * run.rules.worker_bytes);
+}
+
+void ATTN_CALL merge_task(void *arg, int64_t index, int32_t)
+{
+    const Run &run = *static_cast<const Run *>(arg);
+    run.kernel.merge(run.shape, make_tile(run, index), run.partial(index), run.schedule.ranges);
+}
+
+class Forward final : public Executor {
+public:
+    Forward(const attn_handle_s &handle, const DenseProblem &problem, const ForwardKernel &kernel)
+        : problem_(problem), kernel_(kernel), shape_(make_shape(problem, kernel))
+    {
+        rules_.groups = problem.heads_out / problem.group;
+        rules_.group = problem.group;
+        rules_.tile_rows = shape_.tile_rows;
+        rules_.key_block = shape_.key_block;
+        rules_.workers = handle.workers;
+        rules_.row_floats = shape_.dim_v + 2;
+        rules_.worker_bytes = kernel.scratch_bytes(shape_);
+        if (problem.flags & ATTN_BATCH_INVARIANT)
+            rules_.fixed_range = fixed_range(rules_, problem.max_q, problem.max_kv);
+    }
+
+    const char *kernel() const noexcept override { return kernel_.name; }
+    size_t workspace_alignment() const noexcept override { return 16; }
+
+    size_t workspace_bytes(const Sizes &sizes) const noexcept override { return lay_out(rules_, bounds(sizes)).bytes; }
+
+    attn_status execute(const attn_handle_s &handle, const Arguments &arguments, void *workspace, size_t bytes,
+                        void *stream) const noexcept override
+    {
+        if (stream) return fail(ATTN_ERROR_INVALID, "stream = %p: must be NULL on the CPU", stream);
+        const Sequences sequences(problem_, arguments);
+        if (const attn_status status = sequences.check()) return status;
+        ScheduleBounds actual = {sequences.batch(), 0, 0};
+        for (int64_t b = 0; b < sequences.batch(); ++b) {
+            const Sequence sequence = sequences[b];
+            actual.max_q = std::max(actual.max_q, sequence.q_length);
+            actual.max_kv = std::max(actual.max_kv, sequence.k_length);
+        }
+        const WorkspaceLayout layout = lay_out(rules_, actual);
+        if (const attn_status status = check_workspace(workspace, bytes, layout.bytes, workspace_alignment()))
+            return status;
+
+        char *base = reinterpret_cast<char *>((reinterpret_cast<uintptr_t>(workspace) + 63) & ~uintptr_t{63});
+        int64_t *tile_starts = reinterpret_cast<int64_t *>(base + layout.tile_starts);
+        const int64_t longest = count_tiles(rules_, sequences, tile_starts);
+        Run run(problem_, arguments, kernel_, shape_, rules_, sequences);
+        run.schedule = make_schedule(rules_, tile_starts[sequences.batch()], longest);
+        run.tile_starts = tile_starts;
+        run.partials = reinterpret_cast<float *>(base + layout.partials);
+        run.scratch = base + layout.scratch;
+        if (const attn_status status = run_parallel(handle, run.schedule.tasks(), run_task, &run)) return status;
+        if (run.schedule.ranges == 1) return ATTN_OK;
+        return run_parallel(handle, run.schedule.tiles, merge_task, &run);
+    }
+
+    void describe(JsonWriter &json) const override
+    {
+        json.add("tile_rows", shape_.tile_rows);
+        json.add("key_block", shape_.key_block);
+        json.add("heads_per_tile", shape_.group);
+        json.add("scratch_bytes_per_worker", static_cast<int64_t>(rules_.worker_bytes));
+    }
+
+private:
+    /// The longest sequences that the views allow.
+    ScheduleBounds bounds(const Sizes &sizes) const noexcept
+    {
+        const auto within = [](int64_t bound, int64_t extent) { return extent == kFree ? bound : std::min(bound, extent); };
+        ScheduleBounds bounds;
+        bounds.batch = within(problem_.batch, sizes.at(Axis::batch));
+        bounds.max_q = within(within(problem_.max_q, sizes.at(Axis::query)), sizes.at(Axis::total_q));
+        bounds.max_kv = within(within(problem_.max_kv, sizes.at(Axis::key)), sizes.at(Axis::total_kv));
+        return bounds;
+    }
+
+    const DenseProblem &problem_; ///< Of the plan, which outlives its executor.
+    const ForwardKernel &kernel_;
+    const ForwardShape shape_;
+    ScheduleRules rules_;
+};
+
+} // namespace
+
+std::string refuse_forward(const DenseProblem &problem)
+{
+    if (!problem.unserved.empty()) {
+        std::string reason = "does not compute ";
+        for (size_t i = 0; i < problem.unserved.size(); ++i) reason += (i ? ", " : "") + problem.unserved[i];
+        return reason;
+    }
+    const struct {
+        const char *field;
+        attn_dtype dtype;
+    } dtypes[] = {{"q_dtype", problem.q_dtype},
+                  {"k_dtype", problem.k_dtype},
+                  {"v_dtype", problem.v_dtype},
+                  {"out_dtype", problem.out_dtype}};
+    Element element;
+    for (const auto &entry : dtypes)
+        if (!element_of(entry.dtype, &element))
+            return std::string("attn_problem.") + entry.field + " = " + dtype_text(entry.dtype) +
+                   ": needs float32, float16 or bfloat16";
+    const struct {
+        const char *field;
+        int64_t dim;
+    } dims[] = {{"dim_qk", problem.dim_qk}, {"dim_v", problem.dim_v}};
+    for (const auto &entry : dims)
+        if (entry.dim > kLargestHeadDim)
+            return std::string("attn_problem.") + entry.field + " = " + std::to_string(entry.dim) + ": needs 1 .. " +
+                   std::to_string(kLargestHeadDim);
+    return "";
+}
+
+std::unique_ptr<Executor> make_forward(const attn_handle_s &handle, const DenseProblem &problem, Isa isa)
+{
+    return std::make_unique<Forward>(handle, problem, kernel_of(isa));
+}
+
+} // namespace attn::cpu

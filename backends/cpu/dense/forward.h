@@ -1,0 +1,18 @@
+// Dense forward attention on the CPU: entry of the implementation list.
+#ifndef ATTN_BACKENDS_CPU_DENSE_FORWARD_H
+#define ATTN_BACKENDS_CPU_DENSE_FORWARD_H
+
+#include "backend.h"
+#include "backends/cpu/features.h"
+
+namespace attn::cpu {
+
+/// Why the kernel does not serve a problem; empty if it does.
+std::string refuse_forward(const DenseProblem &problem);
+
+/// Prepares the kernel of an instruction set for a problem that refuse_forward() accepted.
+std::unique_ptr<Executor> make_forward(const attn_handle_s &handle, const DenseProblem &problem, Isa isa);
+
+} // namespace attn::cpu
+
+#endif

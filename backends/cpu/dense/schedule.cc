@@ -1,0 +1,92 @@
+#include "backends/cpu/dense/schedule.h"
+
+#include <algorithm>
+
+namespace attn::cpu {
+namespace {
+
+// Keys are split while there are fewer than kFewTiles tiles per worker, into about kTasksPerWorker tasks per worker:
+// enough to even out unequal tasks, few enough that merging costs little.
+constexpr int64_t kFewTiles = 2;
+constexpr int64_t kTasksPerWorker = 4;
+constexpr size_t kAlign = 64;
+
+int64_t divide_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+int64_t tiles_of(const ScheduleRules &rules, int64_t queries)
+{
+    return divide_up(queries * rules.group, rules.tile_rows);
+}
+
+size_t aligned(size_t bytes)
+{
+    return (bytes + kAlign - 1) / kAlign * kAlign;
+}
+
+int64_t range_for(const ScheduleRules &rules, int64_t tiles, int64_t longest)
+{
+    if (tiles == 0 || tiles >= kFewTiles * rules.workers || longest <= kShortestRange) return std::max<int64_t>(longest, 1);
+    const int64_t wanted = divide_up(kTasksPerWorker * rules.workers, tiles);
+    const int64_t ranges = std::min(wanted, divide_up(longest, kShortestRange));
+    return divide_up(divide_up(longest, ranges), rules.key_block) * rules.key_block;
+}
+
+} // namespace
+
+int64_t fixed_range(const ScheduleRules &rules, int64_t max_q, int64_t max_kv) noexcept
+{
+    return range_for(rules, rules.groups * tiles_of(rules, max_q), max_kv);
+}
+
+Schedule make_schedule(const ScheduleRules &rules, int64_t tiles, int64_t longest) noexcept
+{
+    Schedule schedule;
+    schedule.tiles = tiles;
+    schedule.range_keys = rules.fixed_range ? rules.fixed_range : range_for(rules, tiles, longest);
+    schedule.ranges = std::max<int64_t>(1, divide_up(longest, schedule.range_keys));
+    return schedule;
+}
+
+WorkspaceLayout lay_out(const ScheduleRules &rules, const ScheduleBounds &bounds) noexcept
+{
+    // Partial results: with a fixed range each tile has all of its ranges; else only few tiles are split, and into at
+    // most kTasksPerWorker * workers + tiles tasks. Capped like every size by what an address can reach.
+    int64_t partial_tiles = 0;
+    if (rules.fixed_range) {
+        const int64_t ranges = divide_up(bounds.max_kv, rules.fixed_range);
+        if (ranges > 1 &&
+            (__builtin_mul_overflow(bounds.batch * rules.groups, tiles_of(rules, bounds.max_q), &partial_tiles) ||
+             __builtin_mul_overflow(partial_tiles, ranges, &partial_tiles)))
+            partial_tiles = INT64_MAX / 4;
+    } else if (bounds.max_kv > kShortestRange) {
+        partial_tiles = (kTasksPerWorker + kFewTiles) * rules.workers;
+    }
+    size_t partial_bytes = 0;
+    if (__builtin_mul_overflow(static_cast<size_t>(partial_tiles), static_cast<size_t>(rules.tile_rows * rules.row_floats) * 4,
+                               &partial_bytes) ||
+        partial_bytes > static_cast<size_t>(kLargestExtent) * 64)
+        partial_bytes = static_cast<size_t>(kLargestExtent) * 64;
+    WorkspaceLayout layout;
+    layout.tile_starts = 0;
+    layout.partials = aligned(static_cast<size_t>(bounds.batch + 1) * sizeof(int64_t));
+    layout.scratch = layout.partials + aligned(partial_bytes);
+    layout.bytes = layout.scratch + static_cast<size_t>(rules.workers) * aligned(rules.worker_bytes) + kAlign - 16;
+    return layout;
+}
+
+int64_t count_tiles(const ScheduleRules &rules, const Sequences &sequences, int64_t *tile_starts) noexcept
+{
+    int64_t longest = 0;
+    tile_starts[0] = 0;
+    for (int64_t b = 0; b < sequences.batch(); ++b) {
+        const Sequence sequence = sequences[b];
+        longest = std::max(longest, sequence.k_length);
+        tile_starts[b + 1] = tile_starts[b] + rules.groups * tiles_of(rules, sequence.q_length);
+    }
+    return longest;
+}
+
+} // namespace attn::cpu

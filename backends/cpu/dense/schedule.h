@@ -1,0 +1,61 @@
+// How one execute is cut into tasks: tiles of query rows, and ranges of keys where tiles are few.
+#ifndef ATTN_BACKENDS_CPU_DENSE_SCHEDULE_H
+#define ATTN_BACKENDS_CPU_DENSE_SCHEDULE_H
+
+#include "backends/cpu/dense/kernel.h"
+#include "backends/cpu/dense/sequences.h"
+
+namespace attn::cpu {
+
+/// What the plan fixes for the cutting.
+struct ScheduleRules {
+    int64_t groups = 1;     ///< Groups of heads of one sequence.
+    int64_t group = 1;      ///< Heads of a group: rows per token.
+    int64_t tile_rows = 1;  ///< Most rows of a tile.
+    int64_t key_block = 1;  ///< Key ranges begin at multiples of it.
+    int64_t workers = 1;
+    int64_t fixed_range = 0; ///< ATTN_BATCH_INVARIANT: keys of a range, whatever the batch. 0: chosen per execute.
+    int64_t row_floats = 0;  ///< Floats that a row of a partial result takes.
+    size_t worker_bytes = 0; ///< Scratch of one worker.
+};
+
+/// Cutting of one execute.
+struct Schedule {
+    int64_t tiles = 0;      ///< Over all sequences and groups.
+    int64_t ranges = 1;     ///< Ranges of keys; 1: each task writes its rows for good.
+    int64_t range_keys = 0; ///< Keys of a range.
+
+    int64_t tasks() const noexcept { return tiles * ranges; }
+};
+
+/// Shortest range of keys worth a partial result.
+constexpr int64_t kShortestRange = 512;
+
+/// Largest sizes an execute may have.
+struct ScheduleBounds {
+    int64_t batch, max_q, max_kv;
+};
+
+/// Keys per range when batches must not matter: as many ranges as one longest sequence alone would get.
+int64_t fixed_range(const ScheduleRules &rules, int64_t max_q, int64_t max_kv) noexcept;
+
+/// Cuts `tiles` tiles against at most `longest` keys.
+Schedule make_schedule(const ScheduleRules &rules, int64_t tiles, int64_t longest) noexcept;
+
+/// Where the parts of the workspace lie, from an address that is a multiple of 64.
+struct WorkspaceLayout {
+    size_t tile_starts; ///< int64 [batch + 1]: tiles before each sequence.
+    size_t partials;    ///< float [tiles][ranges][tile_rows * row_floats]
+    size_t scratch;     ///< [workers][worker_bytes]
+    size_t bytes;       ///< With room to align the address.
+};
+
+/// Layout for sizes up to `bounds`; its parts hold every schedule of such sizes. Monotonic in every bound.
+WorkspaceLayout lay_out(const ScheduleRules &rules, const ScheduleBounds &bounds) noexcept;
+
+/// Fills tile_starts[0 .. batch] and returns the longest key length.
+int64_t count_tiles(const ScheduleRules &rules, const Sequences &sequences, int64_t *tile_starts) noexcept;
+
+} // namespace attn::cpu
+
+#endif

@@ -1,0 +1,138 @@
+#include "describe.h"
+
+#include "handle.h"
+#include "json.h"
+#include "names.h"
+
+#include <algorithm>
+
+namespace attn {
+namespace {
+
+/// Pairs of query and key that the mask leaves, for lengths tq and tk; positions count as if they were indices.
+double visible_pairs(const DenseMask &mask, double tq, double tk)
+{
+    if (!mask.causal && !mask.has_left && !mask.has_right) return tq * tk;
+    const double offset = mask.align == ATTN_BOTTOM_RIGHT ? tk - tq : 0;
+    const double right = mask.causal ? 0 : mask.has_right ? static_cast<double>(mask.right) : tk;
+    const double left = mask.has_left ? static_cast<double>(mask.left) : tk + tq;
+    // A sample of rows is exact enough for a figure that people read, and bounded for any length.
+    const int64_t rows = static_cast<int64_t>(std::min(tq, 4096.0));
+    double pairs = 0;
+    for (int64_t i = 0; i < rows; ++i) {
+        const double row = rows > 1 ? static_cast<double>(i) * (tq - 1) / static_cast<double>(rows - 1) : 0;
+        const double diagonal = row + offset;
+        const double end = std::clamp(diagonal + right + 1, 0.0, tk);
+        const double begin = std::clamp(diagonal - left, 0.0, tk);
+        const double sinks = std::min(static_cast<double>(mask.sink_tokens), mask.causal ? end : tk);
+        pairs += std::max(0.0, end - begin) + std::max(0.0, std::min(sinks, begin));
+    }
+    return pairs * tq / static_cast<double>(rows);
+}
+
+void describe_problem(JsonWriter &json, const DenseProblem &p)
+{
+    json.open("problem");
+    json.add("direction", direction_name(p.direction));
+    json.add("flags", static_cast<int64_t>(p.flags));
+    json.add("precision", static_cast<int64_t>(p.precision));
+    json.add("q_dtype", dtype_name(p.q_dtype));
+    json.add("k_dtype", dtype_name(p.k_dtype));
+    json.add("v_dtype", dtype_name(p.v_dtype));
+    json.add("out_dtype", dtype_name(p.out_dtype));
+    json.add("batch", p.batch);
+    json.add("heads_q", p.heads_q);
+    json.add("heads_k", p.heads_k);
+    json.add("heads_v", p.heads_v);
+    json.add("heads_out", p.heads_out);
+    json.add("dim_qk", p.dim_qk);
+    json.add("dim_v", p.dim_v);
+    json.add("max_q", p.max_q);
+    json.add("max_kv", p.max_kv);
+    json.add("total_q", p.total_q);
+    json.add("total_kv", p.total_kv);
+    json.add("page_size", p.page_size);
+    json.add("scale", p.scale);
+    json.close();
+}
+
+void describe_tensors(JsonWriter &json, const DenseProblem &p)
+{
+    json.open_array("tensors");
+    for (const TensorSpec &spec : p.tensors) {
+        json.open();
+        json.add("slot", slot_name(spec.slot));
+        json.add("index", static_cast<int64_t>(spec.index));
+        json.add("dtype", dtype_name(spec.dtype));
+        json.add("flags", static_cast<int64_t>(spec.flags));
+        json.add("output", spec.output);
+        json.open_array("bounds");
+        for (int axis = 0; axis < spec.ndim; ++axis) json.add(nullptr, spec.bounds[axis]);
+        json.close_array();
+        json.close();
+    }
+    json.close_array();
+}
+
+} // namespace
+
+Sizes bounding_sizes(const DenseProblem &problem) noexcept
+{
+    Sizes sizes;
+    for (int axis = 0; axis < kAxisCount; ++axis) sizes.extent[axis] = problem.bounds[axis];
+    sizes.at(Axis::key) = problem.max_kv; // also where K is paged and no view has the axis
+    return sizes;
+}
+
+std::string describe_dense(const attn_handle_s &handle, const DenseProblem &p, const Executor &executor)
+{
+    const double tokens_q = std::min(static_cast<double>(p.batch) * static_cast<double>(p.max_q),
+                                     p.packed_q ? static_cast<double>(p.total_q) : 1e300);
+    const double sequences = tokens_q / static_cast<double>(p.max_q);
+    const double pairs = sequences * visible_pairs(p.mask, static_cast<double>(p.max_q), static_cast<double>(p.max_kv));
+    const double flops = 2.0 * pairs * static_cast<double>(p.heads_out) * static_cast<double>(p.dim_qk + p.dim_v);
+    const double tokens_kv = p.storage == Storage::packed ? static_cast<double>(p.total_kv)
+                                                          : static_cast<double>(p.batch) * static_cast<double>(p.max_kv);
+    const auto bytes = [](double tokens, int64_t heads, int64_t dim, attn_dtype dtype) {
+        return tokens * static_cast<double>(heads * dim * dtype_bytes(dtype));
+    };
+    const double moved = bytes(tokens_q, p.heads_q, p.dim_qk, p.q_dtype) +
+                         bytes(tokens_q, p.heads_out, p.dim_v, p.out_dtype) +
+                         bytes(tokens_kv, p.heads_k, p.dim_qk, p.k_dtype) +
+                         bytes(tokens_kv, p.heads_v, p.dim_v, p.v_dtype);
+
+    JsonWriter json;
+    json.open();
+    json.add("schema", kDescriptionVersion);
+    json.add("library_version", static_cast<int64_t>(ATTN_VERSION));
+    json.add("kind", "dense");
+    json.add("backend", handle.backend->name());
+    json.add("device", device_name(handle.device));
+    json.add("device_id", static_cast<int64_t>(handle.device_id));
+    json.add("kernel", executor.kernel());
+    json.add("flops", flops);
+    json.add("bytes", moved);
+    json.add("workspace_bytes", static_cast<int64_t>(executor.workspace_bytes(bounding_sizes(p))));
+    json.add("workspace_alignment", static_cast<int64_t>(executor.workspace_alignment()));
+    describe_problem(json, p);
+    json.open("dense");
+    json.add("causal", p.mask.causal ? align_name(p.mask.align) : "none");
+    json.add("align", align_name(p.mask.align));
+    if (p.mask.has_left) json.add("window_left", p.mask.left);
+    if (p.mask.has_right) json.add("window_right", p.mask.right);
+    json.add("sink_tokens", p.mask.sink_tokens);
+    json.add("softcap", p.softcap);
+    json.add("activation", activation_name(ATTN_SOFTMAX));
+    json.close();
+    describe_tensors(json, p);
+    json.open("execution");
+    json.add("workers", static_cast<int64_t>(handle.workers));
+    executor.describe(json);
+    json.close();
+    json.open_array("refusals");
+    json.close_array();
+    json.close();
+    return json.text();
+}
+
+} // namespace attn

@@ -1,0 +1,22 @@
+// The JSON description of a plan: its portable form, and what a person wants to know of it.
+#ifndef ATTN_SRC_DESCRIBE_H
+#define ATTN_SRC_DESCRIBE_H
+
+#include "backend.h"
+
+#include <string>
+
+namespace attn {
+
+/// Version of the schema; fields are only added within one version.
+constexpr int64_t kDescriptionVersion = 1;
+
+/// Describes a dense plan. FLOPs and bytes are those of one execute at the bounds, every sequence at full length.
+std::string describe_dense(const attn_handle_s &handle, const DenseProblem &problem, const Executor &executor);
+
+/// The sizes at the bounds of a problem.
+Sizes bounding_sizes(const DenseProblem &problem) noexcept;
+
+} // namespace attn
+
+#endif

@@ -1,0 +1,555 @@
+#include "descriptor.h"
+
+#include "abi.h"
+#include "names.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <numeric>
+
+namespace attn {
+namespace {
+
+constexpr int64_t kLargestHeadDim = int64_t{1} << 20;
+constexpr size_t kLargestBindCount = 256;
+constexpr uint32_t kBroadcastFlags =
+    ATTN_BIND_BROADCAST_AXIS0 | ATTN_BIND_BROADCAST_AXIS1 | ATTN_BIND_BROADCAST_AXIS2 | ATTN_BIND_BROADCAST_AXIS3;
+constexpr uint32_t kKnownBindFlags = kBroadcastFlags | ATTN_BIND_ALIGNED | ATTN_BIND_INNER_CONTIGUOUS |
+                                     ATTN_BIND_ABSENT | ATTN_BIND_ACCUMULATE | ATTN_BIND_HOST;
+
+attn_status check_extent(const char *field, int64_t value, int64_t least, int64_t most = kLargestExtent)
+{
+    if (value >= least && value <= most) return ATTN_OK;
+    return fail(ATTN_ERROR_INVALID, "%s = %lld: must be %lld .. %lld", field, static_cast<long long>(value),
+                static_cast<long long>(least), static_cast<long long>(most));
+}
+
+attn_status check_flags(const char *field, uint64_t value, uint64_t known)
+{
+    if ((value & ~known) == 0) return ATTN_OK;
+    return fail(ATTN_ERROR_INVALID, "%s = 0x%llx: unknown bits 0x%llx", field, static_cast<unsigned long long>(value),
+                static_cast<unsigned long long>(value & ~known));
+}
+
+attn_status check_enum(const char *field, int32_t value, int32_t last)
+{
+    if (value >= 0 && value <= last) return ATTN_OK;
+    return fail(ATTN_ERROR_INVALID, "%s = %d: unknown value, must be 0 .. %d", field, value, last);
+}
+
+attn_status check_dtype(const char *field, attn_dtype dtype)
+{
+    if (dtype_name(dtype)) return ATTN_OK;
+    return fail(ATTN_ERROR_INVALID, "%s = 0x%06x: %s", field, dtype,
+                dtype == 0 ? "required" : "not a value of attn_dtype");
+}
+
+attn_status check_unused(const char *field, double value, const char *mode)
+{
+    if (value == 0) return ATTN_OK;
+    return fail(ATTN_ERROR_INVALID, "%s = %g: must be 0 unless %s", field, value, mode);
+}
+
+/// Sizes and dtypes with their defaults; fills what attn_problem alone decides.
+attn_status read_problem(const attn_problem *given, DenseProblem *out)
+{
+    attn_problem p;
+    if (const attn_status status = read_struct(given, "attn_problem", &p)) return status;
+    if (const attn_status status = no_extensions(p.next, "attn_problem")) return status;
+    if (const attn_status status = check_flags("attn_problem.flags", p.flags,
+                                               ATTN_ALLOW_NONDETERMINISTIC | ATTN_BATCH_INVARIANT |
+                                                   ATTN_STRICT_NONFINITE | ATTN_CHECKED | ATTN_V_ALIASES_K))
+        return status;
+    if (const attn_status status = check_enum("attn_problem.direction", p.direction, ATTN_JVP)) return status;
+    if (const attn_status status = check_enum("attn_problem.precision", p.precision, ATTN_PRECISION_TF32))
+        return status;
+
+    out->flags = p.flags;
+    out->direction = p.direction;
+    out->precision = p.precision;
+    out->q_dtype = p.q_dtype;
+    out->k_dtype = p.k_dtype ? p.k_dtype : p.q_dtype;
+    out->v_dtype = p.v_dtype ? p.v_dtype : out->k_dtype;
+    out->out_dtype = p.out_dtype ? p.out_dtype : p.q_dtype;
+    if (const attn_status status = check_dtype("attn_problem.q_dtype", out->q_dtype)) return status;
+    if (const attn_status status = check_dtype("attn_problem.k_dtype", out->k_dtype)) return status;
+    if (const attn_status status = check_dtype("attn_problem.v_dtype", out->v_dtype)) return status;
+    if (const attn_status status = check_dtype("attn_problem.out_dtype", out->out_dtype)) return status;
+
+    const struct {
+        const char *field;
+        int64_t value, fallback;
+        int64_t *result;
+        int64_t most;
+    } sizes[] = {
+        {"attn_problem.batch", p.batch, 1, &out->batch, kLargestExtent},
+        {"attn_problem.heads_q", p.heads_q, 0, &out->heads_q, kLargestExtent},
+        {"attn_problem.heads_k", p.heads_k, p.heads_q, &out->heads_k, kLargestExtent},
+        {"attn_problem.heads_v", p.heads_v, p.heads_k ? p.heads_k : p.heads_q, &out->heads_v, kLargestExtent},
+        {"attn_problem.dim_qk", p.dim_qk, 0, &out->dim_qk, kLargestHeadDim},
+        {"attn_problem.dim_v", p.dim_v, p.dim_qk, &out->dim_v, kLargestHeadDim},
+        {"attn_problem.max_q", p.max_q, 0, &out->max_q, kLargestExtent},
+        {"attn_problem.max_kv", p.max_kv, p.max_q, &out->max_kv, kLargestExtent},
+    };
+    for (const auto &size : sizes) {
+        *size.result = size.value ? size.value : size.fallback;
+        if (const attn_status status = check_extent(size.field, *size.result, 1, size.most)) return status;
+    }
+    if (const attn_status status = check_extent("attn_problem.page_size", p.page_size, 0)) return status;
+    out->page_size = p.page_size;
+
+    const struct {
+        const char *field;
+        int64_t value, longest;
+        int64_t *result;
+    } totals[] = {
+        {"attn_problem.total_q", p.total_q, out->max_q, &out->total_q},
+        {"attn_problem.total_kv", p.total_kv, out->max_kv, &out->total_kv},
+    };
+    for (const auto &total : totals) {
+        int64_t product = 0;
+        if (__builtin_mul_overflow(out->batch, total.longest, &product) || product > kLargestExtent)
+            product = total.value ? kLargestExtent : kLargestExtent + 1;
+        *total.result = total.value ? total.value : product;
+        if (const attn_status status = check_extent(total.field, *total.result, 1)) return status;
+    }
+
+    out->heads_out = std::max({out->heads_q, out->heads_k, out->heads_v});
+    const struct {
+        const char *field;
+        int64_t value;
+    } heads[] = {{"attn_problem.heads_q", out->heads_q},
+                 {"attn_problem.heads_k", out->heads_k},
+                 {"attn_problem.heads_v", out->heads_v}};
+    for (const auto &head : heads)
+        if (out->heads_out % head.value != 0)
+            return fail(ATTN_ERROR_INVALID, "%s = %lld: must divide the %lld heads of OUT", head.field,
+                        static_cast<long long>(head.value), static_cast<long long>(out->heads_out));
+    out->group = std::gcd(out->heads_out / out->heads_k, out->heads_out / out->heads_v);
+
+    if (!std::isfinite(p.scale))
+        return fail(ATTN_ERROR_INVALID, "attn_problem.scale = %g: must be finite", p.scale);
+    out->scale = p.scale != 0 ? p.scale : 1.0 / std::sqrt(static_cast<double>(out->dim_qk));
+
+    if (out->direction != ATTN_FORWARD)
+        out->unserved.push_back(std::string("attn_problem.direction = ") + direction_name(out->direction));
+    if (out->flags & ATTN_V_ALIASES_K) out->unserved.push_back("attn_problem.flags: ATTN_V_ALIASES_K");
+    return ATTN_OK;
+}
+
+attn_status read_mask(const attn_dense &d, DenseMask *out)
+{
+    if (const attn_status status = check_enum("attn_dense.causal", d.causal, ATTN_BY_POSITION)) return status;
+    if (const attn_status status = check_enum("attn_dense.align", d.align, ATTN_BY_POSITION)) return status;
+    if (d.causal && d.align && d.causal != d.align)
+        return fail(ATTN_ERROR_INVALID, "attn_dense.align = %s: must be that of attn_dense.causal, %s, or 0",
+                    align_name(d.align), align_name(d.causal));
+    out->causal = d.causal != ATTN_ALIGN_NONE;
+    out->align = d.causal ? d.causal : d.align;
+    out->has_left = (d.flags & ATTN_WINDOW_LEFT) != 0;
+    out->has_right = (d.flags & ATTN_WINDOW_RIGHT) != 0;
+    const struct {
+        const char *field;
+        bool present;
+        int64_t value;
+        const char *flag;
+    } sides[] = {{"attn_dense.window_left", out->has_left, d.window_left, "flag ATTN_WINDOW_LEFT is set"},
+                 {"attn_dense.window_right", out->has_right, d.window_right, "flag ATTN_WINDOW_RIGHT is set"}};
+    for (const auto &side : sides) {
+        if (side.value < 0)
+            return fail(ATTN_ERROR_INVALID, "%s = %lld: must be >= 0; clear its flag for an unlimited window",
+                        side.field, static_cast<long long>(side.value));
+        if (!side.present && side.value != 0)
+            return fail(ATTN_ERROR_INVALID, "%s = %lld: must be 0 unless %s", side.field,
+                        static_cast<long long>(side.value), side.flag);
+    }
+    if ((out->has_left || out->has_right) && out->align == ATTN_ALIGN_NONE)
+        return fail(ATTN_ERROR_INVALID, "attn_dense.align = 0: a window needs a diagonal, set align or causal");
+    // A wider window than any sequence sees everything on its side; the clamp keeps later sums within 64 bits. By
+    // position any distance of two 64-bit positions may occur, and comparisons saturate instead.
+    const int64_t widest = out->align == ATTN_BY_POSITION ? INT64_MAX : 2 * kLargestExtent;
+    out->left = std::min(d.window_left, widest);
+    out->right = std::min(d.window_right, widest);
+    if (d.sink_tokens < 0)
+        return fail(ATTN_ERROR_INVALID, "attn_dense.sink_tokens = %lld: must be >= 0",
+                    static_cast<long long>(d.sink_tokens));
+    if (d.sink_tokens != 0 && !out->has_left && !out->has_right)
+        return fail(ATTN_ERROR_INVALID,
+                    "attn_dense.sink_tokens = %lld: must be 0 without a window, every key being in reach",
+                    static_cast<long long>(d.sink_tokens));
+    out->sink_tokens = std::min(d.sink_tokens, kLargestExtent);
+    return ATTN_OK;
+}
+
+/// Options of the descriptor that are known but not computed yet: validated, then named in `unserved`.
+attn_status read_options(const attn_dense &d, DenseProblem *out)
+{
+    if (!std::isfinite(d.softcap) || d.softcap < 0)
+        return fail(ATTN_ERROR_INVALID, "attn_dense.softcap = %g: must be finite and >= 0", d.softcap);
+    // A cap that underflows or overflows as a float would turn scores into NaN.
+    if (d.softcap != 0 && (d.softcap < 1e-30 || d.softcap > 1e30))
+        return fail(ATTN_ERROR_INVALID, "attn_dense.softcap = %g: must be 0 or 1e-30 .. 1e30", d.softcap);
+    out->softcap = d.softcap;
+
+    if (const attn_status status = check_enum("attn_dense.activation", d.activation, ATTN_RELU)) return status;
+    if (const attn_status status = check_enum("attn_dense.bias_stage", d.bias_stage, ATTN_BIAS_PRE_SOFTCAP))
+        return status;
+    if (const attn_status status = check_enum("attn_dense.gate", d.gate, ATTN_GATE_SILU)) return status;
+    if (!std::isfinite(d.activation_bias))
+        return fail(ATTN_ERROR_INVALID, "attn_dense.activation_bias = %g: must be finite", d.activation_bias);
+    if (d.activation != ATTN_SIGMOID)
+        if (const attn_status status = check_unused("attn_dense.activation_bias", d.activation_bias,
+                                                    "attn_dense.activation is ATTN_SIGMOID"))
+            return status;
+    if (const attn_status status = check_extent("attn_dense.activation_length", d.activation_length, 0))
+        return status;
+    if (d.activation != ATTN_RELU && d.activation_length != 0)
+        return fail(ATTN_ERROR_INVALID, "attn_dense.activation_length = %lld: must be 0 unless activation is ATTN_RELU",
+                    static_cast<long long>(d.activation_length));
+    if (const attn_status status = check_extent("attn_dense.bias_rank", d.bias_rank, 0, kLargestHeadDim))
+        return status;
+    if (d.activation != ATTN_SOFTMAX)
+        out->unserved.push_back(std::string("attn_dense.activation = ") + activation_name(d.activation));
+    if (d.bias_rank != 0) out->unserved.push_back("attn_dense.bias_rank");
+
+    if (d.mask) {
+        attn_program program;
+        if (const attn_status status = read_struct(d.mask, "attn_program", &program)) return status;
+        if (const attn_status status = no_extensions(program.next, "attn_program")) return status;
+        if (const attn_status status =
+                check_extent("attn_program.term_count", static_cast<int64_t>(std::min<size_t>(program.term_count, 257)),
+                             1, 256))
+            return status;
+        if (!program.terms) return fail(ATTN_ERROR_INVALID, "attn_program.terms = NULL: must point to term_count terms");
+        out->unserved.push_back("attn_dense.mask");
+    }
+    if (d.rope) {
+        attn_rope rope;
+        if (const attn_status status = read_struct(d.rope, "attn_rope", &rope)) return status;
+        if (const attn_status status = no_extensions(rope.next, "attn_rope")) return status;
+        out->unserved.push_back("attn_dense.rope");
+    }
+    if (d.bias_table) {
+        attn_bias_table table;
+        if (const attn_status status = read_struct(d.bias_table, "attn_bias_table", &table)) return status;
+        if (const attn_status status = no_extensions(table.next, "attn_bias_table")) return status;
+        out->unserved.push_back("attn_dense.bias_table");
+    }
+    return ATTN_OK;
+}
+
+/// The binds, looked at as a set: what is present, and how it differs from the default.
+class Binds {
+public:
+    attn_status read(const attn_problem &problem)
+    {
+        if (problem.bind_count == 0) return ATTN_OK;
+        if (!problem.binds)
+            return fail(ATTN_ERROR_INVALID, "attn_problem.binds = NULL: must point to bind_count = %zu binds",
+                        problem.bind_count);
+        if (problem.bind_count > kLargestBindCount)
+            return fail(ATTN_ERROR_INVALID, "attn_problem.bind_count = %zu: must be at most %zu", problem.bind_count,
+                        kLargestBindCount);
+        binds_.assign(problem.binds, problem.binds + problem.bind_count);
+        taken_.assign(binds_.size(), false);
+        for (size_t i = 0; i < binds_.size(); ++i)
+            if (const attn_status status = check(i)) return status;
+        return ATTN_OK;
+    }
+
+    /// The bind of a slot, marked as understood; NULL if there is none.
+    const attn_bind *take(attn_slot slot)
+    {
+        for (size_t i = 0; i < binds_.size(); ++i)
+            if (binds_[i].slot == slot && binds_[i].index == 0) {
+                taken_[i] = true;
+                return &binds_[i];
+            }
+        return nullptr;
+    }
+
+    bool has(attn_slot slot) const
+    {
+        return std::any_of(binds_.begin(), binds_.end(), [&](const attn_bind &bind) { return bind.slot == slot; });
+    }
+
+    template <class Function>
+    void for_each_left(Function function) const
+    {
+        for (size_t i = 0; i < binds_.size(); ++i)
+            if (!taken_[i]) function(i, binds_[i]);
+    }
+
+private:
+    attn_status check(size_t i) const
+    {
+        const attn_bind &bind = binds_[i];
+        if (!slot_exists(bind.slot))
+            return fail(ATTN_ERROR_INVALID, "attn_problem.binds[%zu].slot = 0x%x: not a value of attn_slot", i,
+                        static_cast<unsigned>(bind.slot));
+        if (bind.flags & ~kKnownBindFlags)
+            return fail(ATTN_ERROR_INVALID, "attn_problem.binds[%zu].flags = 0x%x: unknown bits 0x%x", i, bind.flags,
+                        bind.flags & ~kKnownBindFlags);
+        if (bind.dtype != 0 && !dtype_name(bind.dtype))
+            return fail(ATTN_ERROR_INVALID, "attn_problem.binds[%zu].dtype = 0x%06x: not a value of attn_dtype", i,
+                        bind.dtype);
+        for (const uint32_t reserved : bind.reserved)
+            if (reserved != 0)
+                return fail(ATTN_ERROR_INVALID, "attn_problem.binds[%zu].reserved = %u: must be 0", i, reserved);
+        const bool quantised = (bind.slot & (ATTN_SLOT_SCALE | ATTN_SLOT_ZERO_POINT)) != 0;
+        for (const int32_t block : bind.block)
+            if (block != 0 && !quantised)
+                return fail(ATTN_ERROR_INVALID,
+                            "attn_problem.binds[%zu].block = %d: must be 0, %s is neither SCALE nor ZERO_POINT", i,
+                            block, slot_name(bind.slot));
+        for (size_t j = 0; j < i; ++j)
+            if (binds_[j].slot == bind.slot && binds_[j].index == bind.index)
+                return fail(ATTN_ERROR_INVALID, "attn_problem.binds[%zu]: slot %s index %u is bound twice", i,
+                            slot_name(bind.slot), bind.index);
+        return ATTN_OK;
+    }
+
+    std::vector<attn_bind> binds_;
+    std::vector<bool> taken_;
+};
+
+/// Builds the list of tensors a dense plan takes.
+class DenseTensors {
+public:
+    DenseTensors(Binds *binds, DenseProblem *problem) : binds_(*binds), p_(*problem) {}
+
+    attn_status build()
+    {
+        p_.packed_q = binds_.take(ATTN_SLOT_CU_SEQLENS_Q) != nullptr;
+        const bool packed_kv = binds_.take(ATTN_SLOT_CU_SEQLENS_KV) != nullptr;
+        const bool flat_table = binds_.take(ATTN_SLOT_BLOCK_TABLE_PTR) != nullptr;
+        if (packed_kv && p_.page_size)
+            return fail(ATTN_ERROR_INVALID,
+                        "attn_problem.page_size = %lld: must be 0 where CU_SEQLENS_KV is bound; K is packed or paged",
+                        static_cast<long long>(p_.page_size));
+        if (flat_table && !p_.page_size)
+            return fail(ATTN_ERROR_INVALID, "attn_problem.page_size = 0: BLOCK_TABLE_PTR is bound, so it must be >= 1");
+        p_.storage = p_.page_size ? Storage::paged : packed_kv ? Storage::packed : Storage::batched;
+        set_bounds();
+
+        attn_status status = ATTN_OK;
+        const auto add = [&](attn_slot slot, attn_dtype dtype, bool output, std::initializer_list<Axis> axes,
+                             int64_t heads = 0, int64_t channels = 0) {
+            if (!status) status = add_tensor(slot, dtype, output, axes, heads, channels);
+        };
+        const auto token = [&](attn_slot slot, attn_dtype dtype, bool output, bool query, Axis pages, int64_t heads,
+                               int64_t channels) {
+            const Axis packed = query ? Axis::total_q : Axis::total_kv;
+            const bool is_packed = query ? p_.packed_q : p_.storage == Storage::packed;
+            std::vector<Axis> axes;
+            if (is_packed)
+                axes = {packed};
+            else if (!query && p_.storage == Storage::paged)
+                axes = {pages, Axis::fixed};
+            else
+                axes = {Axis::batch, query ? Axis::query : Axis::key};
+            if (!status) status = add_tensor(slot, dtype, output, axes, heads, channels);
+        };
+
+        token(ATTN_SLOT_Q, p_.q_dtype, false, true, Axis::fixed, p_.heads_q, p_.dim_qk);
+        token(ATTN_SLOT_K, p_.k_dtype, false, false, Axis::k_pages, p_.heads_k, p_.dim_qk);
+        token(ATTN_SLOT_V, p_.v_dtype, false, false, Axis::v_pages, p_.heads_v, p_.dim_v);
+        token(ATTN_SLOT_OUT, p_.out_dtype, true, true, Axis::fixed, p_.heads_out, p_.dim_v);
+        if (binds_.take(ATTN_SLOT_LSE)) {
+            if (p_.packed_q)
+                add(ATTN_SLOT_LSE, ATTN_FLOAT32, true, {Axis::fixed, Axis::total_q}, p_.heads_out);
+            else
+                add(ATTN_SLOT_LSE, ATTN_FLOAT32, true, {Axis::batch, Axis::fixed, Axis::query}, p_.heads_out);
+        }
+        if (p_.packed_q) add(ATTN_SLOT_CU_SEQLENS_Q, ATTN_INT32, false, {Axis::batch_plus_1});
+        if (packed_kv) add(ATTN_SLOT_CU_SEQLENS_KV, ATTN_INT32, false, {Axis::batch_plus_1});
+        if (binds_.take(ATTN_SLOT_SEQLENS_Q)) add(ATTN_SLOT_SEQLENS_Q, ATTN_INT32, false, {Axis::batch});
+        if (binds_.take(ATTN_SLOT_SEQLENS_KV)) add(ATTN_SLOT_SEQLENS_KV, ATTN_INT32, false, {Axis::batch});
+        if (p_.storage == Storage::paged) {
+            if (flat_table) {
+                add(ATTN_SLOT_BLOCK_TABLE, ATTN_INT32, false, {Axis::table_entries});
+                add(ATTN_SLOT_BLOCK_TABLE_PTR, ATTN_INT32, false, {Axis::batch_plus_1});
+            } else {
+                add(ATTN_SLOT_BLOCK_TABLE, ATTN_INT32, false, {Axis::batch, Axis::table_columns});
+            }
+        }
+        if (p_.mask.align == ATTN_BY_POSITION) {
+            token(ATTN_SLOT_POSITIONS_Q, ATTN_INT32, false, true, Axis::fixed, 0, 0);
+            token(ATTN_SLOT_POSITIONS_KV, ATTN_INT32, false, false, Axis::k_pages, 0, 0);
+        }
+        if (status) return status;
+        binds_.for_each_left([&](size_t i, const attn_bind &bind) {
+            if (!status) status = leftover(i, bind);
+        });
+        return status;
+    }
+
+private:
+    void set_bounds()
+    {
+        for (int64_t &bound : p_.bounds) bound = kFree;
+        const auto at = [&](Axis axis) -> int64_t & { return p_.bounds[static_cast<int>(axis)]; };
+        at(Axis::batch) = p_.batch;
+        at(Axis::batch_plus_1) = p_.batch + 1;
+        at(Axis::query) = p_.max_q;
+        at(Axis::key) = p_.max_kv;
+        at(Axis::total_q) = p_.total_q;
+        at(Axis::total_kv) = p_.total_kv;
+    }
+
+    /// Heads stand for the (next) fixed axis, a page's rows for the one before the heads, channels come last.
+    template <class Axes>
+    attn_status add_tensor(attn_slot slot, attn_dtype dtype, bool output, const Axes &axes, int64_t heads,
+                           int64_t channels)
+    {
+        TensorSpec spec;
+        spec.slot = slot;
+        spec.dtype = dtype;
+        spec.output = output;
+        const auto push = [&](Axis axis, int64_t bound) {
+            spec.axes[spec.ndim] = axis;
+            spec.bounds[spec.ndim++] = bound;
+        };
+        const bool score = slot == ATTN_SLOT_LSE;
+        for (const Axis axis : axes)
+            push(axis, axis != Axis::fixed ? p_.bounds[static_cast<int>(axis)] : score ? heads : p_.page_size);
+        if (heads && !score) push(Axis::fixed, heads);
+        if (channels) push(Axis::fixed, channels);
+
+        if (const attn_bind *bind = binds_.take(slot)) {
+            if (const attn_status status = apply(*bind, &spec)) return status;
+        }
+        p_.tensors.push_back(spec);
+        return ATTN_OK;
+    }
+
+    static attn_status apply(const attn_bind &bind, TensorSpec *spec)
+    {
+        const bool integer = spec->dtype == ATTN_INT32;
+        if (bind.dtype != 0 && bind.dtype != spec->dtype && !(integer && bind.dtype == ATTN_INT64)) {
+            char asked[32];
+            snprintf(asked, sizeof asked, "%s", dtype_text(bind.dtype));
+            return fail(ATTN_ERROR_INVALID, "attn_bind.dtype = %s for slot %s: must be %s%s", asked,
+                        slot_name(spec->slot), dtype_text(spec->dtype), integer ? " or int64" : "");
+        }
+        if (bind.dtype != 0) spec->dtype = bind.dtype;
+        if (bind.flags & kBroadcastFlags)
+            return fail(ATTN_ERROR_INVALID, "attn_bind.flags = 0x%x for slot %s: its axes cannot be broadcast",
+                        bind.flags, slot_name(spec->slot));
+        if (bind.flags & ATTN_BIND_ABSENT)
+            return fail(ATTN_ERROR_INVALID, "attn_bind.flags = 0x%x for slot %s: it cannot be ABSENT, the plan needs it",
+                        bind.flags, slot_name(spec->slot));
+        if (bind.flags & ATTN_BIND_ACCUMULATE)
+            return fail(spec->output ? ATTN_ERROR_UNSUPPORTED : ATTN_ERROR_INVALID,
+                        "attn_bind.flags = 0x%x for slot %s: ACCUMULATE is for gradients", bind.flags,
+                        slot_name(spec->slot));
+        spec->flags = bind.flags & (ATTN_BIND_ALIGNED | ATTN_BIND_INNER_CONTIGUOUS | ATTN_BIND_HOST);
+        return ATTN_OK;
+    }
+
+    /// A bind that none of the tensors above asked for: known to dense plans but not computed yet, or misplaced.
+    attn_status leftover(size_t i, const attn_bind &bind)
+    {
+        static constexpr attn_slot kLater[] = {
+            ATTN_SLOT_BIAS,         ATTN_SLOT_ALIBI_SLOPES, ATTN_SLOT_SINK_LOGITS,  ATTN_SLOT_Q_TEMPERATURE,
+            ATTN_SLOT_V_TEMPERATURE, ATTN_SLOT_GATE,        ATTN_SLOT_HEAD_WEIGHT,  ATTN_SLOT_BIAS_TABLE,
+            ATTN_SLOT_BIAS_LOWRANK_Q, ATTN_SLOT_BIAS_LOWRANK_K, ATTN_SLOT_IDS_Q,    ATTN_SLOT_IDS_KV,
+            ATTN_SLOT_MASK_TABLE,   ATTN_SLOT_MASK,         ATTN_SLOT_ROPE_COS,     ATTN_SLOT_ROPE_SIN,
+            ATTN_SLOT_COLUMN_MASS,  ATTN_SLOT_ROW_MAX,      ATTN_SLOT_ROW_ENTROPY,  ATTN_SLOT_STATUS,
+            ATTN_SLOT_RNG};
+        const bool derived = (bind.slot & (ATTN_SLOT_GRAD | ATTN_SLOT_TANGENT | ATTN_SLOT_SCALE | ATTN_SLOT_ZERO_POINT));
+        if (derived || std::find(std::begin(kLater), std::end(kLater), bind.slot) != std::end(kLater)) {
+            p_.unserved.push_back(std::string("slot ") + slot_name(bind.slot));
+            return ATTN_OK;
+        }
+        if (bind.index != 0)
+            return fail(ATTN_ERROR_INVALID, "attn_problem.binds[%zu].index = %u: slot %s has index 0 only", i,
+                        bind.index, slot_name(bind.slot));
+        const bool position = bind.slot == ATTN_SLOT_POSITIONS_Q || bind.slot == ATTN_SLOT_POSITIONS_KV;
+        const bool table = bind.slot == ATTN_SLOT_BLOCK_TABLE;
+        return fail(ATTN_ERROR_INVALID, "attn_problem.binds[%zu].slot = %s: a dense plan %s", i, slot_name(bind.slot),
+                    position ? "takes it only where the alignment is ATTN_BY_POSITION"
+                    : table  ? "takes it only where attn_problem.page_size is set"
+                             : "does not take it");
+    }
+
+    Binds &binds_;
+    DenseProblem &p_;
+};
+
+/// Fields that mean nothing without a tensor or another field: set alone they are a mistake, never ignored.
+attn_status check_companions(const attn_dense &d, const Binds &binds)
+{
+    const bool bias = binds.has(ATTN_SLOT_BIAS) || binds.has(ATTN_SLOT_ALIBI_SLOPES) || d.bias_table;
+    if (d.bias_stage != 0 && !bias)
+        return fail(ATTN_ERROR_INVALID, "attn_dense.bias_stage = %d: must be 0 where no bias is bound", d.bias_stage);
+    if (d.gate != 0 && !binds.has(ATTN_SLOT_GATE))
+        return fail(ATTN_ERROR_INVALID, "attn_dense.gate = %d: must be 0 where slot GATE is not bound", d.gate);
+    const bool diagonal = d.causal || (d.flags & (ATTN_WINDOW_LEFT | ATTN_WINDOW_RIGHT)) || d.mask || d.bias_table ||
+                          binds.has(ATTN_SLOT_ALIBI_SLOPES);
+    if (d.align != ATTN_ALIGN_NONE && !diagonal)
+        return fail(ATTN_ERROR_INVALID,
+                    "attn_dense.align = %s: must be 0 where no window, bias or mask needs a diagonal",
+                    align_name(d.align));
+    return ATTN_OK;
+}
+
+} // namespace
+
+int DenseProblem::find(attn_slot slot, uint32_t index) const noexcept
+{
+    for (size_t i = 0; i < tensors.size(); ++i)
+        if (tensors[i].slot == slot && tensors[i].index == index) return static_cast<int>(i);
+    return -1;
+}
+
+attn_status read_dense(const attn_dense *given, DenseProblem *out)
+{
+    attn_dense d;
+    if (const attn_status status = read_struct(given, "attn_dense", &d)) return status;
+    static constexpr attn_ext_type kDropout = 1; // ATTN_EXT_DROPOUT, whose struct is experimental
+    const attn_ext *dropout = nullptr;
+    if (const attn_status status = read_extensions(d.next, "attn_dense", &kDropout, 1, &dropout)) return status;
+    if (dropout) out->unserved.push_back("attn_dense.next: ATTN_EXT_DROPOUT");
+    if (const attn_status status = check_flags("attn_dense.flags", d.flags, ATTN_WINDOW_LEFT | ATTN_WINDOW_RIGHT))
+        return status;
+    if (d.reserved != 0) return fail(ATTN_ERROR_INVALID, "attn_dense.reserved = %d: must be 0", d.reserved);
+    if (!d.problem) return fail(ATTN_ERROR_INVALID, "attn_dense.problem = NULL: required");
+    if (const attn_status status = read_problem(d.problem, out)) return status;
+    if (const attn_status status = read_mask(d, &out->mask)) return status;
+    if (const attn_status status = read_options(d, out)) return status;
+    Binds binds;
+    if (const attn_status status = binds.read(*d.problem)) return status;
+    if (const attn_status status = check_companions(d, binds)) return status;
+    return DenseTensors(&binds, out).build();
+}
+
+attn_status read_merge(const attn_merge *given)
+{
+    attn_merge merge;
+    if (const attn_status status = read_struct(given, "attn_merge", &merge)) return status;
+    if (const attn_status status = no_extensions(merge.next, "attn_merge")) return status;
+    if (!merge.problem) return fail(ATTN_ERROR_INVALID, "attn_merge.problem = NULL: required");
+    attn_problem problem;
+    if (const attn_status status = read_struct(merge.problem, "attn_problem", &problem)) return status;
+    if (merge.parts == 0) return fail(ATTN_ERROR_INVALID, "attn_merge.parts = 0: must be >= 1");
+    if (const attn_status status = check_flags("attn_merge.flags", merge.flags, 0)) return status;
+    if (const attn_status status = check_enum("attn_merge.activation", merge.activation, ATTN_RELU)) return status;
+    return check_enum("attn_merge.gate", merge.gate, ATTN_GATE_SILU);
+}
+
+attn_status read_append(const attn_append *given)
+{
+    attn_append append;
+    if (const attn_status status = read_struct(given, "attn_append", &append)) return status;
+    if (const attn_status status = no_extensions(append.next, "attn_append")) return status;
+    if (!append.problem) return fail(ATTN_ERROR_INVALID, "attn_append.problem = NULL: required");
+    attn_problem problem;
+    if (const attn_status status = read_struct(append.problem, "attn_problem", &problem)) return status;
+    if (const attn_status status = check_flags("attn_append.flags", append.flags, 0)) return status;
+    if (const attn_status status = check_extent("attn_append.ring_rows", append.ring_rows, 0)) return status;
+    return check_extent("attn_append.sink_tokens", append.sink_tokens, 0);
+}
+
+} // namespace attn

@@ -1,0 +1,153 @@
+#include "handle.h"
+
+#include "abi.h"
+#include "names.h"
+
+#include <new>
+#include <system_error>
+#include <unistd.h>
+
+namespace attn {
+namespace {
+
+constexpr int32_t kMostWorkers = 4096;
+
+attn_status check_options(const attn_options &options)
+{
+    constexpr uint64_t kKnown = ATTN_HANDLE_NO_COMPILE | ATTN_HANDLE_NO_DISK_CACHE | ATTN_HANDLE_NO_WAIT |
+                                ATTN_HANDLE_CURRENT_CONTEXT;
+    if (options.flags & ~kKnown)
+        return fail(ATTN_ERROR_INVALID, "attn_options.flags = 0x%llx: unknown bits 0x%llx",
+                    static_cast<unsigned long long>(options.flags),
+                    static_cast<unsigned long long>(options.flags & ~kKnown));
+    const bool cpu = options.device == ATTN_DEVICE_DEFAULT || options.device == ATTN_DEVICE_CPU;
+    if (options.device == ATTN_DEVICE_CUDA || options.device == ATTN_DEVICE_HIP)
+        return fail(ATTN_ERROR_NO_DEVICE, "attn_options.device = %s: this build of libattn has no %s backend",
+                    device_name(options.device), device_name(options.device));
+    if (!cpu)
+        return fail(ATTN_ERROR_INVALID, "attn_options.device = %d: must be ATTN_DEVICE_CPU, _CUDA or _HIP, or 0",
+                    options.device);
+    if (options.device_id != 0)
+        return fail(ATTN_ERROR_NO_DEVICE, "attn_options.device_id = %d: there is one CPU device, 0", options.device_id);
+    if (options.max_workers < 0 || options.max_workers > kMostWorkers)
+        return fail(ATTN_ERROR_INVALID, "attn_options.max_workers = %d: must be 0 .. %d", options.max_workers,
+                    kMostWorkers);
+    if (options.log_level < 0 || options.log_level > 4)
+        return fail(ATTN_ERROR_INVALID, "attn_options.log_level = %d: must be 0 .. 4", options.log_level);
+    if (!options.parallel_for && options.parallel_ctx)
+        return fail(ATTN_ERROR_INVALID, "attn_options.parallel_ctx = %p: must be NULL without parallel_for",
+                    options.parallel_ctx);
+    if (!options.log && (options.log_ctx || options.log_level))
+        return fail(ATTN_ERROR_INVALID, "attn_options.log = NULL: log_ctx and log_level must be 0 without it");
+    // What only a GPU backend uses is refused here rather than ignored.
+    if (options.device_alloc || options.device_free || options.alloc_ctx)
+        return fail(ATTN_ERROR_INVALID, "attn_options.device_alloc, device_free, alloc_ctx: must be NULL for the CPU");
+    if (options.flags)
+        return fail(ATTN_ERROR_INVALID, "attn_options.flags = 0x%llx: must be 0 for the CPU, which compiles nothing",
+                    static_cast<unsigned long long>(options.flags));
+    if (options.cache_dir || options.kernel_path || options.compiler_path)
+        return fail(ATTN_ERROR_INVALID,
+                    "attn_options.cache_dir, kernel_path, compiler_path: must be NULL for the CPU, which compiles "
+                    "nothing");
+    return ATTN_OK;
+}
+
+/// Guards a loop given to a caller's parallel_for against broken contracts.
+struct Guarded {
+    attn_task task;
+    void *arg;
+    int64_t count;
+    int32_t workers;
+    std::atomic<int64_t> done{0};
+    std::atomic<int64_t> bad_worker{INT64_MIN};
+    std::atomic<int64_t> bad_task{INT64_MIN};
+
+    static void ATTN_CALL run(void *self, int64_t task, int32_t worker)
+    {
+        Guarded &loop = *static_cast<Guarded *>(self);
+        if (worker < 0 || worker >= loop.workers) {
+            loop.bad_worker.store(worker);
+        } else if (task < 0 || task >= loop.count) {
+            loop.bad_task.store(task);
+        } else {
+            loop.task(loop.arg, task, worker);
+            loop.done.fetch_add(1, std::memory_order_relaxed);
+        }
+    }
+};
+
+} // namespace
+
+attn_status run_parallel(const attn_handle_s &handle, int64_t count, attn_task task, void *arg) noexcept
+{
+    const bool serial = count <= 1 || handle.workers <= 1 || handle.forked();
+    if (serial) {
+        for (int64_t i = 0; i < count; ++i) task(arg, i, 0);
+        return ATTN_OK;
+    }
+    if (!handle.parallel_for) {
+        handle.pool->run(count, task, arg);
+        return ATTN_OK;
+    }
+    Guarded loop{task, arg, count, handle.workers};
+    handle.parallel_for(handle.parallel_ctx, count, &Guarded::run, &loop);
+    if (loop.bad_worker.load() != INT64_MIN)
+        return fail(ATTN_ERROR_INVALID, "attn_options.parallel_for called a task with worker = %lld: must be 0 .. %d",
+                    static_cast<long long>(loop.bad_worker.load()), handle.workers - 1);
+    if (loop.bad_task.load() != INT64_MIN)
+        return fail(ATTN_ERROR_INVALID, "attn_options.parallel_for called task %lld: must be 0 .. %lld",
+                    static_cast<long long>(loop.bad_task.load()), static_cast<long long>(count - 1));
+    if (loop.done.load() != count)
+        return fail(ATTN_ERROR_INVALID, "attn_options.parallel_for ran %lld tasks: must run each of %lld once",
+                    static_cast<long long>(loop.done.load()), static_cast<long long>(count));
+    return ATTN_OK;
+}
+
+attn_status create_handle(const attn_options *given, attn_handle *out)
+{
+    attn_options options = {};
+    options.size = sizeof options;
+    if (given) {
+        if (const attn_status status = read_struct(given, "attn_options", &options)) return status;
+        if (const attn_status status = no_extensions(options.next, "attn_options")) return status;
+        if (const attn_status status = check_options(options)) return status;
+    }
+    auto handle = std::make_unique<attn_handle_s>();
+    handle->workers = options.max_workers ? options.max_workers : usable_cores();
+    handle->parallel_for = options.parallel_for;
+    handle->parallel_ctx = options.parallel_ctx;
+    handle->log = options.log;
+    handle->log_ctx = options.log_ctx;
+    handle->log_level = options.log_level ? options.log_level : 2;
+    handle->device = ATTN_DEVICE_CPU;
+    handle->process = getpid();
+    if (const attn_status status = open_cpu_backend(&handle->backend)) return status;
+    if (!handle->parallel_for && handle->workers > 1) {
+        try {
+            handle->pool = std::make_unique<ThreadPool>(handle->workers);
+        } catch (const std::system_error &error) {
+            return fail(ATTN_ERROR_RUNTIME, "attn_options.max_workers = %d: the system refused a thread: %s",
+                        handle->workers, error.what());
+        }
+    }
+    *out = handle.release();
+    return ATTN_OK;
+}
+
+} // namespace attn
+
+bool attn_handle_s::forked() const noexcept
+{
+    return getpid() != process;
+}
+
+void attn_handle_s::release() noexcept
+{
+    if (references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    if (pool && forked()) {
+        // The threads stayed with the parent, and a lock may have been held at the fork: leave the object alone.
+        pool->abandon();
+        static_cast<void>(pool.release());
+    }
+    delete this;
+}
