@@ -61,8 +61,7 @@ attn_status check_workspace(const void *workspace, size_t bytes, size_t needed, 
 {
     if (bytes < needed)
         return fail(ATTN_ERROR_WORKSPACE, "bytes = %zu: these sizes need a workspace of %zu", bytes, needed);
-    if (needed && !workspace)
-        return fail(ATTN_ERROR_WORKSPACE, "workspace = NULL: these sizes need %zu bytes", needed);
+    if (needed && !workspace) return fail(ATTN_ERROR_WORKSPACE, "workspace = NULL: these sizes need %zu bytes", needed);
     if (needed && reinterpret_cast<uintptr_t>(workspace) % alignment != 0)
         return fail(ATTN_ERROR_WORKSPACE, "workspace = %p: must be a multiple of %zu", workspace, alignment);
     return ATTN_OK;
@@ -280,8 +279,8 @@ attn_status attn_execute(attn_plan plan, const attn_arg *args, size_t count, voi
     if (const attn_status status = require(plan, "attn_execute", "plan")) return status;
     const attn_handle_s &handle = *plan->handle;
     attn::Arguments arguments;
-    if (const attn_status status = attn::match_arguments(plan->problem.tensors, handle.device, handle.device_id, args,
-                                                         count, &arguments))
+    if (const attn_status status =
+            attn::match_arguments(plan->problem.tensors, handle.device, handle.device_id, args, count, &arguments))
         return status;
     return plan->executor->execute(handle, arguments, workspace, bytes, stream);
 }

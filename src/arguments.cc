@@ -75,7 +75,8 @@ attn_status check_memory(const TensorSpec &spec, const attn_tensor &view, attn_d
 }
 
 /// Extents of one view against the bounds of the plan and against the views before it.
-attn_status check_shape(const TensorSpec &spec, const attn_tensor &view, Sizes *sizes, const TensorSpec *(&setter)[kAxisCount])
+attn_status check_shape(const TensorSpec &spec, const attn_tensor &view, Sizes *sizes,
+                        const TensorSpec *(&setter)[kAxisCount])
 {
     const Label label(spec);
     if (view.ndim != spec.ndim)

@@ -41,7 +41,8 @@ public:
 };
 
 /// The rule of every backend for the caller's workspace.
-[[nodiscard]] attn_status check_workspace(const void *workspace, size_t bytes, size_t needed, size_t alignment) noexcept;
+[[nodiscard]] attn_status check_workspace(const void *workspace, size_t bytes, size_t needed,
+                                          size_t alignment) noexcept;
 
 /// Opens the CPU backend. The variable ATTN_CPU_ISA names an instruction set to use instead of the best.
 [[nodiscard]] attn_status open_cpu_backend(std::unique_ptr<Backend> *out);

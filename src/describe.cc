@@ -91,15 +91,15 @@ std::string describe_dense(const attn_handle_s &handle, const DenseProblem &p, c
     const double sequences = tokens_q / static_cast<double>(p.max_q);
     const double pairs = sequences * visible_pairs(p.mask, static_cast<double>(p.max_q), static_cast<double>(p.max_kv));
     const double flops = 2.0 * pairs * static_cast<double>(p.heads_out) * static_cast<double>(p.dim_qk + p.dim_v);
-    const double tokens_kv = p.storage == Storage::packed ? static_cast<double>(p.total_kv)
-                                                          : static_cast<double>(p.batch) * static_cast<double>(p.max_kv);
+    const double tokens_kv = p.storage == Storage::packed
+                                 ? static_cast<double>(p.total_kv)
+                                 : static_cast<double>(p.batch) * static_cast<double>(p.max_kv);
     const auto bytes = [](double tokens, int64_t heads, int64_t dim, attn_dtype dtype) {
         return tokens * static_cast<double>(heads * dim * dtype_bytes(dtype));
     };
-    const double moved = bytes(tokens_q, p.heads_q, p.dim_qk, p.q_dtype) +
-                         bytes(tokens_q, p.heads_out, p.dim_v, p.out_dtype) +
-                         bytes(tokens_kv, p.heads_k, p.dim_qk, p.k_dtype) +
-                         bytes(tokens_kv, p.heads_v, p.dim_v, p.v_dtype);
+    const double moved =
+        bytes(tokens_q, p.heads_q, p.dim_qk, p.q_dtype) + bytes(tokens_q, p.heads_out, p.dim_v, p.out_dtype) +
+        bytes(tokens_kv, p.heads_k, p.dim_qk, p.k_dtype) + bytes(tokens_kv, p.heads_v, p.dim_v, p.v_dtype);
 
     JsonWriter json;
     json.open();

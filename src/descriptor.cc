@@ -128,8 +128,7 @@ attn_status read_problem(const attn_problem *given, DenseProblem *out)
                         static_cast<long long>(head.value), static_cast<long long>(out->heads_out));
     out->group = std::gcd(out->heads_out / out->heads_k, out->heads_out / out->heads_v);
 
-    if (!std::isfinite(p.scale))
-        return fail(ATTN_ERROR_INVALID, "attn_problem.scale = %g: must be finite", p.scale);
+    if (!std::isfinite(p.scale)) return fail(ATTN_ERROR_INVALID, "attn_problem.scale = %g: must be finite", p.scale);
     out->scale = p.scale != 0 ? p.scale : 1.0 / std::sqrt(static_cast<double>(out->dim_qk));
 
     if (out->direction != ATTN_FORWARD)
@@ -199,16 +198,14 @@ attn_status read_options(const attn_dense &d, DenseProblem *out)
     if (!std::isfinite(d.activation_bias))
         return fail(ATTN_ERROR_INVALID, "attn_dense.activation_bias = %g: must be finite", d.activation_bias);
     if (d.activation != ATTN_SIGMOID)
-        if (const attn_status status = check_unused("attn_dense.activation_bias", d.activation_bias,
-                                                    "attn_dense.activation is ATTN_SIGMOID"))
+        if (const attn_status status =
+                check_unused("attn_dense.activation_bias", d.activation_bias, "attn_dense.activation is ATTN_SIGMOID"))
             return status;
-    if (const attn_status status = check_extent("attn_dense.activation_length", d.activation_length, 0))
-        return status;
+    if (const attn_status status = check_extent("attn_dense.activation_length", d.activation_length, 0)) return status;
     if (d.activation != ATTN_RELU && d.activation_length != 0)
         return fail(ATTN_ERROR_INVALID, "attn_dense.activation_length = %lld: must be 0 unless activation is ATTN_RELU",
                     static_cast<long long>(d.activation_length));
-    if (const attn_status status = check_extent("attn_dense.bias_rank", d.bias_rank, 0, kLargestHeadDim))
-        return status;
+    if (const attn_status status = check_extent("attn_dense.bias_rank", d.bias_rank, 0, kLargestHeadDim)) return status;
     if (d.activation != ATTN_SOFTMAX)
         out->unserved.push_back(std::string("attn_dense.activation = ") + activation_name(d.activation));
     if (d.bias_rank != 0) out->unserved.push_back("attn_dense.bias_rank");
@@ -217,11 +214,11 @@ attn_status read_options(const attn_dense &d, DenseProblem *out)
         attn_program program;
         if (const attn_status status = read_struct(d.mask, "attn_program", &program)) return status;
         if (const attn_status status = no_extensions(program.next, "attn_program")) return status;
-        if (const attn_status status =
-                check_extent("attn_program.term_count", static_cast<int64_t>(std::min<size_t>(program.term_count, 257)),
-                             1, 256))
+        if (const attn_status status = check_extent(
+                "attn_program.term_count", static_cast<int64_t>(std::min<size_t>(program.term_count, 257)), 1, 256))
             return status;
-        if (!program.terms) return fail(ATTN_ERROR_INVALID, "attn_program.terms = NULL: must point to term_count terms");
+        if (!program.terms)
+            return fail(ATTN_ERROR_INVALID, "attn_program.terms = NULL: must point to term_count terms");
         out->unserved.push_back("attn_dense.mask");
     }
     if (d.rope) {
@@ -438,8 +435,9 @@ private:
             return fail(ATTN_ERROR_INVALID, "attn_bind.flags = 0x%x for slot %s: its axes cannot be broadcast",
                         bind.flags, slot_name(spec->slot));
         if (bind.flags & ATTN_BIND_ABSENT)
-            return fail(ATTN_ERROR_INVALID, "attn_bind.flags = 0x%x for slot %s: it cannot be ABSENT, the plan needs it",
-                        bind.flags, slot_name(spec->slot));
+            return fail(ATTN_ERROR_INVALID,
+                        "attn_bind.flags = 0x%x for slot %s: it cannot be ABSENT, the plan needs it", bind.flags,
+                        slot_name(spec->slot));
         if (bind.flags & ATTN_BIND_ACCUMULATE)
             return fail(spec->output ? ATTN_ERROR_UNSUPPORTED : ATTN_ERROR_INVALID,
                         "attn_bind.flags = 0x%x for slot %s: ACCUMULATE is for gradients", bind.flags,
@@ -452,13 +450,15 @@ private:
     attn_status leftover(size_t i, const attn_bind &bind)
     {
         static constexpr attn_slot kLater[] = {
-            ATTN_SLOT_BIAS,         ATTN_SLOT_ALIBI_SLOPES, ATTN_SLOT_SINK_LOGITS,  ATTN_SLOT_Q_TEMPERATURE,
-            ATTN_SLOT_V_TEMPERATURE, ATTN_SLOT_GATE,        ATTN_SLOT_HEAD_WEIGHT,  ATTN_SLOT_BIAS_TABLE,
-            ATTN_SLOT_BIAS_LOWRANK_Q, ATTN_SLOT_BIAS_LOWRANK_K, ATTN_SLOT_IDS_Q,    ATTN_SLOT_IDS_KV,
-            ATTN_SLOT_MASK_TABLE,   ATTN_SLOT_MASK,         ATTN_SLOT_ROPE_COS,     ATTN_SLOT_ROPE_SIN,
-            ATTN_SLOT_COLUMN_MASS,  ATTN_SLOT_ROW_MAX,      ATTN_SLOT_ROW_ENTROPY,  ATTN_SLOT_STATUS,
-            ATTN_SLOT_RNG};
-        const bool derived = (bind.slot & (ATTN_SLOT_GRAD | ATTN_SLOT_TANGENT | ATTN_SLOT_SCALE | ATTN_SLOT_ZERO_POINT));
+            ATTN_SLOT_BIAS,           ATTN_SLOT_ALIBI_SLOPES,  ATTN_SLOT_SINK_LOGITS,
+            ATTN_SLOT_Q_TEMPERATURE,  ATTN_SLOT_V_TEMPERATURE, ATTN_SLOT_GATE,
+            ATTN_SLOT_HEAD_WEIGHT,    ATTN_SLOT_BIAS_TABLE,    ATTN_SLOT_BIAS_LOWRANK_Q,
+            ATTN_SLOT_BIAS_LOWRANK_K, ATTN_SLOT_IDS_Q,         ATTN_SLOT_IDS_KV,
+            ATTN_SLOT_MASK_TABLE,     ATTN_SLOT_MASK,          ATTN_SLOT_ROPE_COS,
+            ATTN_SLOT_ROPE_SIN,       ATTN_SLOT_COLUMN_MASS,   ATTN_SLOT_ROW_MAX,
+            ATTN_SLOT_ROW_ENTROPY,    ATTN_SLOT_STATUS,        ATTN_SLOT_RNG};
+        const bool derived =
+            (bind.slot & (ATTN_SLOT_GRAD | ATTN_SLOT_TANGENT | ATTN_SLOT_SCALE | ATTN_SLOT_ZERO_POINT));
         if (derived || std::find(std::begin(kLater), std::end(kLater), bind.slot) != std::end(kLater)) {
             p_.unserved.push_back(std::string("slot ") + slot_name(bind.slot));
             return ATTN_OK;

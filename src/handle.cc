@@ -14,8 +14,8 @@ constexpr int32_t kMostWorkers = 4096;
 
 attn_status check_options(const attn_options &options)
 {
-    constexpr uint64_t kKnown = ATTN_HANDLE_NO_COMPILE | ATTN_HANDLE_NO_DISK_CACHE | ATTN_HANDLE_NO_WAIT |
-                                ATTN_HANDLE_CURRENT_CONTEXT;
+    constexpr uint64_t kKnown =
+        ATTN_HANDLE_NO_COMPILE | ATTN_HANDLE_NO_DISK_CACHE | ATTN_HANDLE_NO_WAIT | ATTN_HANDLE_CURRENT_CONTEXT;
     if (options.flags & ~kKnown)
         return fail(ATTN_ERROR_INVALID, "attn_options.flags = 0x%llx: unknown bits 0x%llx",
                     static_cast<unsigned long long>(options.flags),

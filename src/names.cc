@@ -104,12 +104,8 @@ constexpr Entry<attn_status> kStatuses[] = {
 };
 
 constexpr Entry<attn_device> kDevices[] = {
-    {ATTN_DEVICE_DEFAULT, "default"},
-    {ATTN_DEVICE_CPU, "cpu"},
-    {ATTN_DEVICE_CUDA, "cuda"},
-    {ATTN_DEVICE_CUDA_HOST, "cuda_host"},
-    {ATTN_DEVICE_HIP, "hip"},
-    {ATTN_DEVICE_HIP_HOST, "hip_host"},
+    {ATTN_DEVICE_DEFAULT, "default"},           {ATTN_DEVICE_CPU, "cpu"}, {ATTN_DEVICE_CUDA, "cuda"},
+    {ATTN_DEVICE_CUDA_HOST, "cuda_host"},       {ATTN_DEVICE_HIP, "hip"}, {ATTN_DEVICE_HIP_HOST, "hip_host"},
     {ATTN_DEVICE_CUDA_MANAGED, "cuda_managed"},
 };
 

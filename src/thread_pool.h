@@ -36,8 +36,8 @@ private:
     void work(int32_t worker) noexcept;
     void stop() noexcept;
 
-    std::mutex owner_;  ///< Held by the loop that has the threads.
-    std::mutex mutex_;  ///< Guards what follows.
+    std::mutex owner_; ///< Held by the loop that has the threads.
+    std::mutex mutex_; ///< Guards what follows.
     std::condition_variable start_, finish_;
     attn_task task_ = nullptr;
     void *arg_ = nullptr;

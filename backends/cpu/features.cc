@@ -30,7 +30,8 @@ bool is_available(Isa isa) noexcept
         const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx >> 29 & 1);
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c;
     }
-    case Isa::baseline: return true;
+    case Isa::baseline:
+        return true;
     }
     return false;
 #else
@@ -60,9 +61,12 @@ void processor_name(char *text, size_t capacity)
 const char *isa_name(Isa isa) noexcept
 {
     switch (isa) {
-    case Isa::avx512: return "avx512";
-    case Isa::avx2: return "avx2";
-    case Isa::baseline: break;
+    case Isa::avx512:
+        return "avx512";
+    case Isa::avx2:
+        return "avx2";
+    case Isa::baseline:
+        break;
     }
     return "baseline";
 }

@@ -85,9 +85,11 @@ ATTN_INLINE Vec shuffle(Vec a, Vec b)
 #endif
 
 template <int... Index>
-struct Indices {};
+struct Indices {
+};
 template <int Count, int... Index>
-struct MakeIndices : MakeIndices<Count - 1, Count - 1, Index...> {};
+struct MakeIndices : MakeIndices<Count - 1, Count - 1, Index...> {
+};
 template <int... Index>
 struct MakeIndices<0, Index...> {
     using type = Indices<Index...>;
@@ -105,7 +107,8 @@ ATTN_INLINE void exchange(Vec &a, Vec &b, Indices<Index...>)
 template <int Block>
 ATTN_INLINE void transpose_from(Vec (&rows)[kWidth])
 {
-    ATTN_UNROLL for (int i = 0; i < kWidth; ++i)
+    ATTN_UNROLL
+    for (int i = 0; i < kWidth; ++i)
         if (!(i & Block)) exchange<Block>(rows[i], rows[i + Block], typename MakeIndices<kWidth>::type{});
     if constexpr (Block > 1) transpose_from<Block / 2>(rows);
 }
@@ -120,8 +123,10 @@ ATTN_INLINE float reduce_max(Vec v)
 {
     float lanes[kWidth];
     store(lanes, v);
-    ATTN_UNROLL for (int step = kWidth / 2; step > 0; step /= 2)
+    ATTN_UNROLL
+    for (int step = kWidth / 2; step > 0; step /= 2) {
         for (int i = 0; i < step; ++i) lanes[i] = lanes[i + step] > lanes[i] ? lanes[i + step] : lanes[i];
+    }
     return lanes[0];
 }
 
@@ -129,8 +134,10 @@ ATTN_INLINE float reduce_add(Vec v)
 {
     float lanes[kWidth];
     store(lanes, v);
-    ATTN_UNROLL for (int step = kWidth / 2; step > 0; step /= 2)
+    ATTN_UNROLL
+    for (int step = kWidth / 2; step > 0; step /= 2) {
         for (int i = 0; i < step; ++i) lanes[i] += lanes[i + step];
+    }
     return lanes[0];
 }
 
@@ -233,7 +240,7 @@ ATTN_INLINE uint16_t to_float16(float x)
     u &= 0x7fffffff;
     if (u > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00 | ((u >> 13) & 0x3ff));
     if (u >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00); // from 65520 on
-    if (u < 0x38800000) {                                            // subnormal half: the addition of 1/2 rounds
+    if (u < 0x38800000) {                                             // subnormal half: the addition of 1/2 rounds
         float magnitude;
         __builtin_memcpy(&magnitude, &u, sizeof u);
         magnitude += 0.5f;

@@ -124,13 +124,13 @@ enum attn_dtype_values {
 typedef int32_t attn_device;
 /** @brief Values of ::attn_device. */
 enum attn_device_values {
-    ATTN_DEVICE_DEFAULT = 0,       /**< In ::attn_options the CPU; in a tensor the device of the handle. */
-    ATTN_DEVICE_CPU = 1,           /**< Host memory. */
-    ATTN_DEVICE_CUDA = 2,          /**< NVIDIA GPU. */
-    ATTN_DEVICE_CUDA_HOST = 3,     /**< Pinned host memory; tensors only. */
-    ATTN_DEVICE_HIP = 10,          /**< AMD GPU. */
-    ATTN_DEVICE_HIP_HOST = 11,     /**< Pinned host memory; tensors only. */
-    ATTN_DEVICE_CUDA_MANAGED = 13  /**< Managed memory; tensors only. */
+    ATTN_DEVICE_DEFAULT = 0,      /**< In ::attn_options the CPU; in a tensor the device of the handle. */
+    ATTN_DEVICE_CPU = 1,          /**< Host memory. */
+    ATTN_DEVICE_CUDA = 2,         /**< NVIDIA GPU. */
+    ATTN_DEVICE_CUDA_HOST = 3,    /**< Pinned host memory; tensors only. */
+    ATTN_DEVICE_HIP = 10,         /**< AMD GPU. */
+    ATTN_DEVICE_HIP_HOST = 11,    /**< Pinned host memory; tensors only. */
+    ATTN_DEVICE_CUDA_MANAGED = 13 /**< Managed memory; tensors only. */
 };
 
 /** @brief What a plan computes. */
@@ -154,10 +154,10 @@ enum attn_precision_values {
 typedef int32_t attn_align;
 /** @brief Values of ::attn_align. */
 enum attn_align_values {
-    ATTN_ALIGN_NONE = 0,  /**< Not given. */
-    ATTN_TOP_LEFT = 1,    /**< Key i (PyTorch SDPA `is_causal`). */
-    ATTN_BOTTOM_RIGHT = 2,/**< Key `i + Tk - Tq` (FlashAttention; decoding with a cache). */
-    ATTN_BY_POSITION = 3  /**< Keys with POSITIONS_KV equal to POSITIONS_Q of i. Implies both slots. */
+    ATTN_ALIGN_NONE = 0,   /**< Not given. */
+    ATTN_TOP_LEFT = 1,     /**< Key i (PyTorch SDPA `is_causal`). */
+    ATTN_BOTTOM_RIGHT = 2, /**< Key `i + Tk - Tq` (FlashAttention; decoding with a cache). */
+    ATTN_BY_POSITION = 3   /**< Keys with POSITIONS_KV equal to POSITIONS_Q of i. Implies both slots. */
 };
 
 /** @brief Weight of a key as a function of its score. */
@@ -190,9 +190,9 @@ enum attn_bias_stage_values {
 typedef int32_t attn_kind;
 /** @brief Values of ::attn_kind. */
 enum attn_kind_values {
-    ATTN_KIND_DENSE = 1,  /**< ::attn_dense. */
-    ATTN_KIND_MERGE = 2,  /**< ::attn_merge. */
-    ATTN_KIND_APPEND = 3  /**< ::attn_append. */
+    ATTN_KIND_DENSE = 1, /**< ::attn_dense. */
+    ATTN_KIND_MERGE = 2, /**< ::attn_merge. */
+    ATTN_KIND_APPEND = 3 /**< ::attn_append. */
 };
 
 /** @brief Role of a tensor. */
@@ -214,13 +214,13 @@ enum attn_slot_values {
     ATTN_SLOT_K_CACHE = 0x08,     /**< In/out. Cache that append writes, `[B, rows, Hk, dim_qk]` or pages; k_dtype. */
     ATTN_SLOT_V_CACHE = 0x09,     /**< In/out. Likewise, `[B, rows, Hv, dim_v]` or pages; v_dtype. */
 
-    ATTN_SLOT_CU_SEQLENS_Q = 0x10,  /**< In. `[B + 1]` i32: b owns rows `cu[b] .. cu[b+1]`; Q, OUT are packed. */
-    ATTN_SLOT_CU_SEQLENS_KV = 0x11, /**< In. `[B + 1]` i32. K, V are packed. */
-    ATTN_SLOT_SEQLENS_Q = 0x12,     /**< In. `[B]` i32: only the first rows of each sequence are used. */
-    ATTN_SLOT_SEQLENS_KV = 0x13,    /**< In. `[B]` i32: likewise. Append: lengths that include the new rows. */
-    ATTN_SLOT_BLOCK_TABLE = 0x14,   /**< In. `[B, pages]` i32: pages of each sequence. Implied by page_size. */
+    ATTN_SLOT_CU_SEQLENS_Q = 0x10,    /**< In. `[B + 1]` i32: b owns rows `cu[b] .. cu[b+1]`; Q, OUT are packed. */
+    ATTN_SLOT_CU_SEQLENS_KV = 0x11,   /**< In. `[B + 1]` i32. K, V are packed. */
+    ATTN_SLOT_SEQLENS_Q = 0x12,       /**< In. `[B]` i32: only the first rows of each sequence are used. */
+    ATTN_SLOT_SEQLENS_KV = 0x13,      /**< In. `[B]` i32: likewise. Append: lengths that include the new rows. */
+    ATTN_SLOT_BLOCK_TABLE = 0x14,     /**< In. `[B, pages]` i32: pages of each sequence. Implied by page_size. */
     ATTN_SLOT_BLOCK_TABLE_PTR = 0x15, /**< In. `[B + 1]` i32: BLOCK_TABLE is flat, b owns a range of it. */
-    ATTN_SLOT_SLOT_MAPPING = 0x16,  /**< In. Append: `[B, Tq]` ATTN_INT64 cache row of each new token, -1 to skip it. */
+    ATTN_SLOT_SLOT_MAPPING = 0x16, /**< In. Append: `[B, Tq]` ATTN_INT64 cache row of each new token, -1 to skip it. */
 
     ATTN_SLOT_BIAS = 0x20,           /**< In. `[B, Ho, Tq, Tk]` q_dtype; added to the score. */
     ATTN_SLOT_BIAS_TABLE = 0x21,     /**< In. `[entries, Ho]` f32. Implied by attn_dense.bias_table. */
@@ -286,10 +286,10 @@ enum attn_bind_flags {
     ATTN_BIND_BROADCAST_AXIS2 = 1 << 2, /**< Likewise axis 2. */
     ATTN_BIND_BROADCAST_AXIS3 = 1 << 3, /**< Likewise axis 3. */
     ATTN_BIND_ALIGNED = 1 << 8,         /**< Promise: address and all strides but the last are multiples of 16 bytes. */
-    ATTN_BIND_INNER_CONTIGUOUS = 1 << 9,/**< Promise: the last axis has stride 1. */
-    ATTN_BIND_ABSENT = 1 << 10,         /**< Do not take a tensor otherwise taken by default, e.g. `GRAD|V`. */
-    ATTN_BIND_ACCUMULATE = 1 << 11,     /**< Add to this output instead of overwriting it. */
-    ATTN_BIND_HOST = 1 << 12            /**< The tensor is host memory, read while attn_execute() runs. */
+    ATTN_BIND_INNER_CONTIGUOUS = 1 << 9, /**< Promise: the last axis has stride 1. */
+    ATTN_BIND_ABSENT = 1 << 10,          /**< Do not take a tensor otherwise taken by default, e.g. `GRAD|V`. */
+    ATTN_BIND_ACCUMULATE = 1 << 11,      /**< Add to this output instead of overwriting it. */
+    ATTN_BIND_HOST = 1 << 12             /**< The tensor is host memory, read while attn_execute() runs. */
 };
 
 /** @brief Declares a tensor of a plan: that it comes, or how it differs from the default. */
@@ -304,9 +304,9 @@ typedef struct attn_bind {
 
 /** @brief Bits of attn_term.flags; the low two bits hold an ::attn_align (0: that of the descriptor). */
 enum attn_term_flags {
-    ATTN_TERM_AXIS_CAUSAL = 1 << 2,     /**< GRID_WINDOW: causal along this axis. */
-    ATTN_TERM_TRUNCATE = 1 << 3,        /**< GRID_WINDOW: cut the window at borders; else shift it (NATTEN). */
-    ATTN_TERM_DEVICE_TABLE = 1 << 4     /**< `table` is 1 + index of slot MASK_TABLE instead of a host table. */
+    ATTN_TERM_AXIS_CAUSAL = 1 << 2, /**< GRID_WINDOW: causal along this axis. */
+    ATTN_TERM_TRUNCATE = 1 << 3,    /**< GRID_WINDOW: cut the window at borders; else shift it (NATTEN). */
+    ATTN_TERM_DEVICE_TABLE = 1 << 4 /**< `table` is 1 + index of slot MASK_TABLE instead of a host table. */
 };
 
 /**
@@ -317,26 +317,26 @@ enum attn_term_flags {
  * what causal, window and length let through. An atom that needs a diagonal without one given is an error.
  */
 enum attn_mask_op {
-    ATTN_OP_AND = 0x001,            /**< Both of the top two. */
-    ATTN_OP_OR = 0x002,             /**< Either of the top two. */
-    ATTN_OP_NOT = 0x003,            /**< Complement of the top. */
-    ATTN_MASK_CAUSAL = 0x100,       /**< d <= 0. */
-    ATTN_MASK_BAND = 0x101,         /**< -p[0] <= d <= p[1]. */
-    ATTN_MASK_PREFIX = 0x102,       /**< j < p[0]: sink tokens, the prefix of a prefix LM. */
-    ATTN_MASK_FIRST_ROWS = 0x103,   /**< i < p[0]: global rows. */
-    ATTN_MASK_LAST_ROWS = 0x104,    /**< i >= Tq - p[0]. */
-    ATTN_MASK_VERTICAL = 0x105,     /**< (j + p[1]) mod p[0] == 0, in units of p[2] keys. */
-    ATTN_MASK_POW2 = 0x106,         /**< -d is 0 or a power of two, in units of p[0] keys. */
-    ATTN_MASK_ID_EQ = 0x107,        /**< ids_q[i] == ids_kv[j] of pair `axis`: documents, segments. */
-    ATTN_MASK_ID_GE = 0x108,        /**< ids_q[i] >= ids_kv[j]: block causal. */
-    ATTN_MASK_ID_GT = 0x109,        /**< ids_q[i] > ids_kv[j]. */
-    ATTN_MASK_ID_Q = 0x10a,         /**< ids_q[i] == p[0]. */
-    ATTN_MASK_ID_KV = 0x10b,        /**< ids_kv[j] == p[0]. */
-    ATTN_MASK_GRID_WINDOW = 0x10c,  /**< Grid axis `axis`: kernel p[0], dilation p[1], stride p[2] (0: 1), as NATTEN. */
-    ATTN_MASK_SAME_AXIS = 0x10d,    /**< Equal coordinate / p[0] along grid axis `axis`. */
-    ATTN_MASK_HEADS = 0x10e,        /**< p[0] <= h < p[1], or a table of 0 and 1. */
-    ATTN_MASK_TENSOR = 0x10f        /**< Slot MASK of index `axis`; if narrower than Tk it is of the last keys, the
-                                         earlier being in the set: the tree of speculative decoding. */
+    ATTN_OP_AND = 0x001,           /**< Both of the top two. */
+    ATTN_OP_OR = 0x002,            /**< Either of the top two. */
+    ATTN_OP_NOT = 0x003,           /**< Complement of the top. */
+    ATTN_MASK_CAUSAL = 0x100,      /**< d <= 0. */
+    ATTN_MASK_BAND = 0x101,        /**< -p[0] <= d <= p[1]. */
+    ATTN_MASK_PREFIX = 0x102,      /**< j < p[0]: sink tokens, the prefix of a prefix LM. */
+    ATTN_MASK_FIRST_ROWS = 0x103,  /**< i < p[0]: global rows. */
+    ATTN_MASK_LAST_ROWS = 0x104,   /**< i >= Tq - p[0]. */
+    ATTN_MASK_VERTICAL = 0x105,    /**< (j + p[1]) mod p[0] == 0, in units of p[2] keys. */
+    ATTN_MASK_POW2 = 0x106,        /**< -d is 0 or a power of two, in units of p[0] keys. */
+    ATTN_MASK_ID_EQ = 0x107,       /**< ids_q[i] == ids_kv[j] of pair `axis`: documents, segments. */
+    ATTN_MASK_ID_GE = 0x108,       /**< ids_q[i] >= ids_kv[j]: block causal. */
+    ATTN_MASK_ID_GT = 0x109,       /**< ids_q[i] > ids_kv[j]. */
+    ATTN_MASK_ID_Q = 0x10a,        /**< ids_q[i] == p[0]. */
+    ATTN_MASK_ID_KV = 0x10b,       /**< ids_kv[j] == p[0]. */
+    ATTN_MASK_GRID_WINDOW = 0x10c, /**< Grid axis `axis`: kernel p[0], dilation p[1], stride p[2] (0: 1), as NATTEN. */
+    ATTN_MASK_SAME_AXIS = 0x10d,   /**< Equal coordinate / p[0] along grid axis `axis`. */
+    ATTN_MASK_HEADS = 0x10e,       /**< p[0] <= h < p[1], or a table of 0 and 1. */
+    ATTN_MASK_TENSOR = 0x10f       /**< Slot MASK of index `axis`; if narrower than Tk it is of the last keys, the
+                                        earlier being in the set: the tree of speculative decoding. */
 };
 
 /**
@@ -429,16 +429,16 @@ typedef struct attn_options {
 
 /** @brief What attn_device_info() fills in. Texts are UTF-8, NUL-terminated. */
 typedef struct attn_device_properties {
-    size_t size;                /**< `sizeof(attn_device_properties)`; nothing beyond it is written. */
-    const attn_ext *next;       /**< NULL. */
-    attn_device device;         /**< Kind. */
-    int32_t device_id;          /**< Ordinal. */
-    int32_t compute_units;      /**< Cores, SMs or CUs usable (MIG, affinity). */
-    int32_t driver_version;     /**< As the driver counts; 0 for the CPU. */
-    uint64_t memory_bytes;      /**< Total. */
-    uint64_t bytes_per_second;  /**< Nominal memory bandwidth; 0 if unknown. */
-    char name[128];             /**< Marketing name. */
-    char arch[64];              /**< `sm_90a`, `gfx942`, `x86-64 avx2 fma`. */
+    size_t size;               /**< `sizeof(attn_device_properties)`; nothing beyond it is written. */
+    const attn_ext *next;      /**< NULL. */
+    attn_device device;        /**< Kind. */
+    int32_t device_id;         /**< Ordinal. */
+    int32_t compute_units;     /**< Cores, SMs or CUs usable (MIG, affinity). */
+    int32_t driver_version;    /**< As the driver counts; 0 for the CPU. */
+    uint64_t memory_bytes;     /**< Total. */
+    uint64_t bytes_per_second; /**< Nominal memory bandwidth; 0 if unknown. */
+    char name[128];            /**< Marketing name. */
+    char arch[64];             /**< `sm_90a`, `gfx942`, `x86-64 avx2 fma`. */
 } attn_device_properties;
 
 /** @brief Version of the loaded library, encoded as ::ATTN_VERSION. Never touches a driver. @return version */
@@ -802,6 +802,7 @@ typedef struct attn_dropout {
 }
 #endif
 
+/* clang-format off */
 /** @cond layout: the byte offset of every field, with 64-bit and with 32-bit pointers */
 #if defined(__cplusplus)
 #define ATTN_ASSERT(condition, tag) static_assert(condition, #tag);
@@ -886,5 +887,6 @@ ATTN_AT(attn_dropout, ext, 0, 0) ATTN_AT(attn_dropout, probability, 24, 16) ATTN
 #undef ATTN_AT
 #undef ATTN_ASSERT
 /** @endcond */
+/* clang-format on */
 
 #endif /* ATTN_ATTN_H */

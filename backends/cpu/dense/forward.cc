@@ -22,10 +22,17 @@ constexpr int64_t kTileBytes = 256 << 10;
 bool element_of(attn_dtype dtype, Element *element)
 {
     switch (dtype) {
-    case ATTN_FLOAT32: *element = Element::float32; return true;
-    case ATTN_FLOAT16: *element = Element::float16; return true;
-    case ATTN_BFLOAT16: *element = Element::bfloat16; return true;
-    default: return false;
+    case ATTN_FLOAT32:
+        *element = Element::float32;
+        return true;
+    case ATTN_FLOAT16:
+        *element = Element::float16;
+        return true;
+    case ATTN_BFLOAT16:
+        *element = Element::bfloat16;
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -284,7 +291,9 @@ private:
     /// The longest sequences that the views allow.
     ScheduleBounds bounds(const Sizes &sizes) const noexcept
     {
-        const auto within = [](int64_t bound, int64_t extent) { return extent == kFree ? bound : std::min(bound, extent); };
+        const auto within = [](int64_t bound, int64_t extent) {
+            return extent == kFree ? bound : std::min(bound, extent);
+        };
         ScheduleBounds bounds;
         bounds.batch = within(problem_.batch, sizes.at(Axis::batch));
         bounds.max_q = within(within(problem_.max_q, sizes.at(Axis::query)), sizes.at(Axis::total_q));

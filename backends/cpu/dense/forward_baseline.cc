@@ -3,6 +3,7 @@
 
 namespace attn::cpu {
 
-const ForwardKernel kForwardBaseline = {"cpu.dense.forward.baseline", kStrip, kPanel, scratch_bytes, run_tile, merge_tile};
+const ForwardKernel kForwardBaseline = {
+    "cpu.dense.forward.baseline", kStrip, kPanel, scratch_bytes, run_tile, merge_tile};
 
 } // namespace attn::cpu

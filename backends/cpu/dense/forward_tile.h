@@ -72,7 +72,9 @@ struct Scratch {
 
     Scratch(const ForwardShape &shape, void *memory)
         : o_columns(round_up(shape.dim_v, kWidth)),
-          row_columns(round_up(larger_of(shape.dim_qk, shape.dim_v), kWidth)), bytes(0), base_(static_cast<char *>(memory))
+          row_columns(round_up(larger_of(shape.dim_qk, shape.dim_v), kWidth)),
+          bytes(0),
+          base_(static_cast<char *>(memory))
     {
         q = take<float>(shape.tile_rows * shape.dim_qk);
         k = take<float>(round_up(shape.key_block, kPanel) * shape.dim_qk);
@@ -213,9 +215,11 @@ inline void pack_k(const ForwardShape &shape, const ForwardTile &tile, const Scr
         int64_t c = 0;
         for (; c + kWidth <= dim; c += kWidth) {
             Vec square[kWidth];
-            ATTN_UNROLL for (int i = 0; i < kWidth; ++i) square[i] = load(rows[i] + c);
+            ATTN_UNROLL
+            for (int i = 0; i < kWidth; ++i) square[i] = load(rows[i] + c);
             transpose(square);
-            ATTN_UNROLL for (int i = 0; i < kWidth; ++i) store(panel + (c + i) * kPanel, square[i]);
+            ATTN_UNROLL
+            for (int i = 0; i < kWidth; ++i) store(panel + (c + i) * kPanel, square[i]);
         }
         for (; c < dim; ++c)
             for (int i = 0; i < kWidth; ++i) panel[c * kPanel + i] = rows[i][c];
@@ -359,14 +363,26 @@ ATTN_INLINE void multiply(const float *__restrict a, const float *__restrict b, 
 {
     for (int64_t k = 0; k < depth; ++k) {
         Vec row[N];
-        ATTN_UNROLL for (int n = 0; n < N; ++n) row[n] = load(b + n * kWidth);
-        ATTN_UNROLL for (int m = 0; m < M; ++m)
-        {
+        ATTN_UNROLL
+        for (int n = 0; n < N; ++n) row[n] = load(b + n * kWidth);
+        ATTN_UNROLL
+        for (int m = 0; m < M; ++m) {
             const Vec value = splat(a[m * RowStep]);
-            ATTN_UNROLL for (int n = 0; n < N; ++n) acc[m][n] += value * row[n];
+            ATTN_UNROLL
+            for (int n = 0; n < N; ++n) acc[m][n] += value * row[n];
         }
         a += DepthStep;
         b += N * kWidth;
+    }
+}
+
+template <int M, int N>
+ATTN_INLINE void store_tile(float *p, int64_t row_step, const Vec (&tile)[M][N])
+{
+    ATTN_UNROLL
+    for (int m = 0; m < M; ++m) {
+        ATTN_UNROLL
+        for (int n = 0; n < N; ++n) store(p + m * row_step + n * kWidth, tile[m][n]);
     }
 }
 
@@ -377,8 +393,7 @@ inline void score_strip(const float *q, const float *k, int64_t dim, int64_t beg
     for (int64_t first = round_down(begin, kPanel); first < end; first += kPanel) {
         Vec acc[M][kVectors] = {};
         multiply<M, kVectors, 1, M>(q, k + first * dim, dim, acc);
-        ATTN_UNROLL for (int m = 0; m < M; ++m)
-            ATTN_UNROLL for (int n = 0; n < kVectors; ++n) store(s + m * kRowStep + first + n * kWidth, acc[m][n]);
+        store_tile<M, kVectors>(s + first, kRowStep, acc);
     }
 }
 
@@ -387,11 +402,13 @@ template <int M, int N>
 inline void weigh_panel(const float *p, const float *v, int64_t keys, const float *alpha, float *o, int64_t o_step)
 {
     Vec acc[M][N];
-    ATTN_UNROLL for (int m = 0; m < M; ++m)
-        ATTN_UNROLL for (int n = 0; n < N; ++n) acc[m][n] = load(o + m * o_step + n * kWidth) * alpha[m];
+    ATTN_UNROLL
+    for (int m = 0; m < M; ++m) {
+        ATTN_UNROLL
+        for (int n = 0; n < N; ++n) acc[m][n] = load(o + m * o_step + n * kWidth) * alpha[m];
+    }
     multiply<M, N, kRowStep, 1>(p, v, keys, acc);
-    ATTN_UNROLL for (int m = 0; m < M; ++m)
-        ATTN_UNROLL for (int n = 0; n < N; ++n) store(o + m * o_step + n * kWidth, acc[m][n]);
+    store_tile<M, N>(o, o_step, acc);
 }
 
 template <int M>
@@ -473,8 +490,8 @@ inline void run_strip(const ForwardShape &shape, const Scratch &scratch, int64_t
         if (!hull.full) mask_row(shape, masks[m], scratch.position, block, begin, end, s);
         fill_lowest(s, vector_begin, begin);
         fill_lowest(s, end, vector_end);
-        scratch.alpha[m] = soften_row(s, vector_begin, vector_end, scratch.max + first + m,
-                                      scratch.sum + (first + m) * kWidth);
+        scratch.alpha[m] =
+            soften_row(s, vector_begin, vector_end, scratch.max + first + m, scratch.sum + (first + m) * kWidth);
     }
     float *o = scratch.o + first * scratch.o_columns;
     if (v_finite || hull.full) {
@@ -609,8 +626,7 @@ inline void merge_tile(const ForwardShape &shape, const ForwardTile &tile, float
     const float *maxima = partials + shape.tile_rows * dim, *sums = maxima + shape.tile_rows;
     for (int64_t r = 0; r < tile.rows; ++r) {
         float max = kLowest;
-        for (int64_t p = 0; p < parts; ++p)
-            max = maxima[p * part_step + r] > max ? maxima[p * part_step + r] : max;
+        for (int64_t p = 0; p < parts; ++p) max = maxima[p * part_step + r] > max ? maxima[p * part_step + r] : max;
         const float reference = max == kLowest ? 0.0f : max;
         float *o = partials + r * dim; // of part 0, which the first round rescales in place
         float sum = 0;

@@ -28,7 +28,8 @@ size_t aligned(size_t bytes)
 
 int64_t range_for(const ScheduleRules &rules, int64_t tiles, int64_t longest)
 {
-    if (tiles == 0 || tiles >= kFewTiles * rules.workers || longest <= kShortestRange) return std::max<int64_t>(longest, 1);
+    if (tiles == 0 || tiles >= kFewTiles * rules.workers || longest <= kShortestRange)
+        return std::max<int64_t>(longest, 1);
     const int64_t wanted = divide_up(kTasksPerWorker * rules.workers, tiles);
     const int64_t ranges = std::min(wanted, divide_up(longest, kShortestRange));
     return divide_up(divide_up(longest, ranges), rules.key_block) * rules.key_block;
@@ -65,8 +66,8 @@ WorkspaceLayout lay_out(const ScheduleRules &rules, const ScheduleBounds &bounds
         partial_tiles = (kTasksPerWorker + kFewTiles) * rules.workers;
     }
     size_t partial_bytes = 0;
-    if (__builtin_mul_overflow(static_cast<size_t>(partial_tiles), static_cast<size_t>(rules.tile_rows * rules.row_floats) * 4,
-                               &partial_bytes) ||
+    if (__builtin_mul_overflow(static_cast<size_t>(partial_tiles),
+                               static_cast<size_t>(rules.tile_rows * rules.row_floats) * 4, &partial_bytes) ||
         partial_bytes > static_cast<size_t>(kLargestExtent) * 64)
         partial_bytes = static_cast<size_t>(kLargestExtent) * 64;
     WorkspaceLayout layout;

@@ -9,10 +9,10 @@ namespace attn::cpu {
 
 /// What the plan fixes for the cutting.
 struct ScheduleRules {
-    int64_t groups = 1;     ///< Groups of heads of one sequence.
-    int64_t group = 1;      ///< Heads of a group: rows per token.
-    int64_t tile_rows = 1;  ///< Most rows of a tile.
-    int64_t key_block = 1;  ///< Key ranges begin at multiples of it.
+    int64_t groups = 1;    ///< Groups of heads of one sequence.
+    int64_t group = 1;     ///< Heads of a group: rows per token.
+    int64_t tile_rows = 1; ///< Most rows of a tile.
+    int64_t key_block = 1; ///< Key ranges begin at multiples of it.
     int64_t workers = 1;
     int64_t fixed_range = 0; ///< ATTN_BATCH_INVARIANT: keys of a range, whatever the batch. 0: chosen per execute.
     int64_t row_floats = 0;  ///< Floats that a row of a partial result takes.

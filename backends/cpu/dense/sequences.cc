@@ -31,8 +31,7 @@ long long wide(int64_t value)
 /// Boundaries may neither fall nor leave the rows there are; lengths stay within the bound of the plan.
 attn_status check_boundaries(const char *name, const IntegerView &cu, int64_t batch, int64_t rows, int64_t longest)
 {
-    if (cu[0] < 0)
-        return fail(ATTN_ERROR_DATA, "%s[0] = %lld: must be >= 0", name, wide(cu[0]));
+    if (cu[0] < 0) return fail(ATTN_ERROR_DATA, "%s[0] = %lld: must be >= 0", name, wide(cu[0]));
     for (int64_t b = 0; b < batch; ++b) {
         if (cu[b + 1] < cu[b])
             return fail(ATTN_ERROR_DATA, "%s[%lld] = %lld: must not be less than the one before, %lld", name,
@@ -56,7 +55,8 @@ attn_status check_length(const char *name, int64_t b, int64_t length, int64_t mo
 } // namespace
 
 IntegerView::IntegerView(const attn_tensor &view)
-    : base(first_element(view)), step(view.strides[0] * (view.dtype == ATTN_INT64 ? 8 : 4)),
+    : base(first_element(view)),
+      step(view.strides[0] * (view.dtype == ATTN_INT64 ? 8 : 4)),
       wide(view.dtype == ATTN_INT64)
 {
 }
@@ -67,10 +67,15 @@ int64_t IntegerView::operator[](int64_t i) const noexcept
 }
 
 Sequences::Sequences(const DenseProblem &problem, const Arguments &arguments)
-    : problem_(problem), batch_(arguments.sizes.at(Axis::batch)), tq_(arguments.sizes.at(Axis::query)),
-      tk_(arguments.sizes.at(Axis::key)), total_q_(arguments.sizes.at(Axis::total_q)),
-      total_kv_(arguments.sizes.at(Axis::total_kv)), k_pages_(arguments.sizes.at(Axis::k_pages)),
-      v_pages_(arguments.sizes.at(Axis::v_pages)), columns_(arguments.sizes.at(Axis::table_columns)),
+    : problem_(problem),
+      batch_(arguments.sizes.at(Axis::batch)),
+      tq_(arguments.sizes.at(Axis::query)),
+      tk_(arguments.sizes.at(Axis::key)),
+      total_q_(arguments.sizes.at(Axis::total_q)),
+      total_kv_(arguments.sizes.at(Axis::total_kv)),
+      k_pages_(arguments.sizes.at(Axis::k_pages)),
+      v_pages_(arguments.sizes.at(Axis::v_pages)),
+      columns_(arguments.sizes.at(Axis::table_columns)),
       entries_(arguments.sizes.at(Axis::table_entries))
 {
     const auto integers = [&](attn_slot slot, IntegerView *view) {
@@ -136,7 +141,8 @@ attn_status Sequences::check() const noexcept
 {
     const DenseProblem &p = problem_;
     if (cu_q_)
-        if (const attn_status status = check_boundaries("CU_SEQLENS_Q", cu_q_, batch_, total_q_, p.max_q)) return status;
+        if (const attn_status status = check_boundaries("CU_SEQLENS_Q", cu_q_, batch_, total_q_, p.max_q))
+            return status;
     if (cu_kv_)
         if (const attn_status status = check_boundaries("CU_SEQLENS_KV", cu_kv_, batch_, total_kv_, p.max_kv))
             return status;
