@@ -2,6 +2,9 @@
  * @file attn.h
  * @brief libattn: attention behind one C ABI.
  *
+ * This release computes dense forward attention on the CPU. What the header declares beyond that is part of the
+ * contract and refused by name with ::ATTN_ERROR_UNSUPPORTED until a kernel serves it; attn_plan_supports() answers.
+ *
  * A **handle** owns a device. A **plan** is made once from a descriptor (bounds, dtypes, options) and then executed any
  * number of times on tensors within those bounds. attn_execute() neither allocates, compiles nor synchronises.
  *
@@ -17,6 +20,12 @@
  * @par Heads
  * OUT has `Ho = max(heads_q, heads_k, heads_v)` heads. Its head h uses Q head `h * heads_q / Ho`, K head
  * `h * heads_k / Ho`, V head `h * heads_v / Ho`; each count divides Ho.
+ *
+ * @par Lengths
+ * The shapes of the views give the sizes of a call, within the bounds of the plan; length tensors only shorten. Bounds
+ * between packed sequences never decrease, start at 0 or above and end within the rows of the view. Paged keys: without
+ * SEQLENS_KV a sequence has as many as its listed pages hold; with it, only the pages that its length reaches are read.
+ * Sizes and lengths of 0 are valid.
  *
  * @par Which tensors a plan takes
  * Those always needed, those a descriptor field implies (its text says so), and those bound by an ::attn_bind. Each
@@ -92,7 +101,7 @@ enum attn_status_values {
     ATTN_ERROR_CAPACITY = -7,    /**< A caller's buffer is too small, or an enumeration is past its end. */
     ATTN_ERROR_RUNTIME = -8,     /**< The device runtime failed, now or asynchronously before; message has its text. */
     ATTN_ERROR_COMPILE = -9,     /**< The kernel compiler is missing or failed; the message has its log. */
-    ATTN_ERROR_DATA = -10,       /**< Checked mode found a bad length, index or gate in a tensor. */
+    ATTN_ERROR_DATA = -10,       /**< A tensor holds a bad length, page or gate; always checked on the CPU. */
     ATTN_ERROR_FORKED = -11,     /**< GPU handle used in a forked child. */
     ATTN_ERROR_INTERNAL = -12    /**< A bug in libattn; please report it. */
 };
@@ -214,11 +223,11 @@ enum attn_slot_values {
     ATTN_SLOT_K_CACHE = 0x08,     /**< In/out. Cache that append writes, `[B, rows, Hk, dim_qk]` or pages; k_dtype. */
     ATTN_SLOT_V_CACHE = 0x09,     /**< In/out. Likewise, `[B, rows, Hv, dim_v]` or pages; v_dtype. */
 
-    ATTN_SLOT_CU_SEQLENS_Q = 0x10,    /**< In. `[B + 1]` i32: b owns rows `cu[b] .. cu[b+1]`; Q, OUT are packed. */
-    ATTN_SLOT_CU_SEQLENS_KV = 0x11,   /**< In. `[B + 1]` i32. K, V are packed. */
-    ATTN_SLOT_SEQLENS_Q = 0x12,       /**< In. `[B]` i32: only the first rows of each sequence are used. */
-    ATTN_SLOT_SEQLENS_KV = 0x13,      /**< In. `[B]` i32: likewise. Append: lengths that include the new rows. */
-    ATTN_SLOT_BLOCK_TABLE = 0x14,     /**< In. `[B, pages]` i32: pages of each sequence. Implied by page_size. */
+    ATTN_SLOT_CU_SEQLENS_Q = 0x10,  /**< In. `[B + 1]` i32: b owns rows `cu[b] .. cu[b+1]`; Q, OUT are packed. */
+    ATTN_SLOT_CU_SEQLENS_KV = 0x11, /**< In. `[B + 1]` i32. K, V are packed. */
+    ATTN_SLOT_SEQLENS_Q = 0x12,   /**< In. `[B]` i32: rows in use of each sequence; OUT, LSE are not written beyond. */
+    ATTN_SLOT_SEQLENS_KV = 0x13,  /**< In. `[B]` i32: likewise. Append: lengths that include the new rows. */
+    ATTN_SLOT_BLOCK_TABLE = 0x14, /**< In. `[B, pages]` i32: pages of each sequence. Implied by page_size. */
     ATTN_SLOT_BLOCK_TABLE_PTR = 0x15, /**< In. `[B + 1]` i32: BLOCK_TABLE is flat, b owns a range of it. */
     ATTN_SLOT_SLOT_MAPPING = 0x16, /**< In. Append: `[B, Tq]` ATTN_INT64 cache row of each new token, -1 to skip it. */
 
@@ -467,6 +476,8 @@ ATTN_API attn_status ATTN_CALL attn_device_info(attn_device device, int32_t devi
                                                 attn_device_properties *properties);
 
 /** @brief Creates a handle; initialises a GPU driver only if `options` names a GPU.
+ *  The CPU backend uses the best instruction set of the processor, or the one that the environment variable
+ *  ATTN_CPU_ISA names: `baseline`, `avx2` or `avx512`.
  *  @param options NULL for defaults: the CPU, all cores @param[out] handle the handle @return status */
 ATTN_API attn_status ATTN_CALL attn_create(const attn_options *options, attn_handle *handle);
 
@@ -602,7 +613,7 @@ typedef struct attn_dense {
     attn_align align;                  /**< Diagonal for windows, ALiBi, tables, mask terms. 0: that of causal. */
     int64_t window_left;               /**< Keys visible before the diagonal key (a window of w keys: w - 1). */
     int64_t window_right;              /**< Keys visible after the diagonal key. */
-    int64_t sink_tokens;               /**< First keys of a sequence, visible whatever the window. */
+    int64_t sink_tokens;               /**< First keys of a sequence, visible whatever the window. 0 without window. */
     double softcap;                    /**< softcap * tanh(s / softcap). 0: none. */
     attn_activation activation;        /**< 0: softmax. */
     attn_bias_stage bias_stage;        /**< 0: after softcap. */
@@ -679,7 +690,8 @@ ATTN_API attn_status ATTN_CALL attn_plan_supports(attn_handle handle, attn_kind 
 ATTN_API attn_status ATTN_CALL attn_plan_workspace(attn_plan plan, size_t *bytes, size_t *alignment);
 
 /** @brief Workspace for executes of at most the given sizes. @param plan the plan @param sizes actual sizes
- *  @param[out] bytes size, at most the bound @return status */
+ *  @param[out] bytes size, at most the bound. The sizes mean lengths: max_q and max_kv the longest sequence of the
+ * call, as its length tensors say @return status */
 ATTN_API attn_status ATTN_CALL attn_plan_workspace_for(attn_plan plan, const attn_sizes *sizes, size_t *bytes);
 
 /** @brief Lists the tensors that attn_execute() takes. @param plan the plan @param position 0, 1, ...
@@ -690,7 +702,7 @@ ATTN_API attn_status ATTN_CALL attn_plan_slot(attn_plan plan, size_t position, a
 /** @brief Describes a plan as JSON: kernel, FLOPs, bytes, workspace, tensors, refusals; also what `attn pack` reads.
  *  @param plan the plan @param[out] buffer gets the NUL-terminated text; NULL if capacity is 0
  *  @param capacity of buffer in bytes @param[out] needed bytes with the NUL, or NULL
- *  @return ATTN_ERROR_CAPACITY if it does not fit */
+ *  @return ATTN_ERROR_CAPACITY if it does not fit; ATTN_OK if capacity is 0 and only `needed` is asked for */
 ATTN_API attn_status ATTN_CALL attn_plan_describe(attn_plan plan, char *buffer, size_t capacity, size_t *needed);
 
 /**

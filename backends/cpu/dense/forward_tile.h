@@ -23,7 +23,7 @@ namespace {
 constexpr int kVectors = 2; ///< Vectors of a panel.
 constexpr int kPanel = kVectors * kWidth;
 constexpr int kStrip = kWidth == 16 ? 12 : 6; ///< Fills the registers: kStrip * kVectors accumulators and 3 more.
-constexpr int kRowStep = kMostKeysPerBlock;   ///< Floats from row to row of S and P.
+constexpr int kRowStep = kMostKeysPerBlock + 16; ///< Floats from row to row of S and P: no power of 2, see the cache.
 
 ATTN_INLINE int64_t smaller_of(int64_t a, int64_t b)
 {
