@@ -522,7 +522,19 @@ attn_status read_dense(const attn_dense *given, DenseProblem *out)
     Binds binds;
     if (const attn_status status = binds.read(*d.problem)) return status;
     if (const attn_status status = check_companions(d, binds)) return status;
-    return DenseTensors(&binds, out).build();
+    if (const attn_status status = DenseTensors(&binds, out).build()) return status;
+    const struct {
+        const char *field;
+        int64_t value;
+        bool packed;
+        const char *slot;
+    } totals[] = {{"attn_problem.total_q", d.problem->total_q, out->packed_q, "CU_SEQLENS_Q"},
+                  {"attn_problem.total_kv", d.problem->total_kv, out->storage == Storage::packed, "CU_SEQLENS_KV"}};
+    for (const auto &total : totals)
+        if (total.value != 0 && !total.packed)
+            return fail(ATTN_ERROR_INVALID, "%s = %lld: must be 0 where slot %s is not bound", total.field,
+                        static_cast<long long>(total.value), total.slot);
+    return ATTN_OK;
 }
 
 attn_status read_merge(const attn_merge *given)

@@ -397,18 +397,21 @@ inline void score_strip(const float *q, const float *k, int64_t dim, int64_t beg
     }
 }
 
-/// O = O * alpha + P V for one strip and one panel of N vectors of channels.
+/// O = O * alpha + P V for one strip and one panel of N vectors of channels. The products of a block are summed on their
+/// own first: rounding errors then grow with the block and the number of blocks, not with the number of keys.
 template <int M, int N>
 inline void weigh_panel(const float *p, const float *v, int64_t keys, const float *alpha, float *o, int64_t o_step)
 {
-    Vec acc[M][N];
+    Vec acc[M][N] = {};
+    multiply<M, N, kRowStep, 1>(p, v, keys, acc);
     ATTN_UNROLL
     for (int m = 0; m < M; ++m) {
         ATTN_UNROLL
-        for (int n = 0; n < N; ++n) acc[m][n] = load(o + m * o_step + n * kWidth) * alpha[m];
+        for (int n = 0; n < N; ++n) {
+            float *place = o + m * o_step + n * kWidth;
+            store(place, load(place) * alpha[m] + acc[m][n]);
+        }
     }
-    multiply<M, N, kRowStep, 1>(p, v, keys, acc);
-    store_tile<M, N>(o, o_step, acc);
 }
 
 template <int M>
@@ -434,11 +437,11 @@ inline void weigh_visible(const ForwardShape &shape, const Scratch &scratch, con
         const int64_t first = round_down(c, kPanel);
         const int64_t step = first + kWidth < scratch.o_columns ? kPanel : kWidth;
         const float *panel = scratch.v + first * shape.key_block + (c - first);
-        Vec acc = load(o + c) * alpha;
+        Vec acc = {};
         for (int64_t j = begin; j < end; ++j)
             if (sees(shape, mask, block + j, shape.by_position ? scratch.position[j] : 0))
                 acc += splat(p[j]) * load(panel + j * step);
-        store(o + c, acc);
+        store(o + c, load(o + c) * alpha + acc);
     }
 }
 
