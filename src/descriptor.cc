@@ -289,8 +289,9 @@ private:
             return fail(ATTN_ERROR_INVALID, "attn_problem.binds[%zu].flags = 0x%x: unknown bits 0x%x", i, bind.flags,
                         bind.flags & ~kKnownBindFlags);
         if (bind.dtype != 0 && !dtype_name(bind.dtype))
-            return fail(ATTN_ERROR_INVALID, "attn_problem.binds[%zu].dtype = 0x%06x: not a value of attn_dtype", i,
-                        bind.dtype);
+            return fail(ATTN_ERROR_INVALID,
+                        "attn_problem.binds[%zu].dtype = 0x%06x for slot %s: not a value of attn_dtype", i, bind.dtype,
+                        slot_name(bind.slot));
         for (const uint32_t reserved : bind.reserved)
             if (reserved != 0)
                 return fail(ATTN_ERROR_INVALID, "attn_problem.binds[%zu].reserved = %u: must be 0", i, reserved);

@@ -62,7 +62,7 @@ ForwardShape make_shape(const DenseProblem &p, const ForwardKernel &kernel)
     const int64_t longest = p.max_q > kTileRows ? kTileRows : p.max_q * std::min(p.group, kTileRows);
     shape.tile_rows = round_up(std::min(rows / kernel.strip * kernel.strip, longest), kernel.strip);
     const int64_t keys = std::clamp<int64_t>(kTileBytes / row_bytes, kernel.panel, kMostKeysPerBlock);
-    shape.key_block = keys / kernel.panel * kernel.panel;
+    shape.key_block = std::min(keys / kernel.panel * kernel.panel, round_up(p.max_kv, kernel.panel));
     if (p.softcap != 0) {
         shape.q_factor = static_cast<float>(p.scale / p.softcap);
         shape.cap_factor = static_cast<float>(p.softcap * kLog2e);
