@@ -1,0 +1,218 @@
+#include "tensor.h"
+
+#include "dlpack.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace attn_python {
+
+namespace {
+
+constexpr int kMaxAxes = 8; /* of attn_tensor */
+
+std::string type_name(const py::object &object)
+{
+    return Py_TYPE(object.ptr())->tp_name;
+}
+
+/** Element type of a PEP 3118 format, or 0 if libattn has none. */
+attn_dtype dtype_of_format(const char *format, Py_ssize_t itemsize)
+{
+    if (!format) format = "B";
+    if (*format == '@' || *format == '=' || *format == '<') ++format; /* byte orders of the hosts we build for */
+    if (std::strlen(format) != 1) return 0;
+    const attn_dtype width = 0x010000u | static_cast<attn_dtype>(itemsize * 8) << 8;
+    if (*format == '?') return ATTN_BOOL;
+    if (std::strchr("bhilqn", *format)) return width | 0;
+    if (std::strchr("BHILQN", *format)) return width | 1;
+    if (std::strchr("efd", *format)) return width | 2;
+    return 0;
+}
+
+std::string device_text(int32_t type, int32_t id)
+{
+    const char *kind = type == ATTN_DEVICE_CUDA ? "CUDA" : type == ATTN_DEVICE_HIP ? "ROCm" : "DLPack type";
+    std::string text = kind;
+    if (type != ATTN_DEVICE_CUDA && type != ATTN_DEVICE_HIP) text += " " + std::to_string(type);
+    return text + " device " + std::to_string(id);
+}
+
+/** Refuses memory that the host cannot read. */
+void check_device(int32_t type, int32_t id, const std::string &name)
+{
+    switch (type) {
+    case ATTN_DEVICE_CPU:
+    case ATTN_DEVICE_CUDA_HOST:
+    case ATTN_DEVICE_HIP_HOST:
+    case ATTN_DEVICE_CUDA_MANAGED:
+        return;
+    default:
+        raise_error(ATTN_ERROR_INVALID, name + ": its memory is on " + device_text(type, id) +
+                                            ", must be host memory: this version computes on the CPU");
+    }
+}
+
+} // namespace
+
+struct Tensor::BufferLoan : Loan {
+    Py_buffer buffer{};
+    ~BufferLoan() override { PyBuffer_Release(&buffer); }
+};
+
+template <class Managed>
+struct Tensor::DlpackLoan : Loan {
+    explicit DlpackLoan(Managed *managed) : managed(managed) {}
+    ~DlpackLoan() override
+    {
+        if (managed->deleter) managed->deleter(managed);
+    }
+    Managed *managed;
+};
+
+Tensor::Tensor(const py::object &object, const std::string &name, bool writable, attn_dtype dtype)
+{
+    const bool has_dlpack = py::hasattr(object, "__dlpack__");
+    if (PyObject_CheckBuffer(object.ptr()) && borrow_buffer(object, name)) {
+        /* borrowed */
+    } else if (has_dlpack) {
+        borrow_dlpack(object, name, writable);
+    } else if (PyErr_Occurred()) {
+        throw py::error_already_set();
+    } else {
+        throw py::type_error(name + " must support DLPack or the buffer protocol, not be a '" + type_name(object) +
+                             "'");
+    }
+    if (writable && readonly_) throw py::value_error(name + " is read-only, must be writable");
+    if (dtype) view_.dtype = dtype;
+}
+
+/** @return false if the object has no usable buffer; a Python error is set if it said why */
+bool Tensor::borrow_buffer(const py::object &object, const std::string &name)
+{
+    auto loan = std::make_unique<BufferLoan>();
+    Py_buffer &buffer = loan->buffer;
+    if (PyObject_GetBuffer(object.ptr(), &buffer, PyBUF_STRIDES | PyBUF_FORMAT) != 0) {
+        buffer = Py_buffer{}; /* nothing to release */
+        if (py::hasattr(object, "__dlpack__")) PyErr_Clear();
+        return false;
+    }
+    if (buffer.ndim > kMaxAxes)
+        throw py::value_error(name + " has " + std::to_string(buffer.ndim) + " axes, must have at most 8");
+    view_.dtype = dtype_of_format(buffer.format, buffer.itemsize);
+    if (!view_.dtype)
+        throw py::type_error(name + " has elements of format '" + (buffer.format ? buffer.format : "") +
+                             "', which libattn has no type for");
+    view_.data = buffer.buf;
+    view_.device = ATTN_DEVICE_CPU;
+    view_.ndim = buffer.ndim;
+    for (int axis = 0; axis < buffer.ndim; ++axis) {
+        view_.shape[axis] = buffer.shape[axis];
+        if (buffer.shape[axis] > 1 && buffer.strides[axis] % buffer.itemsize)
+            throw py::value_error(name + " has a stride of " + std::to_string(buffer.strides[axis]) +
+                                  " bytes along axis " + std::to_string(axis) +
+                                  ", must be a multiple of the element size " + std::to_string(buffer.itemsize));
+        view_.strides[axis] = buffer.strides[axis] / buffer.itemsize;
+    }
+    readonly_ = buffer.readonly != 0;
+    loan_ = std::move(loan);
+    return true;
+}
+
+void Tensor::borrow_dlpack(const py::object &object, const std::string &name, bool writable)
+{
+    if (py::hasattr(object, "__dlpack_device__")) {
+        const auto device = object.attr("__dlpack_device__")().cast<std::pair<int32_t, int32_t>>();
+        check_device(device.first, device.second, name);
+    }
+    py::object exported;
+    try {
+        exported = object.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0));
+    } catch (py::error_already_set &error) {
+        if (!error.matches(PyExc_TypeError)) throw; /* else a producer older than DLPack 1.0 */
+        exported = object.attr("__dlpack__")();
+    }
+    if (PyCapsule_IsValid(exported.ptr(), "dltensor_versioned")) {
+        adopt<dlpack::ManagedVersioned>(exported, "used_dltensor_versioned", name);
+    } else if (PyCapsule_IsValid(exported.ptr(), "dltensor")) {
+        /* The old capsule cannot say that its memory must not be written. */
+        const std::string module = py::str(py::type::of(object).attr("__module__"));
+        if (writable && module.rfind("jax", 0) == 0)
+            throw py::value_error(name + " is a JAX array, which is read-only");
+        adopt<dlpack::Managed>(exported, "used_dltensor", name);
+    } else {
+        throw py::type_error(name + ".__dlpack__() returned no unused DLPack capsule");
+    }
+}
+
+template <class Managed>
+void Tensor::adopt(const py::capsule &capsule, const char *used_name, const std::string &name)
+{
+    auto *managed = static_cast<Managed *>(PyCapsule_GetPointer(capsule.ptr(), PyCapsule_GetName(capsule.ptr())));
+    /* From here on the deleter is ours to call; the producer's capsule destructor leaves a "used_" capsule alone. */
+    auto loan = std::make_unique<DlpackLoan<Managed>>(managed);
+    if (PyCapsule_SetName(capsule.ptr(), used_name) != 0) throw py::error_already_set();
+
+    if constexpr (std::is_same_v<Managed, dlpack::ManagedVersioned>) {
+        if (managed->major != 1)
+            throw py::type_error(name + " has DLPack version " + std::to_string(managed->major) + "." +
+                                 std::to_string(managed->minor) + ", must be 1.x or older");
+        readonly_ = managed->flags & (dlpack::kReadOnly | dlpack::kCopied);
+    }
+    const dlpack::View &tensor = managed->tensor;
+    check_device(tensor.device.type, tensor.device.id, name);
+    if (tensor.ndim < 0 || tensor.ndim > kMaxAxes)
+        throw py::value_error(name + " has " + std::to_string(tensor.ndim) + " axes, must have at most 8");
+    view_.data = tensor.data;
+    view_.byte_offset = static_cast<size_t>(tensor.byte_offset);
+    view_.device = ATTN_DEVICE_CPU; /* pinned and managed memory too: the host may use it like its own */
+    view_.ndim = tensor.ndim;
+    view_.dtype = tensor.dtype.code | static_cast<attn_dtype>(tensor.dtype.bits) << 8 |
+                  static_cast<attn_dtype>(tensor.dtype.lanes) << 16;
+    int64_t compact = 1;
+    for (int axis = tensor.ndim - 1; axis >= 0; --axis) {
+        view_.shape[axis] = tensor.shape[axis];
+        view_.strides[axis] = tensor.strides ? tensor.strides[axis] : compact;
+        compact *= std::max<int64_t>(tensor.shape[axis], 1);
+    }
+    loan_ = std::move(loan);
+}
+
+py::tuple Tensor::shape() const
+{
+    py::tuple shape(view_.ndim);
+    for (int axis = 0; axis < view_.ndim; ++axis) shape[axis] = view_.shape[axis];
+    return shape;
+}
+
+py::tuple Tensor::strides() const
+{
+    py::tuple strides(view_.ndim);
+    for (int axis = 0; axis < view_.ndim; ++axis) strides[axis] = view_.strides[axis];
+    return strides;
+}
+
+void Tensor::swap_axes(int a, int b)
+{
+    if (a < 0 || b < 0 || a >= view_.ndim || b >= view_.ndim) throw py::index_error("no such axis");
+    view_ = attn_tensor_swap_axes(view_, a, b);
+}
+
+int64_t Tensor::largest_step() const
+{
+    if (view_.ndim != 1 || (view_.dtype != ATTN_INT32 && view_.dtype != ATTN_INT64)) return 0;
+    const char *base = static_cast<const char *>(view_.data) + view_.byte_offset;
+    const auto element = [&](int64_t i) -> int64_t {
+        if (view_.dtype == ATTN_INT32) return reinterpret_cast<const int32_t *>(base)[i * view_.strides[0]];
+        return reinterpret_cast<const int64_t *>(base)[i * view_.strides[0]];
+    };
+    int64_t largest = 0;
+    for (int64_t i = 1; i < view_.shape[0]; ++i) {
+        int64_t step = 0; /* wrong lengths are for the library to refuse; here they must only not overflow */
+        if (!__builtin_sub_overflow(element(i), element(i - 1), &step)) largest = std::max(largest, step);
+    }
+    return largest;
+}
+
+} // namespace attn_python
