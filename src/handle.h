@@ -36,7 +36,7 @@ namespace attn {
 [[nodiscard]] attn_status run_parallel(const attn_handle_s &handle, int64_t count, attn_task task, void *arg) noexcept;
 
 /// Reads options and builds the handle.
-[[nodiscard]] attn_status create_handle(const attn_options *options, attn_handle *out);
+[[nodiscard]] attn_status create_handle(const attn_options *given, attn_handle *out);
 
 } // namespace attn
 

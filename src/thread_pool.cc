@@ -35,9 +35,10 @@ void ThreadPool::abandon() noexcept
     threads_.clear();
 }
 
-void ThreadPool::work(int32_t worker) noexcept
+void ThreadPool::work(const Loop &loop, int32_t worker) noexcept
 {
-    for (int64_t task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) task_(arg_, task, worker);
+    for (int64_t task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < loop.count;)
+        loop.task(loop.arg, task, worker);
 }
 
 void ThreadPool::serve(int32_t worker) noexcept
@@ -45,12 +46,13 @@ void ThreadPool::serve(int32_t worker) noexcept
     uint64_t served = 0;
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
-        start_.wait(lock, [&] { return stopping_ || (loop_ != served && task_); });
+        start_.wait(lock, [&] { return stopping_ || (number_ != served && loop_.task); });
         if (stopping_) return;
-        served = loop_;
+        served = number_;
+        const Loop loop = loop_;
         ++active_;
         lock.unlock();
-        work(worker);
+        work(loop, worker);
         lock.lock();
         if (--active_ == 0) finish_.notify_one();
     }
@@ -63,17 +65,18 @@ void ThreadPool::run(int64_t count, attn_task task, void *arg) noexcept
         for (int64_t i = 0; i < count; ++i) task(arg, i, 0);
         return;
     }
+    const Loop loop = {task, arg, count};
     {
         const std::lock_guard<std::mutex> lock(mutex_);
-        task_ = task, arg_ = arg, count_ = count;
+        loop_ = loop;
         next_.store(0, std::memory_order_relaxed);
-        ++loop_;
+        ++number_;
     }
     start_.notify_all();
-    work(0);
-    // A thread that wakes up late finds task_ empty and goes back to sleep; only those at work are waited for.
+    work(loop, 0);
+    // A thread that wakes up late finds no loop and goes back to sleep; only those at work are waited for.
     std::unique_lock<std::mutex> lock(mutex_);
-    task_ = nullptr;
+    loop_ = {};
     finish_.wait(lock, [&] { return active_ == 0; });
 }
 

@@ -32,17 +32,21 @@ public:
     void abandon() noexcept;
 
 private:
+    struct Loop {
+        attn_task task = nullptr;
+        void *arg = nullptr;
+        int64_t count = 0;
+    };
+
     void serve(int32_t worker) noexcept;
-    void work(int32_t worker) noexcept;
+    void work(const Loop &loop, int32_t worker) noexcept;
     void stop() noexcept;
 
     std::mutex owner_; ///< Held by the loop that has the threads.
     std::mutex mutex_; ///< Guards what follows.
     std::condition_variable start_, finish_;
-    attn_task task_ = nullptr;
-    void *arg_ = nullptr;
-    int64_t count_ = 0;
-    uint64_t loop_ = 0; ///< Number of the loop; a thread serves each once.
+    Loop loop_;           ///< The loop to serve; no task: none.
+    uint64_t number_ = 0; ///< Of the loop; a thread serves each once.
     int32_t active_ = 0;
     bool stopping_ = false;
     std::atomic<int64_t> next_{0};

@@ -88,12 +88,16 @@ struct Bytes {
     int64_t channel_step = 1; ///< Of the last axis, in elements.
 
     Bytes() = default;
-    explicit Bytes(const attn_tensor &view) : data(static_cast<char *>(view.data) + view.byte_offset)
+    explicit Bytes(const attn_tensor &view)
+        : data(view.data ? static_cast<char *>(view.data) + view.byte_offset : nullptr)
     {
         const int64_t bytes = dtype_bytes(view.dtype);
         for (int axis = 0; axis < view.ndim && axis < 4; ++axis) step[axis] = view.strides[axis] * bytes;
         channel_step = view.strides[view.ndim - 1];
     }
+
+    /// An address within the view. An empty view may have none.
+    char *at(int64_t offset) const { return data ? data + offset : nullptr; }
 };
 
 /// Everything a task needs; lives on the stack of attn_execute().
@@ -139,15 +143,15 @@ KeyRows rows_of(const Run &run, const Bytes &bytes, const Sequence &sequence, in
     rows.channel_step = bytes.channel_step;
     switch (run.problem.storage) {
     case Storage::batched:
-        rows.base = bytes.data + b * bytes.step[0] + (has_heads ? head * bytes.step[2] : 0);
+        rows.base = bytes.at(b * bytes.step[0] + (has_heads ? head * bytes.step[2] : 0));
         rows.row_step = bytes.step[1];
         break;
     case Storage::packed:
-        rows.base = bytes.data + sequence.k_first * bytes.step[0] + (has_heads ? head * bytes.step[1] : 0);
+        rows.base = bytes.at(sequence.k_first * bytes.step[0] + (has_heads ? head * bytes.step[1] : 0));
         rows.row_step = bytes.step[0];
         break;
     case Storage::paged:
-        rows.base = bytes.data + (has_heads ? head * bytes.step[2] : 0);
+        rows.base = bytes.at(has_heads ? head * bytes.step[2] : 0);
         rows.page_step = bytes.step[0];
         rows.row_step = bytes.step[1];
         rows.page_size = run.problem.page_size;
@@ -181,9 +185,7 @@ ForwardTile make_tile(const Run &run, int64_t index)
     if (p.mask.align == ATTN_BOTTOM_RIGHT) tile.diagonal = sequence.k_length - sequence.q_length;
 
     const bool packed = p.packed_q;
-    const auto token0 = [&](const Bytes &bytes) {
-        return bytes.data + (packed ? sequence.q_first : b) * bytes.step[0];
-    };
+    const auto token0 = [&](const Bytes &bytes) { return bytes.at((packed ? sequence.q_first : b) * bytes.step[0]); };
     tile.q = token0(run.q);
     tile.q_token_step = run.q.step[packed ? 0 : 1], tile.q_head_step = run.q.step[packed ? 1 : 2];
     tile.q_channel_step = run.q.channel_step;
@@ -191,7 +193,7 @@ ForwardTile make_tile(const Run &run, int64_t index)
     tile.out_token_step = run.out.step[packed ? 0 : 1], tile.out_head_step = run.out.step[packed ? 1 : 2];
     tile.out_channel_step = run.out.channel_step;
     if (run.lse.data) { // [head, row] or [batch, head, query]
-        tile.lse = run.lse.data + (packed ? sequence.q_first * run.lse.step[1] : b * run.lse.step[0]);
+        tile.lse = run.lse.at(packed ? sequence.q_first * run.lse.step[1] : b * run.lse.step[0]);
         tile.lse_head_step = run.lse.step[packed ? 0 : 1], tile.lse_token_step = run.lse.step[packed ? 1 : 2];
     }
     tile.k = rows_of(run, run.k, sequence, b, tile.head0 * p.heads_k / p.heads_out, true);

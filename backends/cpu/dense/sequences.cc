@@ -20,7 +20,7 @@ int64_t read(const char *p, bool wide) noexcept
 
 const char *first_element(const attn_tensor &view)
 {
-    return static_cast<const char *>(view.data) + view.byte_offset;
+    return view.data ? static_cast<const char *>(view.data) + view.byte_offset : nullptr;
 }
 
 long long wide(int64_t value)
@@ -104,6 +104,7 @@ int64_t Sequences::pages_of(int64_t b) const noexcept
 
 const char *Sequences::table_of(int64_t b) const noexcept
 {
+    if (!table_) return nullptr; // an empty table
     return table_ + (table_ptr_ ? table_ptr_[b] * table_step_ : b * table_batch_step_);
 }
 

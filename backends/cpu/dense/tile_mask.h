@@ -1,0 +1,104 @@
+// Which keys a row sees, and which part of a block of keys concerns some rows.
+#ifndef ATTN_BACKENDS_CPU_DENSE_TILE_MASK_H
+#define ATTN_BACKENDS_CPU_DENSE_TILE_MASK_H
+
+#include "backends/cpu/dense/tile_memory.h"
+
+namespace attn::cpu {
+namespace {
+
+inline RowMask mask_of_row(const ForwardShape &shape, const ForwardTile &tile, int64_t row)
+{
+    const int64_t token = (tile.first_row + row) / shape.group;
+    RowMask mask;
+    if (shape.by_position) {
+        const int64_t at = read_integer(tile.q_positions + token * tile.q_position_step, tile.q_positions_wide);
+        mask.limit = shape.causal ? at : INT64_MAX;
+        mask.begin = shape.has_left ? saturating_add(at, -shape.left) : INT64_MIN;
+        mask.end = shape.has_right ? saturating_add(at, shape.right) : INT64_MAX;
+        mask.sinks = shape.sink_tokens;
+        return mask;
+    }
+    const int64_t diagonal = token + tile.diagonal;
+    const int64_t limit = shape.causal ? smaller_of(tile.k_length, diagonal + 1) : tile.k_length;
+    mask.limit = limit;
+    mask.begin = shape.has_left ? larger_of(0, diagonal - shape.left) : 0;
+    mask.end = shape.has_right ? smaller_of(limit, diagonal + shape.right + 1) : limit;
+    mask.sinks = smaller_of(shape.sink_tokens, limit);
+    if (mask.begin >= mask.end) mask.begin = mask.end = larger_of(mask.sinks, 0);
+    if (mask.sinks >= mask.begin && mask.sinks > 0) { // the two ranges meet
+        mask.begin = 0;
+        mask.end = larger_of(mask.end, mask.sinks);
+        mask.sinks = 0;
+    }
+    return mask;
+}
+
+/// Keys of a block that some row sees, as offsets in the block, and whether every row sees all of them.
+struct Hull {
+    int64_t begin, end;
+    bool full;
+};
+
+/// Of `rows` masks by index.
+inline Hull hull_of(const RowMask *masks, int64_t rows, int64_t block, int64_t length)
+{
+    int64_t begin = length, end = 0;
+    for (int64_t r = 0; r < rows; ++r) {
+        const int64_t low = larger_of(masks[r].begin - block, 0), high = smaller_of(masks[r].end - block, length);
+        if (low < high) begin = smaller_of(begin, low), end = larger_of(end, high);
+        const int64_t sinks = smaller_of(masks[r].sinks - block, length);
+        if (sinks > 0) begin = 0, end = larger_of(end, sinks);
+    }
+    bool full = true;
+    for (int64_t r = 0; r < rows; ++r)
+        full &= (masks[r].begin - block <= begin && masks[r].end - block >= end) || masks[r].sinks - block >= end;
+    return {begin, end, full};
+}
+
+/// Of `rows` masks by position, the positions of the block's keys lying in [least, most].
+inline Hull hull_by_position(const RowMask *masks, int64_t rows, int64_t block, int64_t length, int64_t least,
+                             int64_t most)
+{
+    bool any = false, full = true;
+    for (int64_t r = 0; r < rows; ++r) {
+        const RowMask &mask = masks[r];
+        const bool window = least <= mask.end && most >= mask.begin;
+        any |= least <= mask.limit && (window || block < mask.sinks);
+        full &= most <= mask.limit && most <= mask.end && least >= mask.begin;
+    }
+    return {0, any ? length : 0, full};
+}
+
+ATTN_INLINE bool sees(const ForwardShape &shape, const RowMask &mask, int64_t key, int64_t position)
+{
+    if (shape.by_position)
+        return position <= mask.limit && ((mask.begin <= position && position <= mask.end) || key < mask.sinks);
+    return key < mask.sinks || (mask.begin <= key && key < mask.end);
+}
+
+ATTN_INLINE void fill_lowest(float *s, int64_t begin, int64_t end)
+{
+    for (int64_t j = begin; j < end; ++j) s[j] = kLowest;
+}
+
+/// Scores of keys [begin, end) of the block that the row does not see become -inf.
+inline void mask_row(const ForwardShape &shape, const RowMask &mask, const int64_t *position, int64_t block,
+                     int64_t begin, int64_t end, float *s)
+{
+    if (shape.by_position) {
+        for (int64_t j = begin; j < end; ++j)
+            if (!sees(shape, mask, block + j, position[j])) s[j] = kLowest;
+        return;
+    }
+    const int64_t sinks = larger_of(begin, smaller_of(end, mask.sinks - block));
+    const int64_t from = larger_of(sinks, smaller_of(end, mask.begin - block));
+    const int64_t to = larger_of(from, smaller_of(end, mask.end - block));
+    fill_lowest(s, sinks, from);
+    fill_lowest(s, to, end);
+}
+
+} // namespace
+} // namespace attn::cpu
+
+#endif

@@ -1,0 +1,150 @@
+// The scratch of a worker, and reading rows of any element type and stride.
+#ifndef ATTN_BACKENDS_CPU_DENSE_TILE_MEMORY_H
+#define ATTN_BACKENDS_CPU_DENSE_TILE_MEMORY_H
+
+#include "backends/cpu/dense/kernel.h"
+#include "backends/cpu/simd.h"
+
+namespace attn::cpu {
+namespace {
+
+constexpr int kVectors = 2; ///< Vectors of a panel.
+constexpr int kPanel = kVectors * kWidth;
+constexpr int kStrip = kWidth == 16 ? 12 : 6;    ///< Fills the registers: kStrip * kVectors accumulators and 3 more.
+constexpr int kRowStep = kMostKeysPerBlock + 16; ///< Floats from row to row of S and P: no power of 2, see the cache.
+
+ATTN_INLINE int64_t smaller_of(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+ATTN_INLINE int64_t larger_of(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+ATTN_INLINE int64_t round_up(int64_t value, int64_t multiple)
+{
+    return (value + multiple - 1) / multiple * multiple;
+}
+ATTN_INLINE int64_t round_down(int64_t value, int64_t multiple)
+{
+    return value / multiple * multiple;
+}
+ATTN_INLINE int64_t saturating_add(int64_t a, int64_t b)
+{
+    int64_t sum;
+    if (__builtin_add_overflow(a, b, &sum)) return b < 0 ? INT64_MIN : INT64_MAX;
+    return sum;
+}
+
+/// What a row sees. By index: keys [0, sinks) and [begin, end). By position p of a key j: p <= limit and
+/// (begin <= p <= end or j < sinks).
+struct RowMask {
+    int64_t sinks, begin, end, limit;
+};
+
+/// The scratch of a worker, carved from one piece of memory. Sizes depend on the shape alone.
+struct Scratch {
+    float *q;          ///< Strips of [channel][rows of the strip].
+    float *k;          ///< Panels of [channel][kPanel].
+    float *v;          ///< Panels of [key_block][panel width].
+    float *o;          ///< [tile_rows][o_columns]
+    float *s;          ///< [kStrip][kRowStep]
+    float *row;        ///< kWidth rows of channels, converted to float.
+    float *max;        ///< [tile_rows]
+    float *sum;        ///< [tile_rows][kWidth]
+    float *alpha;      ///< [kStrip]
+    RowMask *mask;     ///< [tile_rows]
+    int64_t *position; ///< [key_block], of the keys of the block.
+    int64_t o_columns, row_columns;
+    size_t bytes;
+
+    Scratch(const ForwardShape &shape, void *memory)
+        : o_columns(round_up(shape.dim_v, kWidth)),
+          row_columns(round_up(larger_of(shape.dim_qk, shape.dim_v), kWidth)),
+          bytes(0),
+          base_(static_cast<char *>(memory))
+    {
+        q = take<float>(shape.tile_rows * shape.dim_qk);
+        k = take<float>(round_up(shape.key_block, kPanel) * shape.dim_qk);
+        v = take<float>(shape.key_block * round_up(shape.dim_v, kPanel));
+        o = take<float>(shape.tile_rows * o_columns);
+        s = take<float>(kStrip * kRowStep);
+        row = take<float>(kWidth * row_columns);
+        max = take<float>(shape.tile_rows);
+        sum = take<float>(shape.tile_rows * kWidth);
+        alpha = take<float>(round_up(kStrip, kWidth));
+        mask = take<RowMask>(shape.tile_rows);
+        position = take<int64_t>(shape.key_block);
+    }
+
+private:
+    template <class T>
+    T *take(int64_t count)
+    {
+        // Computed from 0 where only the size is asked for, so as an integer.
+        T *place = reinterpret_cast<T *>(reinterpret_cast<uintptr_t>(base_) + bytes);
+        bytes += static_cast<size_t>(round_up(count * static_cast<int64_t>(sizeof(T)), 64));
+        return place;
+    }
+    char *base_;
+};
+
+ATTN_INLINE int64_t read_integer(const char *p, int32_t wide)
+{
+    if (wide) {
+        int64_t value;
+        __builtin_memcpy(&value, p, sizeof value);
+        return value;
+    }
+    int32_t value;
+    __builtin_memcpy(&value, p, sizeof value);
+    return value;
+}
+
+ATTN_INLINE const char *key_row(const KeyRows &rows, int64_t key)
+{
+    if (rows.page_size == 0) return rows.base + key * rows.row_step;
+    const int64_t entry = key / rows.page_size;
+    const int64_t page = read_integer(rows.table + entry * rows.table_step, rows.table_wide);
+    return rows.base + page * rows.page_step + (key - entry * rows.page_size) * rows.row_step;
+}
+
+ATTN_INLINE Vec read_vector(const char *p, Element type)
+{
+    if (type == Element::float32) {
+        Vec v;
+        __builtin_memcpy(&v, p, sizeof v);
+        return v;
+    }
+    const uint16_t *half = reinterpret_cast<const uint16_t *>(p);
+    return type == Element::float16 ? from_float16(half) : from_bfloat16(half);
+}
+
+/// Up to kWidth elements, `step` elements apart; the lanes beyond are 0.
+ATTN_INLINE Vec read_some(const char *p, Element type, int64_t step, int64_t count)
+{
+    if (type == Element::float32) {
+        float lanes[kWidth] = {};
+        for (int64_t i = 0; i < count; ++i) __builtin_memcpy(&lanes[i], p + i * step * 4, 4);
+        return load(lanes);
+    }
+    uint16_t lanes[kWidth] = {};
+    for (int64_t i = 0; i < count; ++i) __builtin_memcpy(&lanes[i], p + i * step * 2, 2);
+    return type == Element::float16 ? from_float16(lanes) : from_bfloat16(lanes);
+}
+
+/// One row of channels as floats; the tail of the last vector is 0.
+inline void read_row(const char *p, Element type, int64_t step, int64_t channels, float *out)
+{
+    int64_t c = 0;
+    const int64_t bytes = element_bytes(type);
+    if (step == 1)
+        for (; c + kWidth <= channels; c += kWidth) store(out + c, read_vector(p + c * bytes, type));
+    for (; c < channels; c += kWidth)
+        store(out + c, read_some(p + c * step * bytes, type, step, smaller_of(kWidth, channels - c)));
+}
+
+} // namespace
+} // namespace attn::cpu
+
+#endif
