@@ -2,19 +2,18 @@
 //
 //   for each block of keys that a row of the tile can see:
 //       K block -> panels [channel][kPanel keys], V block -> panels [key][kPanel channels]      (float, in L2)
-//       for each strip of kStrip query rows:
-//           S = Q K^T      [kStrip, keys]      registers: kStrip x kVectors accumulators, Q broadcast, K streamed
-//           softcap, mask, running maximum, P = 2^(S - max), running sum                        (S and P in L1)
-//           O = O * 2^(old max - max) + P V    the same loop, P broadcast, V streamed
+//       for each strip of query rows: scores, online softmax, weighted sum                      (tile_blocked.h)
+//   or, with few rows, the same without panels                                                  (tile_few.h)
 //
 // Scores are kept in units of log2(e), so that the exponential is 2^x. Key blocks lie on a grid that begins at key 0
-// and every element is one chain of multiply-adds in key order: a row's bits depend neither on the tile it falls in nor
-// on keys it cannot see. Masked scores become -inf by selection, so nothing that K holds there matters; a V block with
-// a non-finite element takes the path that adds visible keys only.
+// and every element is one chain of multiply-adds in key order within its block: a row's bits depend neither on its
+// place in the tile nor on keys it cannot see. Masked scores become -inf by selection, so nothing that K holds there
+// matters; a V block with a non-finite element takes the path that adds visible keys only.
 #ifndef ATTN_BACKENDS_CPU_DENSE_FORWARD_TILE_H
 #define ATTN_BACKENDS_CPU_DENSE_FORWARD_TILE_H
 
 #include "backends/cpu/dense/tile_blocked.h"
+#include "backends/cpu/dense/tile_few.h"
 #include "backends/cpu/dense/tile_result.h"
 
 namespace attn::cpu {
@@ -40,7 +39,11 @@ inline void read_positions(const ForwardTile &tile, int64_t block, int64_t lengt
 inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *memory)
 {
     const Scratch scratch(shape, memory);
-    pack_q(shape, tile, scratch);
+    const bool few = tile.rows <= kFewRows;
+    if (few)
+        pack_few_q(shape, tile, scratch);
+    else
+        pack_q(shape, tile, scratch);
     for (int64_t r = 0; r < tile.rows; ++r) {
         scratch.mask[r] = mask_of_row(shape, tile, r);
         scratch.max[r] = kLowest;
@@ -59,6 +62,10 @@ inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *m
         };
         const Hull all = hull(0, tile.rows);
         if (all.begin >= all.end) continue;
+        if (few) {
+            run_few(shape, tile, scratch, block, all);
+            continue;
+        }
         pack_k(shape, tile, scratch, block, all.begin, all.end);
         const bool v_finite = pack_v(shape, tile, scratch, block, all.begin, all.end);
 

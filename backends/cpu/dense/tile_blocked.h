@@ -14,6 +14,8 @@
 namespace attn::cpu {
 namespace {
 
+constexpr int64_t kDepth = 32; ///< Channels that a score sums in one go.
+
 /// acc += a b over `depth`: a[m * RowStep + k * DepthStep] is broadcast, b[k] is a row of N vectors.
 template <int M, int N, int RowStep, int DepthStep>
 ATTN_INLINE void multiply(const float *__restrict a, const float *__restrict b, int64_t depth, Vec (&acc)[M][N])
@@ -43,14 +45,34 @@ ATTN_INLINE void store_tile(float *p, int64_t row_step, const Vec (&tile)[M][N])
     }
 }
 
-/// S = Q K^T for one strip and the panels that hold keys [begin, end).
+template <int M, int N>
+ATTN_INLINE void add_tile(float *p, int64_t row_step, const Vec (&tile)[M][N])
+{
+    ATTN_UNROLL
+    for (int m = 0; m < M; ++m) {
+        ATTN_UNROLL
+        for (int n = 0; n < N; ++n) {
+            float *place = p + m * row_step + n * kWidth;
+            store(place, load(place) + tile[m][n]);
+        }
+    }
+}
+
+/// S = Q K^T for one strip and the panels that hold keys [begin, end). Every kDepth channels are summed on their own: a
+/// score is rounded as if heads were that small, which long sums of large scores need to stay within 2e-6.
 template <int M>
 inline void score_strip(const float *q, const float *k, int64_t dim, int64_t begin, int64_t end, float *s)
 {
     for (int64_t first = round_down(begin, kPanel); first < end; first += kPanel) {
-        Vec acc[M][kVectors] = {};
-        multiply<M, kVectors, 1, M>(q, k + first * dim, dim, acc);
-        store_tile<M, kVectors>(s + first, kRowStep, acc);
+        const float *panel = k + first * dim;
+        for (int64_t c = 0; c < dim; c += kDepth) {
+            Vec acc[M][kVectors] = {};
+            multiply<M, kVectors, 1, M>(q + c * M, panel + c * kPanel, smaller_of(kDepth, dim - c), acc);
+            if (c == 0)
+                store_tile<M, kVectors>(s + first, kRowStep, acc);
+            else
+                add_tile<M, kVectors>(s + first, kRowStep, acc);
+        }
     }
 }
 
@@ -109,23 +131,14 @@ inline void run_strip(const ForwardShape &shape, const Scratch &scratch, int64_t
 {
     const int64_t begin = hull.begin, end = hull.end;
     score_strip<M>(scratch.q + first * shape.dim_qk, scratch.k, shape.dim_qk, begin, end, scratch.s);
-    const int64_t vector_begin = round_down(begin, kWidth), vector_end = round_up(end, kWidth);
-    const RowMask *masks = scratch.mask + first;
     for (int m = 0; m < M; ++m) {
         float *s = scratch.s + m * kRowStep;
-        if (m >= rows) { // padding: no weight
-            for (int64_t j = vector_begin; j < vector_end; j += kWidth) store(s + j, Vec{});
+        if (m < rows) {
+            scratch.alpha[m] = soften_scores(shape, scratch, first + m, s, block, hull);
+        } else { // padding: no weight
+            for (int64_t j = round_down(begin, kWidth); j < end; j += kWidth) store(s + j, Vec{});
             scratch.alpha[m] = 1.0f;
-            continue;
         }
-        if (shape.cap_factor != 0.0f)
-            for (int64_t j = vector_begin; j < vector_end; j += kWidth)
-                store(s + j, tanh(load(s + j)) * shape.cap_factor);
-        if (!hull.full) mask_row(shape, masks[m], scratch.position, block, begin, end, s);
-        fill_lowest(s, vector_begin, begin);
-        fill_lowest(s, end, vector_end);
-        scratch.alpha[m] =
-            soften_row(s, vector_begin, vector_end, scratch.max + first + m, scratch.sum + (first + m) * kWidth);
     }
     float *o = scratch.o + first * scratch.o_columns;
     if (v_finite || hull.full) {
@@ -133,8 +146,8 @@ inline void run_strip(const ForwardShape &shape, const Scratch &scratch, int64_t
         return;
     }
     for (int64_t m = 0; m < rows; ++m)
-        weigh_visible(shape, scratch, masks[m], block, begin, end, scratch.s + m * kRowStep, scratch.alpha[m],
-                      o + m * scratch.o_columns);
+        weigh_visible(shape, scratch, scratch.mask[first + m], block, begin, end, scratch.s + m * kRowStep,
+                      scratch.alpha[m], o + m * scratch.o_columns);
 }
 
 } // namespace

@@ -13,6 +13,9 @@ constexpr int kPanel = kVectors * kWidth;
 constexpr int kStrip = kWidth == 16 ? 12 : 6;    ///< Fills the registers: kStrip * kVectors accumulators and 3 more.
 constexpr int kRowStep = kMostKeysPerBlock + 16; ///< Floats from row to row of S and P: no power of 2, see the cache.
 
+constexpr int kFewRows = 8; ///< Tiles of at most so many rows read K and V in place.
+constexpr int kScoreRows = kStrip > kFewRows ? kStrip : kFewRows;
+
 ATTN_INLINE int64_t smaller_of(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -44,35 +47,38 @@ struct RowMask {
 
 /// The scratch of a worker, carved from one piece of memory. Sizes depend on the shape alone.
 struct Scratch {
-    float *q;          ///< Strips of [channel][rows of the strip].
+    float *q;          ///< Strips of [channel][rows of the strip]; few rows: [row][q_columns].
     float *k;          ///< Panels of [channel][kPanel].
     float *v;          ///< Panels of [key_block][panel width].
     float *o;          ///< [tile_rows][o_columns]
-    float *s;          ///< [kStrip][kRowStep]
+    float *s;          ///< [kScoreRows][kRowStep]
     float *row;        ///< kWidth rows of channels, converted to float.
     float *max;        ///< [tile_rows]
     float *sum;        ///< [tile_rows][kWidth]
-    float *alpha;      ///< [kStrip]
+    float *alpha;      ///< [kScoreRows]
+    float *block_o;    ///< [kFewRows][o_columns]: what one block adds to few rows.
     RowMask *mask;     ///< [tile_rows]
     int64_t *position; ///< [key_block], of the keys of the block.
-    int64_t o_columns, row_columns;
+    int64_t q_columns, o_columns, row_columns;
     size_t bytes;
 
     Scratch(const ForwardShape &shape, void *memory)
-        : o_columns(round_up(shape.dim_v, kWidth)),
+        : q_columns(round_up(shape.dim_qk, kWidth)),
+          o_columns(round_up(shape.dim_v, kWidth)),
           row_columns(round_up(larger_of(shape.dim_qk, shape.dim_v), kWidth)),
           bytes(0),
           base_(static_cast<char *>(memory))
     {
-        q = take<float>(shape.tile_rows * shape.dim_qk);
+        q = take<float>(shape.tile_rows * q_columns);
         k = take<float>(round_up(shape.key_block, kPanel) * shape.dim_qk);
         v = take<float>(shape.key_block * round_up(shape.dim_v, kPanel));
         o = take<float>(shape.tile_rows * o_columns);
-        s = take<float>(kStrip * kRowStep);
+        s = take<float>(kScoreRows * kRowStep);
         row = take<float>(kWidth * row_columns);
         max = take<float>(shape.tile_rows);
         sum = take<float>(shape.tile_rows * kWidth);
-        alpha = take<float>(round_up(kStrip, kWidth));
+        alpha = take<float>(kScoreRows);
+        block_o = take<float>(kFewRows * o_columns);
         mask = take<RowMask>(shape.tile_rows);
         position = take<int64_t>(shape.key_block);
     }
@@ -142,6 +148,15 @@ inline void read_row(const char *p, Element type, int64_t step, int64_t channels
         for (; c + kWidth <= channels; c += kWidth) store(out + c, read_vector(p + c * bytes, type));
     for (; c < channels; c += kWidth)
         store(out + c, read_some(p + c * step * bytes, type, step, smaller_of(kWidth, channels - c)));
+}
+
+/// Row `row` of the tile's queries as floats.
+inline void read_q_row(const ForwardShape &shape, const ForwardTile &tile, int64_t row, float *out)
+{
+    const int64_t at = tile.first_row + row;
+    const int64_t head = (tile.head0 + at % shape.group) * shape.heads_q / shape.heads_out;
+    read_row(tile.q + at / shape.group * tile.q_token_step + head * tile.q_head_step, shape.q_type, tile.q_channel_step,
+             shape.dim_qk, out);
 }
 
 } // namespace

@@ -27,10 +27,7 @@ inline void pack_q(const ForwardShape &shape, const ForwardTile &tile, const Scr
                 for (int64_t c = 0; c < shape.dim_qk; ++c) panel[c * height + m] = 0;
                 continue;
             }
-            const int64_t row = tile.first_row + first + m;
-            const int64_t head = (tile.head0 + row % shape.group) * shape.heads_q / shape.heads_out;
-            read_row(tile.q + row / shape.group * tile.q_token_step + head * tile.q_head_step, shape.q_type,
-                     tile.q_channel_step, shape.dim_qk, scratch.row);
+            read_q_row(shape, tile, first + m, scratch.row);
             for (int64_t c = 0; c < shape.dim_qk; ++c) panel[c * height + m] = scratch.row[c] * shape.q_factor;
         }
     }

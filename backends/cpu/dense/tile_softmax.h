@@ -33,6 +33,20 @@ inline float soften_row(float *s, int64_t begin, int64_t end, float *max, float 
     return alpha;
 }
 
+/// Softcap, mask and softmax step of row `row` of the tile, whose scores of a block are `s`. Returns the factor of what
+/// the row has summed before.
+inline float soften_scores(const ForwardShape &shape, const Scratch &scratch, int64_t row, float *s, int64_t block,
+                           const Hull &hull)
+{
+    const int64_t begin = round_down(hull.begin, kWidth), end = round_up(hull.end, kWidth);
+    if (shape.cap_factor != 0.0f)
+        for (int64_t j = begin; j < end; j += kWidth) store(s + j, tanh(load(s + j)) * shape.cap_factor);
+    if (!hull.full) mask_row(shape, scratch.mask[row], scratch.position, block, hull.begin, hull.end, s);
+    fill_lowest(s, begin, hull.begin);
+    fill_lowest(s, hull.end, end);
+    return soften_row(s, begin, end, scratch.max + row, scratch.sum + row * kWidth);
+}
+
 } // namespace
 } // namespace attn::cpu
 
