@@ -610,18 +610,18 @@ typedef struct attn_dense {
     const attn_bias_table *bias_table; /**< NULL: none. */
     uint64_t flags;                    /**< ATTN_WINDOW_*. */
     attn_align causal;                 /**< 0: not causal; else causal with this diagonal. */
-    attn_align align;                  /**< Diagonal for windows, ALiBi, tables, mask terms. 0: that of causal. */
-    int64_t window_left;               /**< Keys visible before the diagonal key (a window of w keys: w - 1). */
-    int64_t window_right;              /**< Keys visible after the diagonal key. */
-    int64_t sink_tokens;               /**< First keys of a sequence, visible whatever the window. 0 without window. */
-    double softcap;                    /**< softcap * tanh(s / softcap). 0: none. */
-    attn_activation activation;        /**< 0: softmax. */
-    attn_bias_stage bias_stage;        /**< 0: after softcap. */
-    attn_gate gate;                    /**< Used where GATE is bound. */
-    int32_t reserved;                  /**< 0. */
-    double activation_bias;            /**< Sigmoid: added to the score. */
-    int64_t activation_length;         /**< ReLU: L. 0: key length of the sequence; set it when keys are split. */
-    int64_t bias_rank;                 /**< Channels of the low-rank bias. 0: none. */
+    attn_align align;           /**< Diagonal for windows, ALiBi, tables, mask terms. Where causal: 0 or the same. */
+    int64_t window_left;        /**< Keys visible before the diagonal key (a window of w keys: w - 1). */
+    int64_t window_right;       /**< Keys visible after the diagonal key. */
+    int64_t sink_tokens;        /**< First keys of a sequence, visible whatever the window. 0 without window. */
+    double softcap;             /**< softcap * tanh(s / softcap). 0: none. */
+    attn_activation activation; /**< 0: softmax. */
+    attn_bias_stage bias_stage; /**< 0: after softcap. */
+    attn_gate gate;             /**< Used where GATE is bound. */
+    int32_t reserved;           /**< 0. */
+    double activation_bias;     /**< Sigmoid: added to the score. */
+    int64_t activation_length;  /**< ReLU: L. 0: key length of the sequence; set it when keys are split. */
+    int64_t bias_rank;          /**< Channels of the low-rank bias. 0: none. */
 } attn_dense;
 
 /** @brief Merge of partial results over disjoint keys. Problem: batch, heads, dim_v, max_q, total_q, dtypes.

@@ -1,0 +1,48 @@
+// How far a result may be from the oracle, and how far it was.
+#pragma once
+
+#include "instance.h"
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace conformance {
+
+struct Tolerance {
+    double global;    // |out - ref| / |ref| over the whole output
+    double worst_row; // the same of the worst row; float32: times max(1, largest |score| of the row / 8)
+    double lse;       // |lse - ref| / max(1, |ref|)
+};
+Tolerance tolerance(attn_dtype out_dtype);
+
+// Norms of references are not taken smaller than their natural size (see Result): a row that happens to cancel to
+// almost nothing would otherwise turn correct rounding into a large relative error.
+struct Errors {
+    double global = 0, worst_row = 0, lse = 0; // worst_row: divided by the row's factor of the tolerance
+    std::string broken;                        // the first rule that does not hold, or empty
+};
+
+// Compares what the last execute left in the outputs with the references, one per sequence; also that empty rows are
+// exact and that nothing else was written.
+Errors compare(const Instance &, const std::vector<Result> &);
+std::vector<Result> reference(const Case &, const std::vector<Content> &);
+
+// The largest errors of the process by backend and dtype of OUT.
+class Summary {
+public:
+    static Summary &instance();
+    void add(const std::string &backend, const std::string &out_dtype, const Errors &);
+    void note(const std::string &line) { notes_.push_back(line); }
+    void print() const;
+
+private:
+    struct Line {
+        std::int64_t cases = 0, failures = 0;
+        Errors largest;
+    };
+    std::map<std::pair<std::string, std::string>, Line> lines_;
+    std::vector<std::string> notes_;
+};
+
+} // namespace conformance

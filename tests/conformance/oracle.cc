@@ -1,0 +1,152 @@
+#include "oracle.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace conformance {
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+double dot(const double *a, const double *b, std::int64_t n)
+{
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (std::int64_t c = 0; c < n; ++c) sum += a[c] * b[c];
+    return sum;
+}
+
+double sigmoid(double x)
+{
+    return x >= 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x));
+}
+
+double gate_factor(attn_gate kind, double g)
+{
+    if (kind == ATTN_GATE_LINEAR) return g;
+    return kind == ATTN_GATE_SILU ? g * sigmoid(g) : sigmoid(g);
+}
+
+// Biases that have a stage: tensor, ALiBi, table.
+double staged_bias(const Options &o, const Sequence &s, std::int64_t h, std::int64_t i, std::int64_t j)
+{
+    const std::int64_t ho = s.heads_out();
+    double bias = 0;
+    if (!s.bias.empty()) bias += s.bias[(h * s.tq + i) * s.tk + j];
+    if (!s.alibi_slopes.empty())
+        bias -= s.alibi_slopes[h] * std::abs(static_cast<double>(distance(s, o.diagonal(), i, j)));
+    if (o.bias_table) bias += s.bias_table[table_entry(*o.bias_table, s, o.diagonal(), i, j) * ho + h];
+    return bias;
+}
+
+struct Score {
+    double raw;   // before bias and softcap
+    double value; // what the activation sees
+};
+
+// scale * temperature * (q.k) + low-rank bias, softcap, bias
+Score score(const Options &o, const Sequence &s, std::int64_t h, std::int64_t i, std::int64_t j)
+{
+    const std::int64_t ho = s.heads_out(), hq = s.q_head(h), hk = s.k_head(h);
+    double x = o.scale * dot(&s.q[(i * s.heads_q + hq) * s.dim_qk], &s.k[(j * s.heads_k + hk) * s.dim_qk], s.dim_qk);
+    if (!s.q_temperature.empty()) x *= s.q_temperature[i * s.heads_q + hq];
+    if (o.bias_rank > 0)
+        x += dot(&s.lowrank_q[(i * ho + h) * o.bias_rank], &s.lowrank_k[(j * ho + h) * o.bias_rank], o.bias_rank);
+    const double raw = x, bias = staged_bias(o, s, h, i, j);
+    if (o.bias_stage == ATTN_BIAS_PRE_SOFTCAP) x += bias;
+    if (o.softcap != 0) x = o.softcap * std::tanh(x / o.softcap);
+    if (o.bias_stage == ATTN_BIAS_POST_SOFTCAP) x += bias;
+    return {raw, x};
+}
+
+// Turns the scores of the visible keys of a row into weights, in place, and fills the row's statistics.
+void activate(const Options &o, const Sequence &s, std::int64_t h, std::int64_t i, std::vector<double> &p, Result &r)
+{
+    const std::int64_t at = h * s.tq + i;
+    const double largest = p.empty() ? -infinity : *std::max_element(p.begin(), p.end());
+    r.row_max[at] = largest;
+    if (o.activation == ATTN_SIGMOID) {
+        for (double &x : p) x = sigmoid(x + o.activation_bias);
+        return;
+    }
+    if (o.activation == ATTN_RELU) {
+        const double length = static_cast<double>(o.activation_length ? o.activation_length : s.tk);
+        for (double &x : p) x = std::max(x, 0.0) / length;
+        return;
+    }
+    const double sink = s.sink_logits.empty() ? -infinity : s.sink_logits[h];
+    const double top = std::max(largest, sink);
+    if (top == -infinity) { // an empty row, or one whose every score is -inf
+        r.lse[at] = -infinity;
+        std::fill(p.begin(), p.end(), 0.0);
+        return;
+    }
+    double sum = std::exp(sink - top);
+    for (double x : p) sum += std::exp(x - top);
+    r.lse[at] = top + std::log(sum);
+    for (double &x : p) {
+        const double weight = std::exp(x - r.lse[at]);
+        if (weight > 0) r.row_entropy[at] -= weight * (x - r.lse[at]);
+        x = weight;
+    }
+}
+
+} // namespace
+
+std::int64_t Sequence::heads_out() const
+{
+    return std::max({heads_q, heads_k, heads_v});
+}
+
+Result attention(const Options &o, const Sequence &s)
+{
+    const std::int64_t ho = s.heads_out();
+    Result r;
+    r.out.assign(s.tq * ho * s.dim_v, 0.0);
+    r.natural_size.assign(s.tq * ho, 0.0);
+    r.lse.assign(ho * s.tq, 0.0);
+    r.row_max.assign(ho * s.tq, -infinity);
+    r.row_entropy.assign(ho * s.tq, 0.0);
+    r.largest_score.assign(ho * s.tq, 0.0);
+    r.column_mass.assign(ho * s.tk, 0.0);
+
+    std::vector<std::int64_t> keys; // that the row sees
+    std::vector<double> p;          // their scores, then their weights
+    for (std::int64_t h = 0; h < ho; ++h) {
+        for (std::int64_t i = 0; i < s.tq; ++i) {
+            keys.clear(), p.clear();
+            for (std::int64_t j = 0; j < s.tk; ++j) {
+                if (!visible(o, s, h, i, j)) continue;
+                const Score x = score(o, s, h, i, j);
+                keys.push_back(j), p.push_back(x.value);
+                double &largest = r.largest_score[h * s.tq + i];
+                largest = std::max(largest, std::abs(x.raw));
+            }
+            activate(o, s, h, i, p, r);
+
+            double *out = &r.out[(i * ho + h) * s.dim_v];
+            double squares = 0;
+            for (std::size_t n = 0; n < keys.size(); ++n) {
+                const std::int64_t j = keys[n], hv = s.v_head(h);
+                const double sigma = s.v_temperature.empty() ? 1.0 : s.v_temperature[j * s.heads_v + hv];
+                const double weight = p[n] * sigma, *v = &s.v[(j * s.heads_v + hv) * s.dim_v];
+                for (std::int64_t c = 0; c < s.dim_v; ++c) out[c] += weight * v[c];
+                squares += weight * weight * dot(v, v, s.dim_v);
+                r.column_mass[h * s.tk + j] += p[n];
+            }
+            const double head_weight = s.head_weight.empty() ? 1.0 : s.head_weight[i * ho + h];
+            double largest_factor = std::abs(head_weight);
+            for (std::int64_t c = 0; c < s.dim_v; ++c) {
+                double factor = head_weight;
+                if (!s.gate.empty()) factor *= gate_factor(o.gate, s.gate[(i * ho + h) * s.dim_v + c]);
+                out[c] *= factor;
+                largest_factor = c == 0 ? std::abs(factor) : std::max(largest_factor, std::abs(factor));
+            }
+            r.natural_size[i * ho + h] = std::sqrt(squares) * largest_factor;
+        }
+    }
+    return r;
+}
+
+} // namespace conformance

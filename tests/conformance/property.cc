@@ -1,0 +1,81 @@
+#include "property.h"
+
+#include <cstring>
+
+namespace conformance {
+
+Output output_of(const Instance &instance)
+{
+    Output o;
+    for (std::size_t b = 0; b < instance.contents().size(); ++b) {
+        o.out.push_back(instance.out(b));
+        o.lse.push_back(instance.spec().lse ? instance.lse(b) : std::vector<double>{});
+    }
+    return o;
+}
+
+Output run(attn_plan plan, Instance &instance)
+{
+    instance.poison_outputs();
+    const std::string why = execute(plan, instance);
+    EXPECT_EQ(why, "");
+    EXPECT_FALSE(instance.wrote_elsewhere());
+    return output_of(instance);
+}
+
+PlanPointer plan_for(attn_handle handle, const Case &c, const Bounds &bounds)
+{
+    const Descriptor descriptor(c, bounds);
+    std::string why;
+    PlanPointer plan = make_plan(handle, descriptor, why);
+    EXPECT_EQ(why, "");
+    return plan;
+}
+
+PlanPointer plan_for(attn_handle handle, const Instance &instance)
+{
+    return plan_for(handle, instance.spec(), instance.bounds());
+}
+
+Output run_alone(const Backend &backend, Instance &instance)
+{
+    const PlanPointer plan = plan_for(backend.handle(instance.spec().workers), instance);
+    return plan ? run(plan.get(), instance) : output_of(instance);
+}
+
+bool same_bits(const std::vector<double> &a, const std::vector<double> &b)
+{
+    return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
+}
+
+bool same_bits(const Output &a, const Output &b)
+{
+    if (a.out.size() != b.out.size()) return false;
+    for (std::size_t n = 0; n < a.out.size(); ++n)
+        if (!same_bits(a.out[n], b.out[n]) || !same_bits(a.lse[n], b.lse[n])) return false;
+    return true;
+}
+
+std::vector<Case> sample(std::uint64_t purpose, int count, const std::function<void(Case &)> &change,
+                         const std::function<bool(const Case &)> &keep)
+{
+    const double most_products = session().subset ? 1e6 : 1e7;
+    if (session().subset) count = (count + 2) / 3;
+    std::vector<Case> cases;
+    for (Random seeds(session().seed, 1000 + purpose); std::int64_t(cases.size()) < count;) {
+        Case c = random_case(seeds.next());
+        change(c);
+        if (c.products() > 0 && c.products() <= most_products && (!keep || keep(c))) cases.push_back(c);
+    }
+    return cases;
+}
+
+void for_each_backend(const std::function<void(const Backend &)> &body)
+{
+    for (const auto &backend : backends()) {
+        SCOPED_TRACE(backend->name());
+        body(*backend);
+    }
+}
+
+} // namespace conformance

@@ -1,0 +1,161 @@
+// What a row cannot see never influences it: the future, keys outside the window, NaN and infinity among them.
+#include "property.h"
+
+#include <cmath>
+#include <limits>
+
+namespace conformance {
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+void set_key(const Case &c, Sequence &s, std::int64_t j, double k, double v)
+{
+    const std::int64_t width_k = s.heads_k * s.dim_qk, width_v = s.heads_v * s.dim_v;
+    for (std::int64_t n = 0; n < width_k; ++n) s.k[j * width_k + n] = round_to(dtype_of(c.k_dtype), k);
+    for (std::int64_t n = 0; n < width_v; ++n) s.v[j * width_v + n] = round_to(dtype_of(c.v_dtype), v);
+}
+
+// Whether one row of all heads has the same bits in both.
+bool row_same(const Sequence &s, std::int64_t i, const std::vector<double> &a, const std::vector<double> &b)
+{
+    const std::int64_t width = s.heads_out() * s.dim_v;
+    return same_bits({a.begin() + i * width, a.begin() + (i + 1) * width},
+                     {b.begin() + i * width, b.begin() + (i + 1) * width});
+}
+
+bool lse_same(const Sequence &s, std::int64_t i, const std::vector<double> &a, const std::vector<double> &b)
+{
+    for (std::int64_t h = 0; h < s.heads_out() && !a.empty(); ++h)
+        if (!same_bits({a[h * s.tq + i]}, {b[h * s.tq + i]})) return false;
+    return true;
+}
+
+// Changes the given keys of every sequence in several ways; rows that see none of them must keep every bit.
+void check_blind_rows(const Case &c, const std::function<std::vector<std::int64_t>(const Sequence &)> &choose)
+{
+    const Options o = oracle_options(c);
+    const auto contents = draw_contents(c);
+    std::vector<std::vector<bool>> blind(contents.size());
+    std::vector<std::vector<std::int64_t>> keys;
+    for (std::size_t b = 0; b < contents.size(); ++b) {
+        const Sequence &s = contents[b].used;
+        keys.push_back(choose(s));
+        for (std::int64_t i = 0; i < s.tq; ++i) {
+            bool sees = false;
+            for (std::int64_t j : keys[b]) sees = sees || visible(o, s, 0, i, j);
+            blind[b].push_back(!sees);
+        }
+    }
+    struct Change {
+        double k, v;
+    };
+    constexpr Change changes[] = {{NAN, NAN}, {infinity, -infinity}, {1, NAN}, {NAN, 1}, {-infinity, 3}, {3, infinity}};
+    Instance first(c, contents, 0);
+    for_each_backend([&](const Backend &backend) {
+        const PlanPointer plan = plan_for(backend.handle(c.workers), first);
+        ASSERT_TRUE(plan);
+        const Output expected = run(plan.get(), first);
+        for (const Change &change : changes) {
+            auto changed = contents;
+            for (std::size_t b = 0; b < contents.size(); ++b)
+                for (std::int64_t j : keys[b]) set_key(c, changed[b].used, j, change.k, change.v);
+            Instance instance(c, changed, 0);
+            const Output got = run(plan.get(), instance);
+            for (std::size_t b = 0; b < contents.size(); ++b) {
+                const Sequence &s = contents[b].used;
+                for (std::int64_t i = 0; i < s.tq; ++i) {
+                    if (!blind[b][i]) continue;
+                    ASSERT_TRUE(row_same(s, i, expected.out[b], got.out[b]))
+                        << "row " << i << " of sequence " << b << ", K set to " << change.k << ", V to " << change.v;
+                    ASSERT_TRUE(lse_same(s, i, expected.lse[b], got.lse[b])) << "LSE of row " << i << " of " << b;
+                }
+            }
+        }
+    });
+}
+
+std::vector<std::int64_t> nth(const Sequence &s, Random &random, int count)
+{
+    std::vector<std::int64_t> keys;
+    for (int n = 0; n < count && s.tk > 0; ++n) keys.push_back(random.integer(0, s.tk - 1));
+    return keys;
+}
+
+TEST(PropertyVisibility, TheFutureOfCausalRows)
+{
+    const auto change = [](Case &c) {
+        if (c.causal == "none") c.causal = c.seed % 2 ? "bottom_right" : "top_left", c.align = "none";
+        c.window_left = c.window_right = -1, c.sink_tokens = 0, c.align = "none";
+    };
+    for (const Case &c : sample(20, 40, change)) {
+        ATTN_TRACE_CASE(c);
+        Random random(c.seed, 21);
+        check_blind_rows(c, [&](const Sequence &s) { // all keys beyond the diagonal of one row
+            std::vector<std::int64_t> keys;
+            if (s.tq == 0) return keys;
+            const std::int64_t row = random.integer(0, s.tq - 1);
+            for (std::int64_t j = 0; j < s.tk; ++j)
+                if (distance(s, align_of(c.causal), row, j) > 0) keys.push_back(j);
+            return keys;
+        });
+    }
+}
+
+TEST(PropertyVisibility, SingleKeysOutsideWindows)
+{
+    const auto keep = [](const Case &c) { return c.windowed() || c.causal != "none"; };
+    for (const Case &c : sample(
+             22, 60, [](Case &) {}, keep)) {
+        ATTN_TRACE_CASE(c);
+        Random random(c.seed, 23);
+        check_blind_rows(c, [&](const Sequence &s) { return nth(s, random, 1 + int(c.seed % 3)); });
+    }
+}
+
+TEST(PropertyVisibility, TilesSharedWithRowsThatSeeTheKey)
+{
+    // Long enough for several tiles; the poisoned key is seen by neighbours of the rows that do not see it.
+    struct Setting {
+        std::int64_t tq, tk, left, right, sinks;
+        const char *causal;
+    };
+    constexpr Setting settings[] = {{300, 600, -1, -1, 0, "bottom_right"}, {300, 300, 20, -1, 0, "top_left"},
+                                    {257, 400, 64, 10, 4, "none"},         {1, 600, 100, -1, 130, "bottom_right"},
+                                    {5, 700, 200, -1, 3, "bottom_right"},  {400, 130, 0, 0, 1, "none"}};
+    for (const Setting &x : settings) {
+        for (const char *dtype : {"fp32", "bf16"}) {
+            Case c;
+            c.seed = session().seed, c.workers = 2, c.heads_q = 4, c.heads_k = c.heads_v = 2;
+            c.dim_qk = 24, c.dim_v = 40;
+            c.q_dtype = c.k_dtype = c.v_dtype = c.out_dtype = dtype;
+            c.max_q = x.tq, c.max_kv = x.tk, c.causal = x.causal, c.window_left = x.left, c.window_right = x.right;
+            c.sink_tokens = x.sinks;
+            if (c.causal == "none") c.align = "bottom_right";
+            ATTN_TRACE_CASE(c);
+            Random random(c.seed, 24);
+            for (int repeat = 0; repeat < 4; ++repeat)
+                check_blind_rows(c, [&](const Sequence &s) { return nth(s, random, 1); });
+        }
+    }
+}
+
+TEST(PropertyVisibility, RowsThatSeeNanAreNan)
+{
+    Case c; // the reverse, so that the tests above cannot pass by ignoring values
+    c.max_q = 40, c.max_kv = 300, c.causal = "bottom_right", c.window_left = 30;
+    ATTN_TRACE_CASE(c);
+    auto contents = draw_contents(c);
+    set_key(c, contents[0].used, 270, NAN, NAN);
+    Instance instance(c, contents, 0);
+    for_each_backend([&](const Backend &backend) {
+        const Output got = run_alone(backend, instance);
+        const Sequence &s = contents[0].used;
+        for (std::int64_t i = 0; i < s.tq; ++i)
+            EXPECT_EQ(std::isnan(got.out[0][i * s.heads_out() * s.dim_v]), visible(oracle_options(c), s, 0, i, 270))
+                << "row " << i;
+    });
+}
+
+} // namespace
+} // namespace conformance

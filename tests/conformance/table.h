@@ -1,0 +1,23 @@
+// The conformance table: which options are crossed with which. A new option joins by a line in table.cc.
+#pragma once
+
+#include "case.h"
+#include "covering.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace conformance {
+
+struct TableCases {
+    std::vector<Case> cases;
+    std::size_t pairs_possible = 0, pairs_covered = 0;
+    std::vector<std::string> missing;
+};
+
+// A case for every row of a pairwise covering array.
+TableCases pairwise_cases(std::uint64_t seed);
+// A random descriptor: any row of the table, with sizes, lengths and windows off the beaten track.
+Case random_case(std::uint64_t seed);
+
+} // namespace conformance

@@ -1,0 +1,49 @@
+// A tensor in memory of its own: any layout, guard elements on both sides, and everything poisoned until it is set.
+#pragma once
+
+#include "number.h"
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace conformance {
+
+using Index = std::array<std::int64_t, 4>; // unused axes 0
+
+class Tensor {
+public:
+    Tensor() = default;
+    // `layout`: see the list in tensor.cc.
+    Tensor(attn_dtype dtype, std::vector<std::int64_t> shape, const std::string &layout = "bshd");
+
+    void set(Index at, double value) { encode(dtype_, value, element(at)); }
+    double get(Index at) const { return decode(dtype_, element(at)); }
+    const std::vector<std::int64_t> &shape() const { return shape_; }
+    attn_dtype dtype() const { return dtype_; }
+    attn_tensor view();
+
+    // Fills everything, guards and gaps too.
+    void poison();
+    // For outputs: announces an element that the call should write ...
+    void expect_write(Index at);
+    // ... so that this can tell whether any other byte changed since poison().
+    bool wrote_elsewhere() const;
+    const std::vector<unsigned char> &bytes() const { return bytes_; }
+
+private:
+    std::int64_t offset(Index at) const; // in elements
+    unsigned char *element(Index at) { return bytes_.data() + offset(at) * std::int64_t(size_); }
+    const unsigned char *element(Index at) const { return bytes_.data() + offset(at) * std::int64_t(size_); }
+
+    attn_dtype dtype_ = 0;
+    std::size_t size_ = 0;
+    std::vector<std::int64_t> shape_, strides_;
+    std::int64_t base_ = 0; // element of index 0, 0, ..
+    bool use_byte_offset_ = false;
+    std::vector<unsigned char> bytes_;
+    std::vector<bool> expected_;
+};
+
+} // namespace conformance
