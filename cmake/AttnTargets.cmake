@@ -5,10 +5,13 @@ find_package(Threads REQUIRED)
 set(attn_sources
     src/abi.cc
     src/api.cc
+    src/append.cc
     src/arguments.cc
+    src/dense.cc
     src/describe.cc
-    src/descriptor.cc
+    src/descriptor_parts.cc
     src/handle.cc
+    src/merge.cc
     src/names.cc
     src/overlap.cc
     src/status.cc

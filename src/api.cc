@@ -1,9 +1,12 @@
 // The C ABI: argument checks, exceptions stopped at the border, and nothing else.
 
 #include "abi.h"
+#include "append.h"
 #include "arguments.h"
+#include "dense.h"
 #include "describe.h"
 #include "handle.h"
+#include "merge.h"
 #include "names.h"
 
 #include <algorithm>
@@ -12,7 +15,7 @@
 
 struct attn_plan_s {
     attn_handle_s *handle;
-    attn::DenseProblem problem;
+    std::unique_ptr<attn::Problem> problem;
     std::unique_ptr<attn::Executor> executor;
 
     explicit attn_plan_s(attn_handle_s *owner) : handle(owner) { handle->retain(); }
@@ -49,10 +52,47 @@ attn_status require(const void *pointer, const char *function, const char *argum
     return fail(ATTN_ERROR_INVALID, "%s: %s = NULL: must not be NULL", function, argument);
 }
 
-attn_status refuse_kind(const attn_handle_s &handle, const char *kind)
+/// Reads a descriptor of a kind into a new problem.
+attn_status read_problem_of(attn_kind kind, const void *desc, std::unique_ptr<Problem> *out)
 {
-    return fail(ATTN_ERROR_UNSUPPORTED, "attn_plan_%s: the %s backend has no %s kernel yet", kind,
-                handle.backend->name(), kind);
+    switch (kind) {
+    case ATTN_KIND_DENSE: {
+        auto problem = std::make_unique<DenseProblem>();
+        if (const attn_status status = read_dense(static_cast<const attn_dense *>(desc), problem.get())) return status;
+        *out = std::move(problem);
+        return ATTN_OK;
+    }
+    case ATTN_KIND_MERGE: {
+        auto problem = std::make_unique<MergeProblem>();
+        if (const attn_status status = read_merge(static_cast<const attn_merge *>(desc), problem.get())) return status;
+        *out = std::move(problem);
+        return ATTN_OK;
+    }
+    case ATTN_KIND_APPEND: {
+        auto problem = std::make_unique<AppendProblem>();
+        if (const attn_status status = read_append(static_cast<const attn_append *>(desc), problem.get()))
+            return status;
+        *out = std::move(problem);
+        return ATTN_OK;
+    }
+    default:
+        return fail(ATTN_ERROR_INVALID, "kind = %d: not a value of attn_kind", kind);
+    }
+}
+
+/// Makes a plan; `function` is the caller's name for it.
+attn_status make_plan(const char *function, attn_handle handle, attn_kind kind, const void *desc,
+                      attn_plan *plan) noexcept
+{
+    if (const attn_status status = require(handle, function, "handle")) return status;
+    if (const attn_status status = require(plan, function, "plan")) return status;
+    return guarded(function, [&]() -> attn_status {
+        auto made = std::make_unique<attn_plan_s>(handle);
+        if (const attn_status status = read_problem_of(kind, desc, &made->problem)) return status;
+        if (const attn_status status = handle->backend->plan(*handle, *made->problem, &made->executor)) return status;
+        *plan = made.release();
+        return ATTN_OK;
+    });
 }
 
 } // namespace
@@ -151,52 +191,26 @@ void attn_destroy(attn_handle handle)
 
 attn_status attn_plan_dense(attn_handle handle, const attn_dense *desc, attn_plan *plan)
 {
-    if (const attn_status status = require(handle, "attn_plan_dense", "handle")) return status;
-    if (const attn_status status = require(plan, "attn_plan_dense", "plan")) return status;
-    return guarded("attn_plan_dense", [&]() -> attn_status {
-        auto made = std::make_unique<attn_plan_s>(handle);
-        if (const attn_status status = attn::read_dense(desc, &made->problem)) return status;
-        if (const attn_status status = handle->backend->plan_dense(*handle, made->problem, &made->executor))
-            return status;
-        *plan = made.release();
-        return ATTN_OK;
-    });
+    return attn::make_plan("attn_plan_dense", handle, ATTN_KIND_DENSE, desc, plan);
 }
 
 attn_status attn_plan_merge(attn_handle handle, const attn_merge *desc, attn_plan *plan)
 {
-    if (const attn_status status = require(handle, "attn_plan_merge", "handle")) return status;
-    if (const attn_status status = require(plan, "attn_plan_merge", "plan")) return status;
-    return attn_plan_supports(handle, ATTN_KIND_MERGE, desc);
+    return attn::make_plan("attn_plan_merge", handle, ATTN_KIND_MERGE, desc, plan);
 }
 
 attn_status attn_plan_append(attn_handle handle, const attn_append *desc, attn_plan *plan)
 {
-    if (const attn_status status = require(handle, "attn_plan_append", "handle")) return status;
-    if (const attn_status status = require(plan, "attn_plan_append", "plan")) return status;
-    return attn_plan_supports(handle, ATTN_KIND_APPEND, desc);
+    return attn::make_plan("attn_plan_append", handle, ATTN_KIND_APPEND, desc, plan);
 }
 
 attn_status attn_plan_supports(attn_handle handle, attn_kind kind, const void *desc)
 {
     if (const attn_status status = require(handle, "attn_plan_supports", "handle")) return status;
     return guarded("attn_plan_supports", [&]() -> attn_status {
-        switch (kind) {
-        case ATTN_KIND_DENSE: {
-            attn::DenseProblem problem;
-            if (const attn_status status = attn::read_dense(static_cast<const attn_dense *>(desc), &problem))
-                return status;
-            return handle->backend->plan_dense(*handle, problem, nullptr);
-        }
-        case ATTN_KIND_MERGE:
-            if (const attn_status status = attn::read_merge(static_cast<const attn_merge *>(desc))) return status;
-            return attn::refuse_kind(*handle, "merge");
-        case ATTN_KIND_APPEND:
-            if (const attn_status status = attn::read_append(static_cast<const attn_append *>(desc))) return status;
-            return attn::refuse_kind(*handle, "append");
-        default:
-            return fail(ATTN_ERROR_INVALID, "kind = %d: not a value of attn_kind", kind);
-        }
+        std::unique_ptr<attn::Problem> problem;
+        if (const attn_status status = attn::read_problem_of(kind, desc, &problem)) return status;
+        return handle->backend->plan(*handle, *problem, nullptr);
     });
 }
 
@@ -204,7 +218,7 @@ attn_status attn_plan_workspace(attn_plan plan, size_t *bytes, size_t *alignment
 {
     if (const attn_status status = require(plan, "attn_plan_workspace", "plan")) return status;
     if (const attn_status status = require(bytes, "attn_plan_workspace", "bytes")) return status;
-    *bytes = plan->executor->workspace_bytes(attn::bounding_sizes(plan->problem));
+    *bytes = plan->executor->workspace_bytes(attn::bounding_sizes(*plan->problem));
     if (alignment) *alignment = plan->executor->workspace_alignment();
     return ATTN_OK;
 }
@@ -216,7 +230,7 @@ attn_status attn_plan_workspace_for(attn_plan plan, const attn_sizes *sizes, siz
     attn_sizes given;
     if (const attn_status status = attn::read_struct(sizes, "attn_sizes", &given)) return status;
     if (const attn_status status = attn::no_extensions(given.next, "attn_sizes")) return status;
-    attn::Sizes actual = attn::bounding_sizes(plan->problem);
+    attn::Sizes actual = attn::bounding_sizes(*plan->problem);
     const struct {
         const char *field;
         int64_t value;
@@ -241,7 +255,7 @@ attn_status attn_plan_slot(attn_plan plan, size_t position, attn_bind *bind, att
 {
     if (const attn_status status = require(plan, "attn_plan_slot", "plan")) return status;
     if (const attn_status status = require(bind, "attn_plan_slot", "bind")) return status;
-    const auto &tensors = plan->problem.tensors;
+    const auto &tensors = plan->problem->tensors;
     if (position >= tensors.size())
         return fail(ATTN_ERROR_CAPACITY, "position = %zu: the plan takes %zu tensors", position, tensors.size());
     const attn::TensorSpec &spec = tensors[position];
@@ -262,7 +276,7 @@ attn_status attn_plan_describe(attn_plan plan, char *buffer, size_t capacity, si
     if (capacity)
         if (const attn_status status = require(buffer, "attn_plan_describe", "buffer")) return status;
     return guarded("attn_plan_describe", [&]() -> attn_status {
-        const std::string text = attn::describe_dense(*plan->handle, plan->problem, *plan->executor);
+        const std::string text = attn::describe_plan(*plan->handle, *plan->problem, *plan->executor);
         if (needed) *needed = text.size() + 1;
         if (capacity == 0 && needed) return ATTN_OK; // only the size was asked for
         if (text.size() + 1 > capacity)
@@ -280,7 +294,7 @@ attn_status attn_execute(attn_plan plan, const attn_arg *args, size_t count, voi
     const attn_handle_s &handle = *plan->handle;
     attn::Arguments arguments;
     if (const attn_status status =
-            attn::match_arguments(plan->problem.tensors, handle.device, handle.device_id, args, count, &arguments))
+            attn::match_arguments(plan->problem->tensors, handle.device, handle.device_id, args, count, &arguments))
         return status;
     return plan->executor->execute(handle, arguments, workspace, bytes, stream);
 }

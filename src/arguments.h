@@ -2,7 +2,7 @@
 #ifndef ATTN_SRC_ARGUMENTS_H
 #define ATTN_SRC_ARGUMENTS_H
 
-#include "descriptor.h"
+#include "problem.h"
 
 #include <cstddef>
 

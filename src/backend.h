@@ -3,7 +3,7 @@
 #define ATTN_SRC_BACKEND_H
 
 #include "arguments.h"
-#include "descriptor.h"
+#include "problem.h"
 
 #include <memory>
 #include <string>
@@ -34,10 +34,10 @@ class Backend {
 public:
     virtual ~Backend() = default;
     virtual const char *name() const noexcept = 0;
-    /// Chooses an implementation. `executor` may be NULL: then only the choice is made and nothing is prepared.
-    /// A refusal's message has the reason of each implementation.
-    virtual attn_status plan_dense(const attn_handle_s &handle, const DenseProblem &problem,
-                                   std::unique_ptr<Executor> *executor) const = 0;
+    /// Chooses an implementation. `executor` may be NULL: then only the choice is made and nothing is prepared. A
+    /// refusal's message has the reason of each implementation. The problem must outlive the executor.
+    virtual attn_status plan(const attn_handle_s &handle, const Problem &problem,
+                             std::unique_ptr<Executor> *executor) const = 0;
 };
 
 /// The rule of every backend for the caller's workspace.

@@ -1,5 +1,6 @@
 #include "describe.h"
 
+#include "dense.h"
 #include "handle.h"
 #include "json.h"
 #include "names.h"
@@ -30,7 +31,7 @@ double visible_pairs(const DenseMask &mask, double tq, double tk)
     return pairs * tq / static_cast<double>(rows);
 }
 
-void describe_problem(JsonWriter &json, const DenseProblem &p)
+void describe_problem(JsonWriter &json, const Problem &p)
 {
     json.open("problem");
     json.add("direction", direction_name(p.direction));
@@ -56,7 +57,7 @@ void describe_problem(JsonWriter &json, const DenseProblem &p)
     json.close();
 }
 
-void describe_tensors(JsonWriter &json, const DenseProblem &p)
+void describe_tensors(JsonWriter &json, const Problem &p)
 {
     json.open_array("tensors");
     for (const TensorSpec &spec : p.tensors) {
@@ -74,47 +75,23 @@ void describe_tensors(JsonWriter &json, const DenseProblem &p)
     json.close_array();
 }
 
-} // namespace
-
-Sizes bounding_sizes(const DenseProblem &problem) noexcept
-{
-    Sizes sizes;
-    for (int axis = 0; axis < kAxisCount; ++axis) sizes.extent[axis] = problem.bounds[axis];
-    sizes.at(Axis::key) = problem.max_kv; // also where K is paged and no view has the axis
-    return sizes;
-}
-
-std::string describe_dense(const attn_handle_s &handle, const DenseProblem &p, const Executor &executor)
+/// FLOPs and bytes of a dense plan, and its own fields.
+void describe_dense(JsonWriter &json, const DenseProblem &p)
 {
     const double tokens_q = std::min(static_cast<double>(p.batch) * static_cast<double>(p.max_q),
                                      p.packed_q ? static_cast<double>(p.total_q) : 1e300);
     const double sequences = tokens_q / static_cast<double>(p.max_q);
     const double pairs = sequences * visible_pairs(p.mask, static_cast<double>(p.max_q), static_cast<double>(p.max_kv));
-    const double flops = 2.0 * pairs * static_cast<double>(p.heads_out) * static_cast<double>(p.dim_qk + p.dim_v);
     const double tokens_kv = p.storage == Storage::packed
                                  ? static_cast<double>(p.total_kv)
                                  : static_cast<double>(p.batch) * static_cast<double>(p.max_kv);
     const auto bytes = [](double tokens, int64_t heads, int64_t dim, attn_dtype dtype) {
         return tokens * static_cast<double>(heads * dim * dtype_bytes(dtype));
     };
-    const double moved =
-        bytes(tokens_q, p.heads_q, p.dim_qk, p.q_dtype) + bytes(tokens_q, p.heads_out, p.dim_v, p.out_dtype) +
-        bytes(tokens_kv, p.heads_k, p.dim_qk, p.k_dtype) + bytes(tokens_kv, p.heads_v, p.dim_v, p.v_dtype);
-
-    JsonWriter json;
-    json.open();
-    json.add("schema", kDescriptionVersion);
-    json.add("library_version", static_cast<int64_t>(ATTN_VERSION));
-    json.add("kind", "dense");
-    json.add("backend", handle.backend->name());
-    json.add("device", device_name(handle.device));
-    json.add("device_id", static_cast<int64_t>(handle.device_id));
-    json.add("kernel", executor.kernel());
-    json.add("flops", flops);
-    json.add("bytes", moved);
-    json.add("workspace_bytes", static_cast<int64_t>(executor.workspace_bytes(bounding_sizes(p))));
-    json.add("workspace_alignment", static_cast<int64_t>(executor.workspace_alignment()));
-    describe_problem(json, p);
+    json.add("flops", 2.0 * pairs * static_cast<double>(p.heads_out) * static_cast<double>(p.dim_qk + p.dim_v));
+    json.add("bytes",
+             bytes(tokens_q, p.heads_q, p.dim_qk, p.q_dtype) + bytes(tokens_q, p.heads_out, p.dim_v, p.out_dtype) +
+                 bytes(tokens_kv, p.heads_k, p.dim_qk, p.k_dtype) + bytes(tokens_kv, p.heads_v, p.dim_v, p.v_dtype));
     json.open("dense");
     json.add("causal", p.mask.causal ? align_name(p.mask.align) : "none");
     json.add("align", align_name(p.mask.align));
@@ -124,6 +101,32 @@ std::string describe_dense(const attn_handle_s &handle, const DenseProblem &p, c
     json.add("softcap", p.softcap);
     json.add("activation", activation_name(ATTN_SOFTMAX));
     json.close();
+}
+
+} // namespace
+
+Sizes bounding_sizes(const Problem &problem) noexcept
+{
+    Sizes sizes;
+    for (int axis = 0; axis < kAxisCount; ++axis) sizes.extent[axis] = problem.bounds[axis];
+    return sizes;
+}
+
+std::string describe_plan(const attn_handle_s &handle, const Problem &p, const Executor &executor)
+{
+    JsonWriter json;
+    json.open();
+    json.add("schema", kDescriptionVersion);
+    json.add("library_version", static_cast<int64_t>(ATTN_VERSION));
+    json.add("kind", kind_name(p.kind));
+    json.add("backend", handle.backend->name());
+    json.add("device", device_name(handle.device));
+    json.add("device_id", static_cast<int64_t>(handle.device_id));
+    json.add("kernel", executor.kernel());
+    json.add("workspace_bytes", static_cast<int64_t>(executor.workspace_bytes(bounding_sizes(p))));
+    json.add("workspace_alignment", static_cast<int64_t>(executor.workspace_alignment()));
+    describe_problem(json, p);
+    if (p.kind == ATTN_KIND_DENSE) describe_dense(json, static_cast<const DenseProblem &>(p));
     describe_tensors(json, p);
     json.open("execution");
     json.add("workers", static_cast<int64_t>(handle.workers));

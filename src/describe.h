@@ -11,11 +11,11 @@ namespace attn {
 /// Version of the schema; fields are only added within one version.
 constexpr int64_t kDescriptionVersion = 1;
 
-/// Describes a dense plan. FLOPs and bytes are those of one execute at the bounds, every sequence at full length.
-std::string describe_dense(const attn_handle_s &handle, const DenseProblem &problem, const Executor &executor);
+/// Describes a plan. FLOPs and bytes are those of one execute at the bounds, every sequence at full length.
+std::string describe_plan(const attn_handle_s &handle, const Problem &problem, const Executor &executor);
 
 /// The sizes at the bounds of a problem.
-Sizes bounding_sizes(const DenseProblem &problem) noexcept;
+Sizes bounding_sizes(const Problem &problem) noexcept;
 
 } // namespace attn
 

@@ -103,6 +103,12 @@ constexpr Entry<attn_status> kStatuses[] = {
     {ATTN_ERROR_INTERNAL, "ATTN_ERROR_INTERNAL"},
 };
 
+constexpr Entry<attn_kind> kKinds[] = {
+    {ATTN_KIND_DENSE, "dense"},
+    {ATTN_KIND_MERGE, "merge"},
+    {ATTN_KIND_APPEND, "append"},
+};
+
 constexpr Entry<attn_device> kDevices[] = {
     {ATTN_DEVICE_DEFAULT, "default"},           {ATTN_DEVICE_CPU, "cpu"}, {ATTN_DEVICE_CUDA, "cuda"},
     {ATTN_DEVICE_CUDA_HOST, "cuda_host"},       {ATTN_DEVICE_HIP, "hip"}, {ATTN_DEVICE_HIP_HOST, "hip_host"},
@@ -182,6 +188,12 @@ const char *status_name(attn_status status) noexcept
 {
     const char *name = find(kStatuses, status);
     return name ? name : "unknown attn_status";
+}
+
+const char *kind_name(attn_kind kind) noexcept
+{
+    const char *name = find(kKinds, kind);
+    return name ? name : "plan";
 }
 
 const char *device_name(attn_device device) noexcept

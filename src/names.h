@@ -20,6 +20,8 @@ const char *dtype_text(attn_dtype dtype) noexcept;
 /// Bytes of one element; 0 for sub-byte types.
 int64_t dtype_bytes(attn_dtype dtype) noexcept;
 
+/// "dense", "merge", "append"; "plan" for a number without a name.
+const char *kind_name(attn_kind kind) noexcept;
 const char *status_name(attn_status status) noexcept;
 /// "cpu", "cuda" ...; nullptr for a number without a name.
 const char *device_name(attn_device device) noexcept;

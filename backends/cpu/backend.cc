@@ -2,22 +2,24 @@
 
 #include "backends/cpu/dense/forward.h"
 #include "backends/cpu/features.h"
+#include "names.h"
 
 namespace attn {
 namespace cpu {
 namespace {
 
-/// One entry of the implementation list.
-struct DenseImplementation {
+/// One entry of the implementation list. It gets problems of its kind only.
+struct Implementation {
+    attn_kind kind;
     const char *name;
     /// Why it does not serve a problem; empty if it does.
-    std::string (*refuse)(const DenseProblem &problem);
-    std::unique_ptr<Executor> (*make)(const attn_handle_s &handle, const DenseProblem &problem, Isa isa);
+    std::string (*refuse)(const Problem &problem);
+    std::unique_ptr<Executor> (*make)(const attn_handle_s &handle, const Problem &problem, Isa isa);
 };
 
-/// Best first.
-constexpr DenseImplementation kDense[] = {
-    {"cpu.dense.forward", refuse_forward, make_forward},
+/// For each kind the best first.
+constexpr Implementation kImplementations[] = {
+    {ATTN_KIND_DENSE, "cpu.dense.forward", refuse_forward, make_forward},
 };
 
 class CpuBackend final : public Backend {
@@ -26,11 +28,12 @@ public:
 
     const char *name() const noexcept override { return "cpu"; }
 
-    attn_status plan_dense(const attn_handle_s &handle, const DenseProblem &problem,
-                           std::unique_ptr<Executor> *executor) const override
+    attn_status plan(const attn_handle_s &handle, const Problem &problem,
+                     std::unique_ptr<Executor> *executor) const override
     {
         std::string refusals;
-        for (const DenseImplementation &implementation : kDense) {
+        for (const Implementation &implementation : kImplementations) {
+            if (implementation.kind != problem.kind) continue;
             const std::string reason = implementation.refuse(problem);
             if (reason.empty()) {
                 if (executor) *executor = implementation.make(handle, problem, isa_);
@@ -39,8 +42,8 @@ public:
             if (!refusals.empty()) refusals += "; ";
             refusals += std::string(implementation.name) + " " + reason;
         }
-        return fail(ATTN_ERROR_UNSUPPORTED, "attn_dense: no kernel of the cpu backend serves this: %s",
-                    refusals.c_str());
+        return fail(ATTN_ERROR_UNSUPPORTED, "attn_%s: no kernel of the cpu backend serves this%s%s",
+                    kind_name(problem.kind), refusals.empty() ? "" : ": ", refusals.c_str());
     }
 
 private:

@@ -3,6 +3,7 @@
 #include "backends/cpu/dense/kernel.h"
 #include "backends/cpu/dense/schedule.h"
 #include "backends/cpu/dense/sequences.h"
+#include "dense.h"
 #include "handle.h"
 #include "json.h"
 #include "names.h"
@@ -311,7 +312,7 @@ private:
 
 } // namespace
 
-std::string refuse_forward(const DenseProblem &problem)
+std::string refuse_forward(const Problem &problem)
 {
     if (!problem.unserved.empty()) {
         std::string reason = "does not compute ";
@@ -341,9 +342,9 @@ std::string refuse_forward(const DenseProblem &problem)
     return "";
 }
 
-std::unique_ptr<Executor> make_forward(const attn_handle_s &handle, const DenseProblem &problem, Isa isa)
+std::unique_ptr<Executor> make_forward(const attn_handle_s &handle, const Problem &problem, Isa isa)
 {
-    return std::make_unique<Forward>(handle, problem, kernel_of(isa));
+    return std::make_unique<Forward>(handle, static_cast<const DenseProblem &>(problem), kernel_of(isa));
 }
 
 } // namespace attn::cpu

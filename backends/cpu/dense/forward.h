@@ -8,10 +8,10 @@
 namespace attn::cpu {
 
 /// Why the kernel does not serve a problem; empty if it does.
-std::string refuse_forward(const DenseProblem &problem);
+std::string refuse_forward(const Problem &problem);
 
 /// Prepares the kernel of an instruction set for a problem that refuse_forward() accepted.
-std::unique_ptr<Executor> make_forward(const attn_handle_s &handle, const DenseProblem &problem, Isa isa);
+std::unique_ptr<Executor> make_forward(const attn_handle_s &handle, const Problem &problem, Isa isa);
 
 } // namespace attn::cpu
 

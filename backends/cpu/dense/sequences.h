@@ -4,7 +4,7 @@
 #define ATTN_BACKENDS_CPU_DENSE_SEQUENCES_H
 
 #include "arguments.h"
-#include "descriptor.h"
+#include "dense.h"
 
 namespace attn::cpu {
 

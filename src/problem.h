@@ -1,7 +1,7 @@
-// Problem: the validated, normalised description that every backend reads. Defaults, head maps, alignment and the set
-// of tensors are resolved here and nowhere else.
-#ifndef ATTN_SRC_DESCRIPTOR_H
-#define ATTN_SRC_DESCRIPTOR_H
+// Problem: the validated, normalised description that every backend reads, in the parts that all kinds of plans share.
+// Defaults, head maps and the set of tensors are resolved when it is made and nowhere else.
+#ifndef ATTN_SRC_PROBLEM_H
+#define ATTN_SRC_PROBLEM_H
 
 #include "status.h"
 
@@ -45,23 +45,12 @@ struct TensorSpec {
     int64_t bounds[4] = {}; ///< Largest extents; kFree where there is no bound.
 };
 
-/// Visibility of keys in the terms of one diagonal. A key is visible if it is within the length, on or before the
-/// diagonal where causal, and in the window or among the sink tokens.
-struct DenseMask {
-    bool causal = false;
-    bool has_left = false;
-    bool has_right = false;
-    attn_align align = ATTN_ALIGN_NONE; ///< Where the diagonal lies, if anything needs it.
-    int64_t left = 0;
-    int64_t right = 0;
-    int64_t sink_tokens = 0;
-};
-
 /// Where keys and values come from.
 enum class Storage : int32_t { batched, packed, paged };
 
-/// Dense attention, normalised.
-struct DenseProblem {
+/// What attn_problem says, with its defaults, and the tensors of the plan.
+struct Problem {
+    attn_kind kind = 0;
     attn_direction direction = ATTN_FORWARD;
     uint64_t flags = 0;
     attn_precision precision = ATTN_PRECISION_FULL;
@@ -69,29 +58,25 @@ struct DenseProblem {
     int64_t batch = 0, max_q = 0, max_kv = 0, total_q = 0, total_kv = 0, page_size = 0;
     int64_t heads_q = 0, heads_k = 0, heads_v = 0;
     int64_t heads_out = 0; ///< max of the three.
-    int64_t group = 0;     ///< Consecutive OUT heads that share both their K head and their V head.
     int64_t dim_qk = 0, dim_v = 0;
     double scale = 0;
-    double softcap = 0; ///< 0: none.
-    DenseMask mask;
     bool packed_q = false;
     Storage storage = Storage::batched;
     std::vector<TensorSpec> tensors;
+    int64_t bounds[kAxisCount] = {};
     /// Options in use that no kernel of this release computes, by name: an implementation that does not serve one
     /// refuses with it.
     std::vector<std::string> unserved;
-    int64_t bounds[kAxisCount] = {};
+
+    Problem() = default;
+    virtual ~Problem() = default;
+    Problem(const Problem &) = delete;
+    Problem &operator=(const Problem &) = delete;
 
     /// Position of a tensor in `tensors`, -1 if the plan does not take it.
     int find(attn_slot slot, uint32_t index = 0) const noexcept;
     bool has(attn_slot slot) const noexcept { return find(slot) >= 0; }
 };
-
-/// Validates a caller's descriptor and resolves it. Everything it points to is read during the call only.
-[[nodiscard]] attn_status read_dense(const attn_dense *given, DenseProblem *out);
-/// Validates the head of a merge or append descriptor (their kernels do not exist yet).
-[[nodiscard]] attn_status read_merge(const attn_merge *given);
-[[nodiscard]] attn_status read_append(const attn_append *given);
 
 } // namespace attn
 
