@@ -141,9 +141,9 @@ ATTN_INLINE float reduce_add(Vec v)
     return lanes[0];
 }
 
-/// 2^x within 1 ulp (minimax of degree 6 on [-1/2, 1/2], relative error 2e-9 before rounding). 2^-inf = 0, 2^0 = 1,
-/// NaN stays. Results below 2^-126 are flushed to 0 except with AVX-512.
-ATTN_INLINE Vec exp2(Vec x)
+/// 2^x (minimax of degree 6 on [-1/2, 1/2], relative error 2e-9 before rounding; 1 ulp, without FMA 1.2) for x < 128.
+/// 2^-inf = 0, 2^0 = 1, NaN stays. Results below 2^-126 are flushed to 0 except with AVX-512.
+ATTN_INLINE Vec exp2_below_128(Vec x)
 {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
     // x - round(x), 0 for an infinity. (The masked form: that without is "maybe uninitialized" to gcc 12.)
@@ -151,9 +151,8 @@ ATTN_INLINE Vec exp2(Vec x)
 #else
     // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits.
     constexpr float kRound = 12582912.0f;
-    const Vec clamped = x > 128.0f ? splat(128.0f) : x;
-    const Vec shifted = clamped + kRound;
-    const Vec f = clamped - (shifted - kRound);
+    const Vec shifted = x + kRound;
+    const Vec f = x - (shifted - kRound);
 #endif
     Vec p = splat(0.00015353366325143725f);
     p = p * f + 0.0013398875016719103f;
@@ -165,11 +164,19 @@ ATTN_INLINE Vec exp2(Vec x)
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
     return _mm512_maskz_scalef_ps(0xffff, p, x - f);
 #else
-    const VecI exponent = reinterpret_cast<VecI>(reinterpret_cast<VecU>(bits(shifted)) << 23);
-    const Vec scaled = from_bits(bits(p) + exponent);
-    const Vec finite = x >= 128.0f ? splat(-kLowest) : scaled;
-    const Vec normal = x < -126.0f ? Vec{} : finite;
+    const VecU scaled = reinterpret_cast<VecU>(p) + (reinterpret_cast<VecU>(shifted) << 23);
+    const Vec normal = x < -126.0f ? Vec{} : reinterpret_cast<Vec>(scaled);
     return x == x ? normal : x;
+#endif
+}
+
+/// Likewise for every x: infinity from 128 on.
+ATTN_INLINE Vec exp2(Vec x)
+{
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    return exp2_below_128(x);
+#else
+    return x >= 128.0f ? splat(-kLowest) : exp2_below_128(x);
 #endif
 }
 

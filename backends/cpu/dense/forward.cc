@@ -179,8 +179,9 @@ ForwardTile make_tile(const Run &run, int64_t index)
 
     ForwardTile tile = {};
     tile.head0 = group * p.group;
-    tile.first_row = row_tile * run.shape.tile_rows;
-    tile.rows = std::min(run.shape.tile_rows, sequence.q_length * p.group - tile.first_row);
+    const int64_t rows = rows_per_tile(run.rules, sequence.q_length);
+    tile.first_row = row_tile * rows;
+    tile.rows = std::min(rows, sequence.q_length * p.group - tile.first_row);
     tile.k_length = sequence.k_length;
     tile.key_end = sequence.k_length;
     if (p.mask.align == ATTN_BOTTOM_RIGHT) tile.diagonal = sequence.k_length - sequence.q_length;
@@ -240,6 +241,7 @@ public:
         rules_.groups = problem.heads_out / problem.group;
         rules_.group = problem.group;
         rules_.tile_rows = shape_.tile_rows;
+        rules_.strip = kernel.strip;
         rules_.key_block = shape_.key_block;
         rules_.workers = handle.workers;
         rules_.row_floats = shape_.dim_v + 2;

@@ -16,9 +16,16 @@ int64_t divide_up(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
+/// Bounds may be so large that products overflow; no such plan can have its workspace, and the size says so.
+int64_t saturating_product(int64_t a, int64_t b)
+{
+    int64_t product = 0;
+    return __builtin_mul_overflow(a, b, &product) || product > INT64_MAX / 4 ? INT64_MAX / 4 : product;
+}
+
 int64_t tiles_of(const ScheduleRules &rules, int64_t queries)
 {
-    return divide_up(queries * rules.group, rules.tile_rows);
+    return divide_up(saturating_product(queries, rules.group), rules.tile_rows);
 }
 
 size_t aligned(size_t bytes)
@@ -39,7 +46,7 @@ int64_t range_for(const ScheduleRules &rules, int64_t tiles, int64_t longest)
 
 int64_t fixed_range(const ScheduleRules &rules, int64_t max_q, int64_t max_kv) noexcept
 {
-    return range_for(rules, rules.groups * tiles_of(rules, max_q), max_kv);
+    return range_for(rules, saturating_product(rules.groups, tiles_of(rules, max_q)), max_kv);
 }
 
 Schedule make_schedule(const ScheduleRules &rules, int64_t tiles, int64_t longest) noexcept
@@ -58,10 +65,9 @@ WorkspaceLayout lay_out(const ScheduleRules &rules, const ScheduleBounds &bounds
     int64_t partial_tiles = 0;
     if (rules.fixed_range) {
         const int64_t ranges = divide_up(bounds.max_kv, rules.fixed_range);
-        if (ranges > 1 &&
-            (__builtin_mul_overflow(bounds.batch * rules.groups, tiles_of(rules, bounds.max_q), &partial_tiles) ||
-             __builtin_mul_overflow(partial_tiles, ranges, &partial_tiles)))
-            partial_tiles = INT64_MAX / 4;
+        if (ranges > 1)
+            partial_tiles = saturating_product(saturating_product(bounds.batch, rules.groups),
+                                               saturating_product(tiles_of(rules, bounds.max_q), ranges));
     } else if (bounds.max_kv > kShortestRange) {
         partial_tiles = (kTasksPerWorker + kFewTiles) * rules.workers;
     }
@@ -76,6 +82,12 @@ WorkspaceLayout lay_out(const ScheduleRules &rules, const ScheduleBounds &bounds
     layout.scratch = layout.partials + aligned(partial_bytes);
     layout.bytes = layout.scratch + static_cast<size_t>(rules.workers) * aligned(rules.worker_bytes) + kAlign - 16;
     return layout;
+}
+
+int64_t rows_per_tile(const ScheduleRules &rules, int64_t queries) noexcept
+{
+    const int64_t tiles = std::max<int64_t>(1, tiles_of(rules, queries));
+    return divide_up(divide_up(queries * rules.group, tiles), rules.strip) * rules.strip;
 }
 
 int64_t count_tiles(const ScheduleRules &rules, const Sequences &sequences, int64_t *tile_starts) noexcept

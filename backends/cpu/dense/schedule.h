@@ -12,6 +12,7 @@ struct ScheduleRules {
     int64_t groups = 1;    ///< Groups of heads of one sequence.
     int64_t group = 1;     ///< Heads of a group: rows per token.
     int64_t tile_rows = 1; ///< Most rows of a tile.
+    int64_t strip = 1;     ///< Rows of a tile come in multiples of it, but for the last.
     int64_t key_block = 1; ///< Key ranges begin at multiples of it.
     int64_t workers = 1;
     int64_t fixed_range = 0; ///< ATTN_BATCH_INVARIANT: keys of a range, whatever the batch. 0: chosen per execute.
@@ -52,6 +53,9 @@ struct WorkspaceLayout {
 
 /// Layout for sizes up to `bounds`; its parts hold every schedule of such sizes. Monotonic in every bound.
 WorkspaceLayout lay_out(const ScheduleRules &rules, const ScheduleBounds &bounds) noexcept;
+
+/// Rows of the tiles of a sequence of `queries` tokens, all but the last: as equal as strips allow.
+int64_t rows_per_tile(const ScheduleRules &rules, int64_t queries) noexcept;
 
 /// Fills tile_starts[0 .. batch] and returns the longest key length.
 int64_t count_tiles(const ScheduleRules &rules, const Sequences &sequences, int64_t *tile_starts) noexcept;

@@ -9,6 +9,7 @@
 #define ATTN_BACKENDS_CPU_DENSE_TILE_FEW_H
 
 #include "backends/cpu/dense/tile_mask.h"
+#include "backends/cpu/dense/tile_pack.h"
 #include "backends/cpu/dense/tile_softmax.h"
 
 namespace attn::cpu {
@@ -70,16 +71,10 @@ struct KeyGroup {
     }
 };
 
-/// Whether rows can be used where they are, in whole vectors.
-ATTN_INLINE bool is_in_place(const KeyRows &rows, Element type, int64_t channels)
-{
-    return type == Element::float32 && rows.channel_step == 1 && channels % kWidth == 0;
-}
-
 inline void score_few(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t block,
                       const Hull &hull)
 {
-    const bool in_place = is_in_place(tile.k, shape.k_type, shape.dim_qk);
+    const bool in_place = is_in_place(shape.k_type, tile.k.channel_step, shape.dim_qk);
     for (int64_t first = round_down(hull.begin, kWidth); first < hull.end; first += kWidth) {
         const KeyGroup keys(tile.k, shape.k_type, shape.dim_qk, in_place, scratch, block, first, hull.begin, hull.end);
         for (int64_t r = 0; r < tile.rows; ++r) {
@@ -115,7 +110,7 @@ ATTN_INLINE void add_keys(const KeyGroup &keys, const float *weights, uint32_t v
 inline void weigh_few(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t block,
                       const Hull &hull)
 {
-    const bool in_place = is_in_place(tile.v, shape.v_type, shape.dim_v);
+    const bool in_place = is_in_place(shape.v_type, tile.v.channel_step, shape.dim_v);
     const int64_t columns = scratch.o_columns;
     for (int64_t i = 0; i < tile.rows * columns; i += kWidth) store(scratch.block_o + i, Vec{});
     for (int64_t first = round_down(hull.begin, kWidth); first < hull.end; first += kWidth) {

@@ -69,8 +69,8 @@ struct Scratch {
           bytes(0),
           base_(static_cast<char *>(memory))
     {
-        q = take<float>(shape.tile_rows * q_columns);
-        k = take<float>(round_up(shape.key_block, kPanel) * shape.dim_qk);
+        q = take<float>(shape.tile_rows * q_columns + kWidth);
+        k = take<float>(round_up(shape.key_block, kPanel) * shape.dim_qk + kWidth);
         v = take<float>(shape.key_block * round_up(shape.dim_v, kPanel));
         o = take<float>(shape.tile_rows * o_columns);
         s = take<float>(kScoreRows * kRowStep);
@@ -150,13 +150,18 @@ inline void read_row(const char *p, Element type, int64_t step, int64_t channels
         store(out + c, read_some(p + c * step * bytes, type, step, smaller_of(kWidth, channels - c)));
 }
 
-/// Row `row` of the tile's queries as floats.
-inline void read_q_row(const ForwardShape &shape, const ForwardTile &tile, int64_t row, float *out)
+/// Where row `row` of the tile's queries is.
+ATTN_INLINE const char *q_row(const ForwardShape &shape, const ForwardTile &tile, int64_t row)
 {
     const int64_t at = tile.first_row + row;
     const int64_t head = (tile.head0 + at % shape.group) * shape.heads_q / shape.heads_out;
-    read_row(tile.q + at / shape.group * tile.q_token_step + head * tile.q_head_step, shape.q_type, tile.q_channel_step,
-             shape.dim_qk, out);
+    return tile.q + at / shape.group * tile.q_token_step + head * tile.q_head_step;
+}
+
+/// That row as floats.
+inline void read_q_row(const ForwardShape &shape, const ForwardTile &tile, int64_t row, float *out)
+{
+    read_row(q_row(shape, tile, row), shape.q_type, tile.q_channel_step, shape.dim_qk, out);
 }
 
 } // namespace

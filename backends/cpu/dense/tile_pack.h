@@ -16,63 +16,79 @@ ATTN_INLINE int strip_height(int64_t rows)
     return rows > 1 ? 2 : 1;
 }
 
-/// Q times its factor, transposed by strips. Rows that pad a strip are 0.
-inline void pack_q(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch)
+/// Rows of kWidth queries or keys as floats, each a whole number of vectors.
+struct RowGroup {
+    const float *row[kWidth];
+};
+
+/// Writes a group to a panel, transposed: lane i of channel c goes to panel[c * step + i]. A step of less than kWidth
+/// lets every store spill into the next channel, which is written after it; behind the last, kWidth floats may change.
+ATTN_INLINE void write_transposed(const RowGroup &group, int64_t channels, float factor, int64_t step, float *panel)
 {
-    for (int64_t first = 0; first < tile.rows; first += kStrip) {
-        float *panel = scratch.q + first * shape.dim_qk;
-        const int height = strip_height(smaller_of(kStrip, tile.rows - first));
-        for (int m = 0; m < height; ++m) {
-            if (first + m >= tile.rows) {
-                for (int64_t c = 0; c < shape.dim_qk; ++c) panel[c * height + m] = 0;
-                continue;
-            }
-            read_q_row(shape, tile, first + m, scratch.row);
-            for (int64_t c = 0; c < shape.dim_qk; ++c) panel[c * height + m] = scratch.row[c] * shape.q_factor;
+    int64_t c = 0;
+    for (; c < channels; c += kWidth) {
+        Vec square[kWidth];
+        ATTN_UNROLL
+        for (int i = 0; i < kWidth; ++i) square[i] = load(group.row[i] + c) * factor;
+        transpose(square);
+        if (c + kWidth <= channels) {
+            ATTN_UNROLL
+            for (int i = 0; i < kWidth; ++i) store(panel + (c + i) * step, square[i]);
+        } else {
+            for (int i = 0; i < channels - c; ++i) store(panel + (c + i) * step, square[i]);
         }
     }
 }
 
-/// Keys [begin, end) of the block at `block`, transposed into panels. Keys outside are 0 where a panel needs them.
+/// Whether rows can be used where they are, in whole vectors.
+ATTN_INLINE bool is_in_place(Element type, int64_t channel_step, int64_t channels)
+{
+    return type == Element::float32 && channel_step == 1 && channels % kWidth == 0;
+}
+
+/// Q times its factor, transposed by strips. What pads a strip repeats its first row and is not used.
+inline void pack_q(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch)
+{
+    const bool in_place = is_in_place(shape.q_type, tile.q_channel_step, shape.dim_qk);
+    for (int64_t first = 0; first < tile.rows; first += kStrip) {
+        const int64_t rows = smaller_of(kStrip, tile.rows - first);
+        RowGroup group;
+        for (int m = 0; m < kWidth; ++m) {
+            if (m >= rows) {
+                group.row[m] = group.row[0];
+            } else if (in_place) {
+                group.row[m] = reinterpret_cast<const float *>(q_row(shape, tile, first + m));
+            } else {
+                float *converted = scratch.row + m * scratch.row_columns;
+                read_q_row(shape, tile, first + m, converted);
+                group.row[m] = converted;
+            }
+        }
+        write_transposed(group, shape.dim_qk, shape.q_factor, strip_height(rows), scratch.q + first * shape.dim_qk);
+    }
+}
+
+/// Keys [begin, end) of the block at `block`, transposed into panels. Keys outside that a panel needs repeat one
+/// inside: their scores are masked.
 inline void pack_k(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t block,
                    int64_t begin, int64_t end)
 {
-    const bool direct = shape.k_type == Element::float32 && tile.k.channel_step == 1;
-    const int64_t dim = shape.dim_qk;
+    const bool in_place = is_in_place(shape.k_type, tile.k.channel_step, shape.dim_qk);
     for (int64_t first = round_down(begin, kPanel); first < end; first += kWidth) {
-        float *panel = scratch.k + round_down(first, kPanel) * dim + first % kPanel;
-        const float *rows[kWidth];
+        RowGroup group;
         for (int i = 0; i < kWidth; ++i) {
-            const int64_t key = first + i;
-            float *converted = scratch.row + i * scratch.row_columns;
-            rows[i] = converted;
-            if (key < begin || key >= end) {
-                for (int64_t c = 0; c < dim; c += kWidth) store(converted + c, Vec{});
-                continue;
-            }
+            const int64_t key = smaller_of(larger_of(first + i, begin), end - 1);
             const char *source = key_row(tile.k, block + key);
-            if (direct)
-                rows[i] = reinterpret_cast<const float *>(source);
-            else
-                read_row(source, shape.k_type, tile.k.channel_step, dim, converted);
+            if (in_place) {
+                group.row[i] = reinterpret_cast<const float *>(source);
+            } else {
+                float *converted = scratch.row + i * scratch.row_columns;
+                read_row(source, shape.k_type, tile.k.channel_step, shape.dim_qk, converted);
+                group.row[i] = converted;
+            }
         }
-        int64_t c = 0;
-        for (; c + kWidth <= dim; c += kWidth) {
-            Vec square[kWidth];
-            ATTN_UNROLL
-            for (int i = 0; i < kWidth; ++i) square[i] = load(rows[i] + c);
-            transpose(square);
-            ATTN_UNROLL
-            for (int i = 0; i < kWidth; ++i) store(panel + (c + i) * kPanel, square[i]);
-        }
-        for (; c < dim; ++c)
-            for (int i = 0; i < kWidth; ++i) panel[c * kPanel + i] = rows[i][c];
-    }
-    // The second half of the last panel, if no key reached it.
-    const int64_t reached = round_up(end, kWidth);
-    if (reached % kPanel != 0) {
-        float *panel = scratch.k + round_down(reached, kPanel) * dim + reached % kPanel;
-        for (int64_t c = 0; c < dim; ++c) store(panel + c * kPanel, Vec{});
+        write_transposed(group, shape.dim_qk, 1.0f, kPanel,
+                         scratch.k + round_down(first, kPanel) * shape.dim_qk + first % kPanel);
     }
 }
 
@@ -80,30 +96,32 @@ inline void pack_k(const ForwardShape &shape, const ForwardTile &tile, const Scr
 inline bool pack_v(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t block,
                    int64_t begin, int64_t end)
 {
-    const bool direct = shape.v_type == Element::float32 && tile.v.channel_step == 1 && shape.dim_v % kWidth == 0;
-    Vec check = {}; // x - x is 0 for finite x, else NaN
+    const bool in_place = is_in_place(shape.v_type, tile.v.channel_step, shape.dim_v);
+    const int64_t columns = scratch.o_columns, whole = round_down(columns, kPanel);
+    const int64_t panel_step = kPanel * shape.key_block;
+    Vec check = {}, second_check = {}; // x - x is 0 for finite x, else NaN
     for (int64_t key = begin; key < end; ++key) {
         const char *source = key_row(tile.v, block + key);
         const float *row = reinterpret_cast<const float *>(source);
-        if (!direct) {
+        if (!in_place) {
             read_row(source, shape.v_type, tile.v.channel_step, shape.dim_v, scratch.row);
             row = scratch.row;
         }
-        for (int64_t c = 0; c < scratch.o_columns; c += kPanel) {
-            float *panel = scratch.v + c * shape.key_block;
-            const Vec first = load(row + c);
+        float *place = scratch.v + key * kPanel;
+        for (int64_t c = 0; c < whole; c += kPanel, place += panel_step) {
+            const Vec first = load(row + c), second = load(row + c + kWidth);
             check += first - first;
-            if (c + kWidth < scratch.o_columns) {
-                const Vec second = load(row + c + kWidth);
-                check += second - second;
-                store(panel + key * kPanel, first);
-                store(panel + key * kPanel + kWidth, second);
-            } else {
-                store(panel + key * kWidth, first); // a last panel of one vector
-            }
+            second_check += second - second;
+            store(place, first);
+            store(place + kWidth, second);
+        }
+        if (whole < columns) { // a last panel of one vector
+            const Vec last = load(row + whole);
+            check += last - last;
+            store(scratch.v + whole * shape.key_block + key * kWidth, last);
         }
     }
-    return reduce_add(check) == 0.0f;
+    return reduce_add(check + second_check) == 0.0f;
 }
 
 } // namespace

@@ -18,7 +18,7 @@ inline float soften_row(float *s, int64_t begin, int64_t end, float *max, float 
     const float reference = now == kLowest ? 0.0f : now; // nothing seen yet: every weight becomes 0
     Vec total = {};
     for (int64_t j = begin; j < end; j += kWidth) {
-        const Vec weight = exp2(load(s + j) - reference);
+        const Vec weight = exp2_below_128(load(s + j) - reference);
         store(s + j, weight);
         total += weight;
     }
