@@ -13,6 +13,7 @@ set(attn_sources
     src/handle.cc
     src/merge.cc
     src/names.cc
+    src/option_checks.cc
     src/overlap.cc
     src/status.cc
     src/thread_pool.cc
@@ -44,7 +45,7 @@ set_target_properties(
              VISIBILITY_INLINES_HIDDEN ON)
 target_include_directories(attn_objects PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src
                                                 ${PROJECT_SOURCE_DIR})
-target_compile_definitions(attn_objects PRIVATE ATTN_BUILDING)
+target_compile_definitions(attn_objects PRIVATE ATTN_BUILDING ATTN_EXPERIMENTAL)
 target_compile_options(attn_objects PRIVATE -Wall -Wextra -Wpedantic -fno-math-errno -ffp-contract=fast
                                             $<$<CXX_COMPILER_ID:GNU>:-Wno-psabi>
                                             $<$<BOOL:${ATTN_WERROR}>:-Werror>)

@@ -242,6 +242,12 @@ attn_status attn_plan_workspace_for(attn_plan plan, const attn_sizes *sizes, siz
                   {"attn_sizes.total_kv", given.total_kv, attn::Axis::total_kv}};
     for (const auto &field : fields) {
         int64_t &extent = actual.at(field.axis);
+        const bool packed = field.axis == attn::Axis::total_q    ? plan->problem->packed_q
+                            : field.axis == attn::Axis::total_kv ? plan->problem->storage == attn::Storage::packed
+                                                                 : true;
+        if (field.value != 0 && !packed)
+            return fail(ATTN_ERROR_INVALID, "%s = %lld: must be 0, the plan is not packed", field.field,
+                        static_cast<long long>(field.value));
         if (field.value < 0 || field.value > extent)
             return fail(ATTN_ERROR_INVALID, "%s = %lld: must be 0 .. %lld, the bound of the plan", field.field,
                         static_cast<long long>(field.value), static_cast<long long>(extent));
@@ -277,12 +283,12 @@ attn_status attn_plan_describe(attn_plan plan, char *buffer, size_t capacity, si
         if (const attn_status status = require(buffer, "attn_plan_describe", "buffer")) return status;
     return guarded("attn_plan_describe", [&]() -> attn_status {
         const std::string text = attn::describe_plan(*plan->handle, *plan->problem, *plan->executor);
-        if (needed) *needed = text.size() + 1;
-        if (capacity == 0 && needed) return ATTN_OK; // only the size was asked for
-        if (text.size() + 1 > capacity)
+        const bool size_only = capacity == 0 && needed;
+        if (!size_only && text.size() + 1 > capacity)
             return fail(ATTN_ERROR_CAPACITY, "capacity = %zu: the description needs %zu bytes", capacity,
                         text.size() + 1);
-        memcpy(buffer, text.c_str(), text.size() + 1);
+        if (needed) *needed = text.size() + 1;
+        if (!size_only) memcpy(buffer, text.c_str(), text.size() + 1);
         return ATTN_OK;
     });
 }

@@ -3,8 +3,10 @@
 #include "abi.h"
 #include "descriptor_parts.h"
 #include "names.h"
+#include "option_checks.h"
 
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 namespace attn {
@@ -84,26 +86,15 @@ attn_status read_options(const attn_dense &d, DenseProblem *out)
     if (d.bias_rank != 0) out->unserved.push_back("attn_dense.bias_rank");
 
     if (d.mask) {
-        attn_program program;
-        if (const attn_status status = read_struct(d.mask, "attn_program", &program)) return status;
-        if (const attn_status status = no_extensions(program.next, "attn_program")) return status;
-        if (const attn_status status = check_extent(
-                "attn_program.term_count", static_cast<int64_t>(std::min<size_t>(program.term_count, 257)), 1, 256))
-            return status;
-        if (!program.terms)
-            return fail(ATTN_ERROR_INVALID, "attn_program.terms = NULL: must point to term_count terms");
+        if (const attn_status status = check_program(d.mask, out->mask.align != ATTN_ALIGN_NONE)) return status;
         out->unserved.push_back("attn_dense.mask");
     }
     if (d.rope) {
-        attn_rope rope;
-        if (const attn_status status = read_struct(d.rope, "attn_rope", &rope)) return status;
-        if (const attn_status status = no_extensions(rope.next, "attn_rope")) return status;
+        if (const attn_status status = check_rope(d.rope, out->dim_qk)) return status;
         out->unserved.push_back("attn_dense.rope");
     }
     if (d.bias_table) {
-        attn_bias_table table;
-        if (const attn_status status = read_struct(d.bias_table, "attn_bias_table", &table)) return status;
-        if (const attn_status status = no_extensions(table.next, "attn_bias_table")) return status;
+        if (const attn_status status = check_bias_table(d.bias_table)) return status;
         out->unserved.push_back("attn_dense.bias_table");
     }
     return ATTN_OK;
@@ -274,10 +265,13 @@ attn_status read_dense(const attn_dense *given, DenseProblem *out)
 {
     attn_dense d;
     if (const attn_status status = read_struct(given, "attn_dense", &d)) return status;
-    static constexpr attn_ext_type kDropout = 1; // ATTN_EXT_DROPOUT, whose struct is experimental
+    static constexpr attn_ext_type kDropout = ATTN_EXT_DROPOUT;
     const attn_ext *dropout = nullptr;
     if (const attn_status status = read_extensions(d.next, "attn_dense", &kDropout, 1, &dropout)) return status;
-    if (dropout) out->unserved.push_back("attn_dense.next: ATTN_EXT_DROPOUT");
+    if (dropout) {
+        if (const attn_status status = check_dropout(dropout)) return status;
+        out->unserved.push_back("attn_dense.next: ATTN_EXT_DROPOUT");
+    }
     if (const attn_status status = check_flags("attn_dense.flags", d.flags, ATTN_WINDOW_LEFT | ATTN_WINDOW_RIGHT))
         return status;
     if (d.reserved != 0) return fail(ATTN_ERROR_INVALID, "attn_dense.reserved = %d: must be 0", d.reserved);
@@ -287,6 +281,11 @@ attn_status read_dense(const attn_dense *given, DenseProblem *out)
     out->group = std::gcd(out->heads_out / out->heads_k, out->heads_out / out->heads_v);
     if (const attn_status status = read_mask(d, &out->mask)) return status;
     if (const attn_status status = read_options(d, out)) return status;
+    // Kernels multiply by the scale as a float, in units of log2(e) or over the softcap.
+    const double factor = std::abs(out->scale) * (out->softcap != 0 ? 1 / out->softcap : 1.4426950408889634);
+    if (factor > static_cast<double>(std::numeric_limits<float>::max()))
+        return fail(ATTN_ERROR_INVALID, "attn_problem.scale = %g: too large for a float, with the softcap or log2(e)",
+                    out->scale);
     Binds binds;
     if (const attn_status status = binds.read(*d.problem)) return status;
     if (const attn_status status = check_companions(d, binds)) return status;

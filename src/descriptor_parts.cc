@@ -167,11 +167,13 @@ attn_status Binds::check(size_t i) const
         if (reserved != 0)
             return fail(ATTN_ERROR_INVALID, "attn_problem.binds[%zu].reserved = %u: must be 0", i, reserved);
     const bool quantised = (bind.slot & (ATTN_SLOT_SCALE | ATTN_SLOT_ZERO_POINT)) != 0;
-    for (const int32_t block : bind.block)
+    for (const int32_t block : bind.block) {
+        if (block < 0) return fail(ATTN_ERROR_INVALID, "attn_problem.binds[%zu].block = %d: must be >= 0", i, block);
         if (block != 0 && !quantised)
             return fail(ATTN_ERROR_INVALID,
                         "attn_problem.binds[%zu].block = %d: must be 0, %s is neither SCALE nor ZERO_POINT", i, block,
                         slot_name(bind.slot));
+    }
     for (size_t j = 0; j < i; ++j)
         if (binds_[j].slot == bind.slot && binds_[j].index == bind.index)
             return fail(ATTN_ERROR_INVALID, "attn_problem.binds[%zu]: slot %s index %u is bound twice", i,

@@ -40,16 +40,33 @@ attn_status check_options(const attn_options &options)
     if (!options.log && (options.log_ctx || options.log_level))
         return fail(ATTN_ERROR_INVALID, "attn_options.log = NULL: log_ctx and log_level must be 0 without it");
     // What only a GPU backend uses is refused here rather than ignored.
-    if (options.device_alloc || options.device_free || options.alloc_ctx)
-        return fail(ATTN_ERROR_INVALID, "attn_options.device_alloc, device_free, alloc_ctx: must be NULL for the CPU");
+    if (options.device_alloc || options.device_free)
+        return fail(ATTN_ERROR_INVALID, "attn_options.%s: must be NULL for the CPU",
+                    options.device_alloc ? "device_alloc" : "device_free");
+    if (options.alloc_ctx)
+        return fail(ATTN_ERROR_INVALID, "attn_options.alloc_ctx = %p: must be NULL for the CPU", options.alloc_ctx);
     if (options.flags)
         return fail(ATTN_ERROR_INVALID, "attn_options.flags = 0x%llx: must be 0 for the CPU, which compiles nothing",
                     static_cast<unsigned long long>(options.flags));
-    if (options.cache_dir || options.kernel_path || options.compiler_path)
-        return fail(ATTN_ERROR_INVALID,
-                    "attn_options.cache_dir, kernel_path, compiler_path: must be NULL for the CPU, which compiles "
-                    "nothing");
+    const struct {
+        const char *field, *value;
+    } paths[] = {{"cache_dir", options.cache_dir},
+                 {"kernel_path", options.kernel_path},
+                 {"compiler_path", options.compiler_path}};
+    for (const auto &path : paths)
+        if (path.value)
+            return fail(ATTN_ERROR_INVALID, "attn_options.%s = %s: must be NULL for the CPU, which compiles nothing",
+                        path.field, path.value);
     return ATTN_OK;
+}
+
+/// Spreads task numbers over 64 bits (the finaliser of splitmix64), so that sums tell sets of them apart.
+uint64_t spread(int64_t task)
+{
+    uint64_t x = static_cast<uint64_t>(task) + 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
 }
 
 /// Guards a loop given to a caller's parallel_for against broken contracts.
@@ -58,20 +75,24 @@ struct Guarded {
     void *arg;
     int64_t count;
     int32_t workers;
-    std::atomic<int64_t> done{0};
-    std::atomic<int64_t> bad_worker{INT64_MIN};
-    std::atomic<int64_t> bad_task{INT64_MIN};
+    std::atomic<int64_t> ran{0};
+    std::atomic<uint64_t> sum{0}; ///< Of spread() of the tasks that ran.
+    std::atomic<bool> has_bad_worker{false}, has_bad_task{false};
+    std::atomic<int64_t> bad_worker{0}, bad_task{0};
 
     static void ATTN_CALL run(void *self, int64_t task, int32_t worker)
     {
         Guarded &loop = *static_cast<Guarded *>(self);
         if (worker < 0 || worker >= loop.workers) {
             loop.bad_worker.store(worker);
+            loop.has_bad_worker.store(true);
         } else if (task < 0 || task >= loop.count) {
             loop.bad_task.store(task);
+            loop.has_bad_task.store(true);
         } else {
             loop.task(loop.arg, task, worker);
-            loop.done.fetch_add(1, std::memory_order_relaxed);
+            loop.ran.fetch_add(1, std::memory_order_relaxed);
+            loop.sum.fetch_add(spread(task), std::memory_order_relaxed);
         }
     }
 };
@@ -91,15 +112,17 @@ attn_status run_parallel(const attn_handle_s &handle, int64_t count, attn_task t
     }
     Guarded loop{task, arg, count, handle.workers};
     handle.parallel_for(handle.parallel_ctx, count, &Guarded::run, &loop);
-    if (loop.bad_worker.load() != INT64_MIN)
+    if (loop.has_bad_worker.load())
         return fail(ATTN_ERROR_INVALID, "attn_options.parallel_for called a task with worker = %lld: must be 0 .. %d",
                     static_cast<long long>(loop.bad_worker.load()), handle.workers - 1);
-    if (loop.bad_task.load() != INT64_MIN)
+    if (loop.has_bad_task.load())
         return fail(ATTN_ERROR_INVALID, "attn_options.parallel_for called task %lld: must be 0 .. %lld",
                     static_cast<long long>(loop.bad_task.load()), static_cast<long long>(count - 1));
-    if (loop.done.load() != count)
+    uint64_t wanted = 0;
+    for (int64_t i = 0; i < count; ++i) wanted += spread(i);
+    if (loop.ran.load() != count || loop.sum.load() != wanted)
         return fail(ATTN_ERROR_INVALID, "attn_options.parallel_for ran %lld tasks: must run each of %lld once",
-                    static_cast<long long>(loop.done.load()), static_cast<long long>(count));
+                    static_cast<long long>(loop.ran.load()), static_cast<long long>(count));
     return ATTN_OK;
 }
 

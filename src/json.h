@@ -2,6 +2,7 @@
 #ifndef ATTN_SRC_JSON_H
 #define ATTN_SRC_JSON_H
 
+#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -36,9 +37,9 @@ public:
     void add(const char *key, double value)
     {
         separate(key);
-        char number[40];
-        snprintf(number, sizeof number, "%.17g", value);
-        text_ += std::isfinite(value) ? number : "null";
+        char number[40]; // to_chars: the shortest text that reads back the same, in any locale
+        const std::to_chars_result end = std::to_chars(number, number + sizeof number, value);
+        text_ += std::isfinite(value) ? std::string(number, end.ptr) : "null";
     }
 
     const std::string &text() const { return text_; }

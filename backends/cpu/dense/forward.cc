@@ -93,8 +93,10 @@ struct Bytes {
         : data(view.data ? static_cast<char *>(view.data) + view.byte_offset : nullptr)
     {
         const int64_t bytes = dtype_bytes(view.dtype);
-        for (int axis = 0; axis < view.ndim && axis < 4; ++axis) step[axis] = view.strides[axis] * bytes;
-        channel_step = view.strides[view.ndim - 1];
+        // The stride of an axis that never steps may be anything, also too large to multiply.
+        for (int axis = 0; axis < view.ndim && axis < 4; ++axis)
+            step[axis] = view.shape[axis] > 1 ? view.strides[axis] * bytes : 0;
+        channel_step = view.shape[view.ndim - 1] > 1 ? view.strides[view.ndim - 1] : 1;
     }
 
     /// An address within the view. An empty view may have none.

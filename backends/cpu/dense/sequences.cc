@@ -23,6 +23,12 @@ const char *first_element(const attn_tensor &view)
     return view.data ? static_cast<const char *>(view.data) + view.byte_offset : nullptr;
 }
 
+/// Bytes from one integer to the next along an axis. The stride of an axis that never steps may be anything.
+int64_t bytes_of_step(const attn_tensor &view, int axis)
+{
+    return view.shape[axis] > 1 ? view.strides[axis] * (view.dtype == ATTN_INT64 ? 8 : 4) : 0;
+}
+
 long long wide(int64_t value)
 {
     return value;
@@ -31,7 +37,9 @@ long long wide(int64_t value)
 /// Boundaries may neither fall nor leave the rows there are; lengths stay within the bound of the plan.
 attn_status check_boundaries(const char *name, const IntegerView &cu, int64_t batch, int64_t rows, int64_t longest)
 {
-    if (cu[0] < 0) return fail(ATTN_ERROR_DATA, "%s[0] = %lld: must be >= 0", name, wide(cu[0]));
+    if (cu[0] < 0 || cu[0] > rows)
+        return fail(ATTN_ERROR_DATA, "%s[0] = %lld: must be 0 .. %lld, the rows of the tensor", name, wide(cu[0]),
+                    wide(rows));
     for (int64_t b = 0; b < batch; ++b) {
         if (cu[b + 1] < cu[b])
             return fail(ATTN_ERROR_DATA, "%s[%lld] = %lld: must not be less than the one before, %lld", name,
@@ -55,9 +63,7 @@ attn_status check_length(const char *name, int64_t b, int64_t length, int64_t mo
 } // namespace
 
 IntegerView::IntegerView(const attn_tensor &view)
-    : base(first_element(view)),
-      step(view.strides[0] * (view.dtype == ATTN_INT64 ? 8 : 4)),
-      wide(view.dtype == ATTN_INT64)
+    : base(first_element(view)), step(bytes_of_step(view, 0)), wide(view.dtype == ATTN_INT64)
 {
 }
 
@@ -89,11 +95,10 @@ Sequences::Sequences(const DenseProblem &problem, const Arguments &arguments)
     integers(ATTN_SLOT_BLOCK_TABLE_PTR, &table_ptr_);
     if (const int position = problem.find(ATTN_SLOT_BLOCK_TABLE); position >= 0) {
         const attn_tensor &view = *arguments.view[position];
-        const int64_t bytes = view.dtype == ATTN_INT64 ? 8 : 4;
         table_ = first_element(view);
         table_wide_ = view.dtype == ATTN_INT64;
-        table_step_ = view.strides[view.ndim - 1] * bytes;
-        table_batch_step_ = view.ndim == 2 ? view.strides[0] * bytes : 0;
+        table_step_ = bytes_of_step(view, view.ndim - 1);
+        table_batch_step_ = view.ndim == 2 ? bytes_of_step(view, 0) : 0;
     }
 }
 

@@ -1,0 +1,138 @@
+#include "bench.h"
+
+#include "machine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <ctime>
+#include <thread>
+
+namespace attn::perf {
+namespace {
+
+constexpr double kSampleSeconds = 0.02;
+constexpr double kLongCallSeconds = 0.25;             ///< From here on a call warms itself up.
+constexpr int kRoundsToChoose = 3;                    ///< Between the ways of the unfused baseline.
+constexpr auto kRest = std::chrono::milliseconds(30); ///< OpenBLAS threads spin for 2^26 cycles after a call.
+
+struct Sample {
+    double seconds, processor_seconds;
+};
+
+Sample sample(const std::function<void()> &call, int64_t calls)
+{
+    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t used = std::clock();
+    for (int64_t i = 0; i < calls; ++i) call();
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+    const auto n = static_cast<double>(calls);
+    return {passed.count() / n, static_cast<double>(std::clock() - used) / CLOCKS_PER_SEC / n};
+}
+
+Times summarise(std::vector<Sample> samples)
+{
+    double passed = 0, used = 0;
+    for (const Sample &s : samples) passed += s.seconds, used += s.processor_seconds;
+    std::sort(samples.begin(), samples.end(), [](const Sample &a, const Sample &b) { return a.seconds < b.seconds; });
+    const size_t n = samples.size();
+    return {(samples[(n - 1) / 2].seconds + samples[n / 2].seconds) / 2, samples.front().seconds,
+            samples.back().seconds, used / passed};
+}
+
+double difference(const Buffer<float> &a, const Buffer<float> &b)
+{
+    double worst = 0, largest = 0;
+    for (size_t i = 0; i < a.size(); ++i) {
+        const double delta = std::fabs(static_cast<double>(a[i]) - b[i]);
+        if (std::isnan(delta)) return delta;
+        worst = std::max(worst, delta);
+        largest = std::max(largest, std::fabs(static_cast<double>(b[i])));
+    }
+    return worst / largest;
+}
+
+} // namespace
+
+std::vector<Times> race(const Contenders &contenders, int repetitions)
+{
+    std::vector<std::vector<Sample>> samples(contenders.size());
+    std::vector<double> estimate;
+    for (const auto &call : contenders) {
+        const double first = sample(call, 1).seconds;
+        estimate.push_back(first < kLongCallSeconds ? sample(call, 1).seconds : first);
+    }
+    for (int repetition = 0; repetition < repetitions; ++repetition) {
+        for (size_t i = 0; i < contenders.size(); ++i) {
+            std::this_thread::sleep_for(kRest);
+            if (estimate[i] < kLongCallSeconds) contenders[i]();
+            samples[i].push_back(sample(contenders[i], static_cast<int64_t>(std::ceil(kSampleSeconds / estimate[i]))));
+        }
+    }
+    std::vector<Times> times;
+    for (const auto &of_one : samples) times.push_back(summarise(of_one));
+    return times;
+}
+
+double Result::rate() const
+{
+    return (shape.is_decode() ? shape.kv_bytes() : shape.flops()) / attention.median;
+}
+
+Bench::Bench(int threads, int repetitions)
+    : repetitions_(repetitions),
+      handle_(open_handle(threads)),
+      team_(threads),
+      rows_(row_kernels(library_isa())),
+      scores_(2048, 2048, 128, team_),
+      cube_(2048, 2048, 2048, team_)
+{
+}
+
+std::string Bench::measure_products()
+{
+    const std::vector<Times> times = race({[&] { scores_.run(Split::inside); }, [&] { scores_.run(Split::outside); },
+                                           [&] { cube_.run(Split::inside); }, [&] { cube_.run(Split::outside); }},
+                                          repetitions_);
+    scores_split_ = times[0].min <= times[1].min ? Split::inside : Split::outside;
+    const auto rate = [](const Product &product, const Times &t) { return product.flops() / t.median * 1e-9; };
+    char text[256];
+    snprintf(text, sizeof text,
+             "sgemm, GFLOP/s, threads inside OpenBLAS / outside: 2048x2048x128 %.1f / %.1f, 2048^3 %.1f / %.1f; "
+             "ceiling: 2048x2048x128 %s",
+             rate(scores_, times[0]), rate(scores_, times[1]), rate(cube_, times[2]), rate(cube_, times[3]),
+             split_name(scores_split_));
+    return text;
+}
+
+Result Bench::measure(const Case &shape)
+{
+    const Inputs inputs(shape);
+    Attention attention(handle_, shape, inputs);
+    Unfused unfused(shape, inputs, team_, rows_);
+
+    const std::vector<Times> ways =
+        race({[&] { unfused.run(Split::inside); }, [&] { unfused.run(Split::outside); }}, kRoundsToChoose);
+    const Split split = ways[0].min <= ways[1].min ? Split::inside : Split::outside;
+    attention.run();
+    const double error = difference(attention.out(), unfused.out());
+
+    Result result = {shape, {}, {}, {}, 0, split, error};
+    Contenders contenders = {[&] { attention.run(); }, [&] { unfused.run(split); }};
+    std::vector<Times> times;
+    if (shape.is_decode()) {
+        Read read(team_, rows_);
+        contenders.emplace_back([&] { read.run(); });
+        times = race(contenders, repetitions_);
+        result.ceiling_rate = read.bytes() / times[2].median;
+    } else {
+        contenders.emplace_back([&] { scores_.run(scores_split_); });
+        times = race(contenders, repetitions_);
+        result.ceiling_rate = scores_.flops() / times[2].median;
+    }
+    result.attention = times[0], result.unfused = times[1], result.ceiling = times[2];
+    return result;
+}
+
+} // namespace attn::perf

@@ -1,0 +1,288 @@
+// What is valid but has no kernel yet is refused by name, by planning and by attn_plan_supports() alike; what is
+// invalid is so whether a kernel serves it or not.
+
+#include "abi_refusal.h"
+
+namespace {
+
+using caller::Dense;
+using caller::fails;
+using caller::kInvalid;
+using caller::kUnsupported;
+using caller::zeroed;
+
+class Unserved : public caller::Descriptor {};
+
+TEST_F(Unserved, Options)
+{
+    expect({
+        {"backward",
+         [](Dense &d) { d.problem.direction = ATTN_BACKWARD; },
+         kUnsupported,
+         {"cpu", "attn_problem.direction = backward"}},
+        {"jvp", [](Dense &d) { d.problem.direction = ATTN_JVP; }, kUnsupported, {"attn_problem.direction = jvp"}},
+        {"V in K", [](Dense &d) { d.problem.flags = ATTN_V_ALIASES_K; }, kUnsupported, {"ATTN_V_ALIASES_K"}},
+        {"sigmoid",
+         [](Dense &d) { d.dense.activation = ATTN_SIGMOID, d.dense.activation_bias = -2; },
+         kUnsupported,
+         {"attn_dense.activation = sigmoid"}},
+        {"relu",
+         [](Dense &d) { d.dense.activation = ATTN_RELU, d.dense.activation_length = 6; },
+         kUnsupported,
+         {"attn_dense.activation = relu"}},
+        {"bias_rank", [](Dense &d) { d.dense.bias_rank = 4; }, kUnsupported, {"attn_dense.bias_rank"}},
+        {"mask", [](Dense &d) { d.dense.mask = &d.program; }, kUnsupported, {"attn_dense.mask"}},
+        {"rope", [](Dense &d) { d.dense.rope = &d.rope; }, kUnsupported, {"attn_dense.rope"}},
+        {"bias_table",
+         [](Dense &d) { d.dense.bias_table = &d.table, d.dense.align = 1; },
+         kUnsupported,
+         {"attn_dense.bias_table"}},
+        {"gate",
+         [](Dense &d) { d.bind(ATTN_SLOT_GATE), d.dense.gate = ATTN_GATE_LINEAR; },
+         kUnsupported,
+         {"slot GATE"}},
+        {"bias",
+         [](Dense &d) { d.bind(ATTN_SLOT_BIAS), d.dense.bias_stage = 1, d.dense.softcap = 20; },
+         kUnsupported,
+         {"slot BIAS"}},
+        {"alibi",
+         [](Dense &d) { d.bind(ATTN_SLOT_ALIBI_SLOPES), d.dense.align = 2; },
+         kUnsupported,
+         {"slot ALIBI_SLOPES"}},
+        {"two at once",
+         [](Dense &d) { d.bind(ATTN_SLOT_GATE), d.dense.rope = &d.rope; },
+         kUnsupported,
+         {"attn_dense.rope", "slot GATE"}},
+        {"dim_qk",
+         [](Dense &d) { d.problem.dim_qk = 1025; },
+         kUnsupported,
+         {"attn_problem.dim_qk = 1025", "1 .. 1024"}},
+        {"dim_v", [](Dense &d) { d.problem.dim_v = 1 << 20; }, kUnsupported, {"attn_problem.dim_v = 1048576"}},
+    });
+    expect_valid("the largest heads", [](Dense &d) { d.problem.dim_qk = d.problem.dim_v = 1024; });
+}
+
+TEST_F(Unserved, Slots)
+{
+    const struct {
+        attn_slot slot;
+        const char *name;
+    } slots[] = {{ATTN_SLOT_BIAS, "slot BIAS"},
+                 {ATTN_SLOT_BIAS_TABLE, "slot BIAS_TABLE"},
+                 {ATTN_SLOT_BIAS_LOWRANK_Q, "slot BIAS_LOWRANK_Q"},
+                 {ATTN_SLOT_BIAS_LOWRANK_K, "slot BIAS_LOWRANK_K"},
+                 {ATTN_SLOT_ALIBI_SLOPES, "slot ALIBI_SLOPES"},
+                 {ATTN_SLOT_SINK_LOGITS, "slot SINK_LOGITS"},
+                 {ATTN_SLOT_Q_TEMPERATURE, "slot Q_TEMPERATURE"},
+                 {ATTN_SLOT_V_TEMPERATURE, "slot V_TEMPERATURE"},
+                 {ATTN_SLOT_GATE, "slot GATE"},
+                 {ATTN_SLOT_HEAD_WEIGHT, "slot HEAD_WEIGHT"},
+                 {ATTN_SLOT_IDS_Q, "slot IDS_Q"},
+                 {ATTN_SLOT_IDS_KV, "slot IDS_KV"},
+                 {ATTN_SLOT_MASK_TABLE, "slot MASK_TABLE"},
+                 {ATTN_SLOT_MASK, "slot MASK"},
+                 {ATTN_SLOT_ROPE_COS, "slot ROPE_COS"},
+                 {ATTN_SLOT_ROPE_SIN, "slot ROPE_SIN"},
+                 {ATTN_SLOT_COLUMN_MASS, "slot COLUMN_MASS"},
+                 {ATTN_SLOT_ROW_MAX, "slot ROW_MAX"},
+                 {ATTN_SLOT_ROW_ENTROPY, "slot ROW_ENTROPY"},
+                 {ATTN_SLOT_STATUS, "slot STATUS"},
+                 {ATTN_SLOT_RNG, "slot RNG"},
+                 {ATTN_SLOT_GRAD | ATTN_SLOT_Q, "slot GRAD|Q"},
+                 {ATTN_SLOT_TANGENT | ATTN_SLOT_OUT, "slot TANGENT|OUT"},
+                 {ATTN_SLOT_SCALE | ATTN_SLOT_K, "slot SCALE|K"},
+                 {ATTN_SLOT_ZERO_POINT | ATTN_SLOT_V, "slot ZERO_POINT|V"}};
+    for (const auto &slot : slots) {
+        SCOPED_TRACE(slot.name);
+        Dense d;
+        d.bind(slot.slot);
+        attn_plan plan = nullptr;
+        EXPECT_TRUE(fails(attn_plan_dense(handle_, d.get(), &plan), kUnsupported, {"attn_dense", "cpu", slot.name}));
+        EXPECT_EQ(plan, nullptr);
+        const std::string message = attn_last_error();
+        EXPECT_EQ(attn_plan_supports(handle_, ATTN_KIND_DENSE, d.get()), kUnsupported);
+        EXPECT_EQ(attn_last_error(), message);
+    }
+}
+
+TEST_F(Unserved, MaskProgramBounds)
+{
+    expect({
+        {"no terms",
+         [](Dense &d) { d.dense.mask = &d.program, d.program.term_count = 0; },
+         kInvalid,
+         {"attn_program.term_count = 0", "1 .. 256"}},
+        {"too many",
+         [](Dense &d) { d.dense.mask = &d.program, d.program.term_count = 257; },
+         kInvalid,
+         {"attn_program.term_count = 257", "1 .. 256"}},
+        {"NULL",
+         [](Dense &d) { d.dense.mask = &d.program, d.program.terms = nullptr; },
+         kInvalid,
+         {"attn_program.terms = NULL"}},
+    });
+}
+
+TEST_F(Unserved, MaskProgramIsValidated)
+{
+    expect({
+        {"overflowing count",
+         [](Dense &d) { d.dense.mask = &d.program, d.program.term_count = SIZE_MAX; },
+         kInvalid,
+         {"attn_program.term_count = 18446744073709551615"}},
+        {"flags",
+         [](Dense &d) { d.dense.mask = &d.program, d.program.flags = 1; },
+         kInvalid,
+         {"attn_program.flags = 0x1"}},
+        {"op", [](Dense &d) { d.dense.mask = &d.program, d.term.op = 0x200; }, kInvalid, {"op = 0x200"}},
+        {"term flags", [](Dense &d) { d.dense.mask = &d.program, d.term.flags = 1 << 9; }, kInvalid, {"flags = 0x200"}},
+        {"term reserved", [](Dense &d) { d.dense.mask = &d.program, d.term.reserved = 1; }, kInvalid, {"reserved = 1"}},
+        {"table of none", [](Dense &d) { d.dense.mask = &d.program, d.term.table = 1; }, kInvalid, {"table = 1"}},
+        {"tables NULL",
+         [](Dense &d) { d.dense.mask = &d.program, d.program.table_count = 1; },
+         kInvalid,
+         {"attn_program.tables = NULL"}},
+        {"nothing to combine", [](Dense &d) { d.dense.mask = &d.program, d.term.op = ATTN_OP_AND; }, kInvalid, {"op"}},
+        {"no diagonal",
+         [](Dense &d) { d.dense.mask = &d.program, d.term.op = ATTN_MASK_CAUSAL; },
+         kInvalid,
+         {"diagonal"}},
+        {"grid < 0",
+         [](Dense &d) { d.dense.mask = &d.program, d.program.grid_q[0] = -1; },
+         kInvalid,
+         {"attn_program.grid_q", "-1"}},
+    });
+}
+
+TEST_F(Unserved, RopeIsValidated)
+{
+    expect({
+        {"flags", [](Dense &d) { d.dense.rope = &d.rope, d.rope.flags = 1; }, kInvalid, {"attn_rope.flags = 0x1"}},
+        {"layout", [](Dense &d) { d.dense.rope = &d.rope, d.rope.layout = 2; }, kInvalid, {"attn_rope.layout = 2"}},
+        {"source", [](Dense &d) { d.dense.rope = &d.rope, d.rope.source = -1; }, kInvalid, {"attn_rope.source = -1"}},
+        {"dim < 0", [](Dense &d) { d.dense.rope = &d.rope, d.rope.dim = -2; }, kInvalid, {"attn_rope.dim = -2"}},
+        {"dim odd", [](Dense &d) { d.dense.rope = &d.rope, d.rope.dim = 3; }, kInvalid, {"attn_rope.dim = 3", "even"}},
+        {"beyond", [](Dense &d) { d.dense.rope = &d.rope, d.rope.first = 4; }, kInvalid, {"attn_rope.first = 4"}},
+        {"base", [](Dense &d) { d.dense.rope = &d.rope, d.rope.base = -1; }, kInvalid, {"attn_rope.base = -1"}},
+    });
+}
+
+TEST_F(Unserved, BiasTableIsValidated)
+{
+    expect({
+        {"kind",
+         [](Dense &d) { d.dense.bias_table = &d.table, d.table.kind = 3; },
+         kInvalid,
+         {"attn_bias_table.kind = 3"}},
+        {"bidirectional",
+         [](Dense &d) { d.dense.bias_table = &d.table, d.table.bidirectional = 1; },
+         kInvalid,
+         {"attn_bias_table.bidirectional = 1"}},
+        {"buckets",
+         [](Dense &d) { d.dense.bias_table = &d.table, d.table.buckets = -1; },
+         kInvalid,
+         {"attn_bias_table.buckets = -1"}},
+        {"max_distance",
+         [](Dense &d) { d.dense.bias_table = &d.table, d.table.max_distance = -1; },
+         kInvalid,
+         {"attn_bias_table.max_distance = -1"}},
+        {"grid",
+         [](Dense &d) { d.dense.bias_table = &d.table, d.table.grid[0] = 7; },
+         kInvalid,
+         {"attn_bias_table.grid"}},
+    });
+}
+
+TEST_F(Unserved, ScaleBlocksAreValidated)
+{
+    expect({{"block < 0",
+             [](Dense &d) {
+                 d.bind(ATTN_SLOT_SCALE | ATTN_SLOT_K);
+                 d.binds.back().block[1] = -16;
+             },
+             kInvalid,
+             {"attn_problem.binds[1].block = -16"}}});
+}
+
+/// Merge and append: what is invalid, and that all the rest is refused by name.
+class OtherKinds : public ::testing::Test {
+protected:
+    void merge(const char *name, void (*change)(attn_merge &), attn_status status, const caller::Parts &parts)
+    {
+        SCOPED_TRACE(name);
+        attn_merge merge = zeroed<attn_merge>();
+        merge.problem = &desc_.problem, merge.parts = 2;
+        change(merge);
+        attn_plan plan = nullptr;
+        EXPECT_TRUE(fails(attn_plan_merge(handle_, &merge, &plan), status, parts));
+        EXPECT_EQ(plan, nullptr);
+        EXPECT_TRUE(fails(attn_plan_supports(handle_, ATTN_KIND_MERGE, &merge), status, parts));
+    }
+    void append(const char *name, void (*change)(attn_append &), attn_status status, const caller::Parts &parts)
+    {
+        SCOPED_TRACE(name);
+        attn_append append = zeroed<attn_append>();
+        append.problem = &desc_.problem;
+        change(append);
+        attn_plan plan = nullptr;
+        EXPECT_TRUE(fails(attn_plan_append(handle_, &append, &plan), status, parts));
+        EXPECT_EQ(plan, nullptr);
+        EXPECT_TRUE(fails(attn_plan_supports(handle_, ATTN_KIND_APPEND, &append), status, parts));
+    }
+
+    caller::Handle handle_;
+    Dense desc_;
+};
+
+TEST_F(OtherKinds, Merge)
+{
+    merge("valid", [](attn_merge &) {}, kUnsupported, {"attn_merge", "cpu", "no kernel"});
+    merge("problem", [](attn_merge &m) { m.problem = nullptr; }, kInvalid, {"attn_merge.problem = NULL"});
+    merge("parts", [](attn_merge &m) { m.parts = 0; }, kInvalid, {"attn_merge.parts = 0", ">= 1"});
+    merge("flags", [](attn_merge &m) { m.flags = 1; }, kInvalid, {"attn_merge.flags = 0x1"});
+    merge("activation", [](attn_merge &m) { m.activation = 3; }, kInvalid, {"attn_merge.activation = 3"});
+    merge("gate", [](attn_merge &m) { m.gate = -1; }, kInvalid, {"attn_merge.gate = -1"});
+}
+
+TEST_F(OtherKinds, Append)
+{
+    append("valid", [](attn_append &) {}, kUnsupported, {"attn_append", "cpu", "no kernel"});
+    append("problem", [](attn_append &a) { a.problem = nullptr; }, kInvalid, {"attn_append.problem = NULL"});
+    append("flags", [](attn_append &a) { a.flags = 4; }, kInvalid, {"attn_append.flags = 0x4"});
+    append("ring_rows", [](attn_append &a) { a.ring_rows = -1; }, kInvalid, {"attn_append.ring_rows = -1"});
+    append("sink_tokens", [](attn_append &a) { a.sink_tokens = INT64_MAX; }, kInvalid, {"attn_append.sink_tokens = "});
+}
+
+TEST_F(OtherKinds, UnusedFields)
+{
+    merge("gate", [](attn_merge &m) { m.gate = ATTN_GATE_SILU; }, kInvalid, {"attn_merge.gate = 2", "GATE"});
+    append("sinks", [](attn_append &a) { a.sink_tokens = 4; }, kInvalid, {"attn_append.sink_tokens = 4", "ring"});
+}
+
+TEST_F(OtherKinds, ProblemIsValidated)
+{
+    desc_.problem.q_dtype = 0x42;
+    merge("dtype", [](attn_merge &) {}, kInvalid, {"attn_problem.q_dtype = 0x000042"});
+    append("dtype", [](attn_append &) {}, kInvalid, {"attn_problem.q_dtype = 0x000042"});
+    desc_.problem.q_dtype = ATTN_FLOAT32, desc_.problem.max_q = -1;
+    merge("max_q", [](attn_merge &) {}, kInvalid, {"attn_problem.max_q = -1"});
+    append("max_q", [](attn_append &) {}, kInvalid, {"attn_problem.max_q = -1"});
+}
+
+TEST_F(OtherKinds, FieldsTheyDoNotNeed)
+{
+    desc_.problem.dim_qk = 0;
+    merge("dim_qk is required, except for merge", [](attn_merge &) {}, kUnsupported, {"attn_merge", "cpu"});
+    desc_.problem.dim_qk = 8, desc_.problem.heads_q = 0;
+    append("heads_q is required, except for append", [](attn_append &) {}, kUnsupported, {"attn_append", "cpu"});
+}
+
+TEST_F(OtherKinds, UnknownKind)
+{
+    for (const attn_kind kind : {0, 4, -1, INT32_MAX}) {
+        const std::string value = "kind = " + std::to_string(kind);
+        EXPECT_TRUE(fails(attn_plan_supports(handle_, kind, desc_.get()), kInvalid, {value.c_str(), "attn_kind"}));
+    }
+}
+
+} // namespace
