@@ -89,7 +89,7 @@ TEST(Options, Refused)
         {"alloc and free",
          [](attn_options &o) { o.device_alloc = no_memory, o.device_free = free_nothing; },
          kInvalid,
-         {"device_free", "NULL for the CPU"}},
+         {"attn_options.device_alloc", "NULL for the CPU"}},
         {"alloc_ctx", [](attn_options &o) { o.alloc_ctx = &context; }, kInvalid, {"alloc_ctx", "NULL for the CPU"}},
         {"cache_dir",
          [](attn_options &o) { o.cache_dir = "/tmp"; },

@@ -90,7 +90,7 @@ TEST_F(Lengths, CumulativeQ)
         {"falls", {0, 4, 3}, {"CU_SEQLENS_Q[2] = 3", "must not be less", "4"}},
         {"falls to below 0", {0, -2, 4}, {"CU_SEQLENS_Q[1] = -2", "must not be less"}},
         {"beyond the rows", {0, 4, 8}, {"CU_SEQLENS_Q[2] = 8", "at most the 7 rows"}},
-        {"first beyond", {9, 9, 9}, {"CU_SEQLENS_Q[1] = 9", "at most the 7 rows"}},
+        {"first beyond", {9, 9, 9}, {"CU_SEQLENS_Q[0] = 9", "at most the 7 rows"}},
         {"huge", {0, 3, INT32_MAX}, {"CU_SEQLENS_Q[2] = 2147483647", "at most the 7 rows"}},
         {"longer than max_q", {0, 5, 7}, {"CU_SEQLENS_Q[1] - CU_SEQLENS_Q[0] = 5", "bounds a sequence to 4"}},
         {"second longer", {0, 2, 7}, {"CU_SEQLENS_Q[2] - CU_SEQLENS_Q[1] = 5", "to 4"}},

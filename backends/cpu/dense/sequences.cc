@@ -37,8 +37,9 @@ long long wide(int64_t value)
 /// Boundaries may neither fall nor leave the rows there are; lengths stay within the bound of the plan.
 attn_status check_boundaries(const char *name, const IntegerView &cu, int64_t batch, int64_t rows, int64_t longest)
 {
-    if (cu[0] < 0 || cu[0] > rows)
-        return fail(ATTN_ERROR_DATA, "%s[0] = %lld: must be 0 .. %lld, the rows of the tensor", name, wide(cu[0]),
+    if (cu[0] < 0) return fail(ATTN_ERROR_DATA, "%s[0] = %lld: must be >= 0", name, wide(cu[0]));
+    if (cu[0] > rows)
+        return fail(ATTN_ERROR_DATA, "%s[0] = %lld: must be at most the %lld rows of the tensor", name, wide(cu[0]),
                     wide(rows));
     for (int64_t b = 0; b < batch; ++b) {
         if (cu[b + 1] < cu[b])
