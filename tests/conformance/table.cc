@@ -119,7 +119,7 @@ const std::vector<Axis> &axes()
         field("sink_tokens", &Case::sink_tokens, Sizes{0, 1, 4, 150}),
         field("scale_factor", &Case::scale_factor, Reals{0, 0.5, -1}),
         field("softcap", &Case::softcap, Reals{0, 2, 30}),
-        field("magnitude", &Case::magnitude, Reals{0.0625, 1, 4, 16}),
+        field("magnitude", &Case::magnitude, Reals{0.0625, 1, 4, 8}),
         field("lse", &Case::lse, Sizes{0, 1}),
         field("workers", &Case::workers, Sizes{1, 2, 3, 4}),
         field("bounds", &Case::bounds, Names{"exact", "loose"}),

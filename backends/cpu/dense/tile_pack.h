@@ -21,8 +21,9 @@ struct RowGroup {
     const float *row[kWidth];
 };
 
-/// Writes a group to a panel, transposed: lane i of channel c goes to panel[c * step + i]. A step of less than kWidth
-/// lets every store spill into the next channel, which is written after it; behind the last, kWidth floats may change.
+/// Writes a group to a panel, transposed: lane i of channel c goes to panel[c * step + i]. Where the lanes reach beyond
+/// the step, every store spills into the next channel, which is written after it; behind the last, kWidth floats may
+/// change.
 ATTN_INLINE void write_transposed(const RowGroup &group, int64_t channels, float factor, int64_t step, float *panel)
 {
     int64_t c = 0;
@@ -46,25 +47,28 @@ ATTN_INLINE bool is_in_place(Element type, int64_t channel_step, int64_t channel
     return type == Element::float32 && channel_step == 1 && channels % kWidth == 0;
 }
 
-/// Q times its factor, transposed by strips. What pads a strip repeats its first row and is not used.
+/// Q times its factor, transposed by strips. What pads a strip repeats a row in use and is not used itself.
 inline void pack_q(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch)
 {
     const bool in_place = is_in_place(shape.q_type, tile.q_channel_step, shape.dim_qk);
     for (int64_t first = 0; first < tile.rows; first += kStrip) {
-        const int64_t rows = smaller_of(kStrip, tile.rows - first);
-        RowGroup group;
-        for (int m = 0; m < kWidth; ++m) {
-            if (m >= rows) {
-                group.row[m] = group.row[0];
-            } else if (in_place) {
-                group.row[m] = reinterpret_cast<const float *>(q_row(shape, tile, first + m));
-            } else {
-                float *converted = scratch.row + m * scratch.row_columns;
-                read_q_row(shape, tile, first + m, converted);
-                group.row[m] = converted;
+        const int64_t rows = smaller_of(kStrip, tile.rows - first), height = strip_height(rows);
+        float *panel = scratch.q + first * shape.dim_qk;
+        // From the last group to the first: stores spill into lower rows of the next channel only.
+        for (int64_t base = round_down(rows - 1, kWidth); base >= 0; base -= kWidth) {
+            RowGroup group;
+            for (int i = 0; i < kWidth; ++i) {
+                const int64_t row = first + smaller_of(base + i, rows - 1);
+                if (in_place) {
+                    group.row[i] = reinterpret_cast<const float *>(q_row(shape, tile, row));
+                } else {
+                    float *converted = scratch.row + i * scratch.row_columns;
+                    read_q_row(shape, tile, row, converted);
+                    group.row[i] = converted;
+                }
             }
+            write_transposed(group, shape.dim_qk, shape.q_factor, height, panel + base);
         }
-        write_transposed(group, shape.dim_qk, shape.q_factor, strip_height(rows), scratch.q + first * shape.dim_qk);
     }
 }
 
