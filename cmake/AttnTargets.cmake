@@ -8,6 +8,7 @@ set(attn_sources
     src/append.cc
     src/arguments.cc
     src/dense.cc
+    src/dense_tensors.cc
     src/describe.cc
     src/descriptor_parts.cc
     src/handle.cc

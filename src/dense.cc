@@ -1,6 +1,7 @@
 #include "dense.h"
 
 #include "abi.h"
+#include "dense_tensors.h"
 #include "descriptor_parts.h"
 #include "names.h"
 #include "option_checks.h"
@@ -56,20 +57,9 @@ attn_status read_mask(const attn_dense &d, DenseMask *out)
     return ATTN_OK;
 }
 
-/// Options of the descriptor that are known but not computed yet: validated, then named in `unserved`.
-attn_status read_options(const attn_dense &d, DenseProblem *out)
+attn_status read_activation(const attn_dense &d, DenseProblem *out)
 {
-    if (!std::isfinite(d.softcap) || d.softcap < 0)
-        return fail(ATTN_ERROR_INVALID, "attn_dense.softcap = %g: must be finite and >= 0", d.softcap);
-    // A cap that underflows or overflows as a float would turn scores into NaN.
-    if (d.softcap != 0 && (d.softcap < 1e-30 || d.softcap > 1e30))
-        return fail(ATTN_ERROR_INVALID, "attn_dense.softcap = %g: must be 0 or 1e-30 .. 1e30", d.softcap);
-    out->softcap = d.softcap;
-
     if (const attn_status status = check_enum("attn_dense.activation", d.activation, ATTN_RELU)) return status;
-    if (const attn_status status = check_enum("attn_dense.bias_stage", d.bias_stage, ATTN_BIAS_PRE_SOFTCAP))
-        return status;
-    if (const attn_status status = check_enum("attn_dense.gate", d.gate, ATTN_GATE_SILU)) return status;
     if (!std::isfinite(d.activation_bias))
         return fail(ATTN_ERROR_INVALID, "attn_dense.activation_bias = %g: must be finite", d.activation_bias);
     if (d.activation != ATTN_SIGMOID)
@@ -80,11 +70,109 @@ attn_status read_options(const attn_dense &d, DenseProblem *out)
     if (d.activation != ATTN_RELU && d.activation_length != 0)
         return fail(ATTN_ERROR_INVALID, "attn_dense.activation_length = %lld: must be 0 unless activation is ATTN_RELU",
                     static_cast<long long>(d.activation_length));
-    if (const attn_status status = check_extent("attn_dense.bias_rank", d.bias_rank, 0, kLargestHeadDim)) return status;
-    if (d.activation != ATTN_SOFTMAX)
-        out->unserved.push_back(std::string("attn_dense.activation = ") + activation_name(d.activation));
-    if (d.bias_rank != 0) out->unserved.push_back("attn_dense.bias_rank");
+    out->activation = d.activation;
+    out->activation_bias = d.activation_bias;
+    out->activation_length = d.activation_length;
+    return ATTN_OK;
+}
 
+/// T5: half of the buckets are exact, the others grow logarithmically up to max_distance (Raffel et al. 2020).
+int32_t bucket_of(int64_t distance, int64_t buckets, int64_t max_distance, bool bidirectional)
+{
+    int64_t first = 0, back = std::max<int64_t>(-distance, 0);
+    if (bidirectional) {
+        buckets /= 2;
+        if (distance > 0) first = buckets;
+        back = std::abs(distance);
+    }
+    const int64_t exact = buckets / 2;
+    if (back < exact) return static_cast<int32_t>(first + back);
+    const double ratio = std::log(static_cast<double>(back) / static_cast<double>(exact)) /
+                         std::log(static_cast<double>(max_distance) / static_cast<double>(exact));
+    const int64_t large = exact + static_cast<int64_t>(ratio * static_cast<double>(buckets - exact));
+    return static_cast<int32_t>(first + std::min(large, buckets - 1));
+}
+
+attn_status read_grid(const attn_bias_table &table, int64_t tokens_q, int64_t tokens_kv, BiasTable *out)
+{
+    int axes = 0;
+    int64_t tokens = 1;
+    out->entries = 1;
+    while (axes < 4 && table.grid[axes] != 0) {
+        if (const attn_status status = check_extent("attn_bias_table.grid", table.grid[axes], 1, int64_t{1} << 20))
+            return status;
+        if (__builtin_mul_overflow(tokens, table.grid[axes], &tokens) ||
+            __builtin_mul_overflow(out->entries, 2 * table.grid[axes] - 1, &out->entries) || out->entries > INT32_MAX)
+            return fail(ATTN_ERROR_INVALID, "attn_bias_table.grid: its entries must be at most 2^31 - 1");
+        ++axes;
+    }
+    if (tokens_q > tokens || tokens_kv > tokens)
+        return fail(ATTN_ERROR_INVALID, "attn_bias_table.grid: %lld tokens, must be at least max_q and max_kv",
+                    static_cast<long long>(tokens));
+    out->grid_offset.resize(static_cast<size_t>(tokens));
+    for (int64_t token = 0; token < tokens; ++token) {
+        int64_t rest = token, step = 1, offset = 0;
+        for (int axis = axes - 1; axis >= 0; --axis) {
+            offset += rest % table.grid[axis] * step;
+            rest /= table.grid[axis];
+            step *= 2 * table.grid[axis] - 1;
+        }
+        out->grid_offset[static_cast<size_t>(token)] = static_cast<int32_t>(offset);
+    }
+    out->grid_center = (out->entries - 1) / 2;
+    return ATTN_OK;
+}
+
+attn_status read_bias_table(const attn_bias_table *given, DenseProblem *out)
+{
+    attn_bias_table table;
+    if (const attn_status status = read_struct(given, "attn_bias_table", &table)) return status;
+    if (const attn_status status = no_extensions(table.next, "attn_bias_table")) return status;
+    if (const attn_status status = check_bias_table(given)) return status;
+    BiasTable &result = out->bias_table;
+    result.present = true;
+    result.kind = table.kind;
+    const bool bucket = table.kind == ATTN_TABLE_BUCKET, grid = table.kind == ATTN_TABLE_GRID;
+    if (grid) return read_grid(table, out->max_q, out->max_kv, &result);
+    const int64_t buckets = table.buckets ? table.buckets : 32;
+    result.max_distance = table.max_distance ? table.max_distance : 128;
+    if (const attn_status status = check_extent("attn_bias_table.max_distance", result.max_distance, 1, 1 << 24))
+        return status;
+    if (bucket) {
+        const int64_t least = table.bidirectional ? 4 : 2;
+        if (const attn_status status = check_extent("attn_bias_table.buckets", buckets, least, 1 << 20)) return status;
+        const int64_t exact = buckets / (table.bidirectional ? 4 : 2);
+        if (result.max_distance <= exact)
+            return fail(ATTN_ERROR_INVALID,
+                        "attn_bias_table.max_distance = %lld: must be more than the %lld exact buckets",
+                        static_cast<long long>(result.max_distance), static_cast<long long>(exact));
+    }
+    result.entries = bucket ? buckets : 2 * result.max_distance + 1;
+    for (int64_t d = -result.max_distance; d <= result.max_distance; ++d)
+        result.entry_of_distance.push_back(bucket ? bucket_of(d, buckets, result.max_distance, table.bidirectional != 0)
+                                                  : static_cast<int32_t>(d + result.max_distance));
+    return ATTN_OK;
+}
+
+/// Score and epilogue options; what is known but not computed yet is named in `unserved`.
+attn_status read_options(const attn_dense &d, DenseProblem *out)
+{
+    if (!std::isfinite(d.softcap) || d.softcap < 0)
+        return fail(ATTN_ERROR_INVALID, "attn_dense.softcap = %g: must be finite and >= 0", d.softcap);
+    // A cap that underflows or overflows as a float would turn scores into NaN.
+    if (d.softcap != 0 && (d.softcap < 1e-30 || d.softcap > 1e30))
+        return fail(ATTN_ERROR_INVALID, "attn_dense.softcap = %g: must be 0 or 1e-30 .. 1e30", d.softcap);
+    out->softcap = d.softcap;
+    if (const attn_status status = read_activation(d, out)) return status;
+    if (const attn_status status = check_enum("attn_dense.bias_stage", d.bias_stage, ATTN_BIAS_PRE_SOFTCAP))
+        return status;
+    out->bias_stage = d.bias_stage;
+    if (const attn_status status = check_enum("attn_dense.gate", d.gate, ATTN_GATE_SILU)) return status;
+    out->gate = d.gate;
+    if (const attn_status status = check_extent("attn_dense.bias_rank", d.bias_rank, 0, kLargestHeadDim)) return status;
+    out->bias_rank = d.bias_rank;
+    if (d.bias_table)
+        if (const attn_status status = read_bias_table(d.bias_table, out)) return status;
     if (d.mask) {
         if (const attn_status status = check_program(d.mask, out->mask.align != ATTN_ALIGN_NONE)) return status;
         out->unserved.push_back("attn_dense.mask");
@@ -93,154 +181,8 @@ attn_status read_options(const attn_dense &d, DenseProblem *out)
         if (const attn_status status = check_rope(d.rope, out->dim_qk)) return status;
         out->unserved.push_back("attn_dense.rope");
     }
-    if (d.bias_table) {
-        if (const attn_status status = check_bias_table(d.bias_table)) return status;
-        out->unserved.push_back("attn_dense.bias_table");
-    }
     return ATTN_OK;
 }
-
-/// Builds the list of tensors a dense plan takes.
-class DenseTensors {
-public:
-    DenseTensors(Binds *binds, DenseProblem *problem) : binds_(*binds), p_(*problem) {}
-
-    attn_status build()
-    {
-        p_.packed_q = binds_.take(ATTN_SLOT_CU_SEQLENS_Q) != nullptr;
-        const bool packed_kv = binds_.take(ATTN_SLOT_CU_SEQLENS_KV) != nullptr;
-        const bool flat_table = binds_.take(ATTN_SLOT_BLOCK_TABLE_PTR) != nullptr;
-        if (packed_kv && p_.page_size)
-            return fail(ATTN_ERROR_INVALID,
-                        "attn_problem.page_size = %lld: must be 0 where CU_SEQLENS_KV is bound; K is packed or paged",
-                        static_cast<long long>(p_.page_size));
-        if (flat_table && !p_.page_size)
-            return fail(ATTN_ERROR_INVALID, "attn_problem.page_size = 0: BLOCK_TABLE_PTR is bound, so it must be >= 1");
-        p_.storage = p_.page_size ? Storage::paged : packed_kv ? Storage::packed : Storage::batched;
-        set_bounds();
-
-        attn_status status = ATTN_OK;
-        const auto add = [&](attn_slot slot, attn_dtype dtype, bool output, std::initializer_list<Axis> axes,
-                             int64_t heads = 0, int64_t channels = 0) {
-            if (!status) status = add_tensor(slot, dtype, output, axes, heads, channels);
-        };
-        const auto token = [&](attn_slot slot, attn_dtype dtype, bool output, bool query, Axis pages, int64_t heads,
-                               int64_t channels) {
-            const Axis packed = query ? Axis::total_q : Axis::total_kv;
-            const bool is_packed = query ? p_.packed_q : p_.storage == Storage::packed;
-            std::vector<Axis> axes;
-            if (is_packed)
-                axes = {packed};
-            else if (!query && p_.storage == Storage::paged)
-                axes = {pages, Axis::fixed};
-            else
-                axes = {Axis::batch, query ? Axis::query : Axis::key};
-            if (!status) status = add_tensor(slot, dtype, output, axes, heads, channels);
-        };
-
-        token(ATTN_SLOT_Q, p_.q_dtype, false, true, Axis::fixed, p_.heads_q, p_.dim_qk);
-        token(ATTN_SLOT_K, p_.k_dtype, false, false, Axis::k_pages, p_.heads_k, p_.dim_qk);
-        token(ATTN_SLOT_V, p_.v_dtype, false, false, Axis::v_pages, p_.heads_v, p_.dim_v);
-        token(ATTN_SLOT_OUT, p_.out_dtype, true, true, Axis::fixed, p_.heads_out, p_.dim_v);
-        if (binds_.take(ATTN_SLOT_LSE)) {
-            if (p_.packed_q)
-                add(ATTN_SLOT_LSE, ATTN_FLOAT32, true, {Axis::fixed, Axis::total_q}, p_.heads_out);
-            else
-                add(ATTN_SLOT_LSE, ATTN_FLOAT32, true, {Axis::batch, Axis::fixed, Axis::query}, p_.heads_out);
-        }
-        if (p_.packed_q) add(ATTN_SLOT_CU_SEQLENS_Q, ATTN_INT32, false, {Axis::batch_plus_1});
-        if (packed_kv) add(ATTN_SLOT_CU_SEQLENS_KV, ATTN_INT32, false, {Axis::batch_plus_1});
-        if (binds_.take(ATTN_SLOT_SEQLENS_Q)) add(ATTN_SLOT_SEQLENS_Q, ATTN_INT32, false, {Axis::batch});
-        if (binds_.take(ATTN_SLOT_SEQLENS_KV)) add(ATTN_SLOT_SEQLENS_KV, ATTN_INT32, false, {Axis::batch});
-        if (p_.storage == Storage::paged) {
-            if (flat_table) {
-                add(ATTN_SLOT_BLOCK_TABLE, ATTN_INT32, false, {Axis::table_entries});
-                add(ATTN_SLOT_BLOCK_TABLE_PTR, ATTN_INT32, false, {Axis::batch_plus_1});
-            } else {
-                add(ATTN_SLOT_BLOCK_TABLE, ATTN_INT32, false, {Axis::batch, Axis::table_columns});
-            }
-        }
-        if (p_.mask.align == ATTN_BY_POSITION) {
-            token(ATTN_SLOT_POSITIONS_Q, ATTN_INT32, false, true, Axis::fixed, 0, 0);
-            token(ATTN_SLOT_POSITIONS_KV, ATTN_INT32, false, false, Axis::k_pages, 0, 0);
-        }
-        if (status) return status;
-        binds_.for_each_left([&](size_t i, const attn_bind &bind) {
-            if (!status) status = leftover(i, bind);
-        });
-        return status;
-    }
-
-private:
-    void set_bounds()
-    {
-        for (int64_t &bound : p_.bounds) bound = kFree;
-        const auto at = [&](Axis axis) -> int64_t & { return p_.bounds[static_cast<int>(axis)]; };
-        at(Axis::batch) = p_.batch;
-        at(Axis::batch_plus_1) = p_.batch + 1;
-        at(Axis::query) = p_.max_q;
-        at(Axis::key) = p_.max_kv;
-        at(Axis::total_q) = p_.total_q;
-        at(Axis::total_kv) = p_.total_kv;
-    }
-
-    /// Heads stand for the (next) fixed axis, a page's rows for the one before the heads, channels come last.
-    template <class Axes>
-    attn_status add_tensor(attn_slot slot, attn_dtype dtype, bool output, const Axes &axes, int64_t heads,
-                           int64_t channels)
-    {
-        TensorSpec spec;
-        spec.slot = slot;
-        spec.dtype = dtype;
-        spec.output = output;
-        const auto push = [&](Axis axis, int64_t bound) {
-            spec.axes[spec.ndim] = axis;
-            spec.bounds[spec.ndim++] = bound;
-        };
-        const bool score = slot == ATTN_SLOT_LSE;
-        for (const Axis axis : axes)
-            push(axis, axis != Axis::fixed ? p_.bounds[static_cast<int>(axis)] : score ? heads : p_.page_size);
-        if (heads && !score) push(Axis::fixed, heads);
-        if (channels) push(Axis::fixed, channels);
-
-        if (const attn_bind *bind = binds_.take(slot)) {
-            if (const attn_status status = apply_bind(*bind, &spec)) return status;
-        }
-        p_.tensors.push_back(spec);
-        return ATTN_OK;
-    }
-
-    /// A bind that none of the tensors above asked for: known to dense plans but not computed yet, or misplaced.
-    attn_status leftover(size_t i, const attn_bind &bind)
-    {
-        static constexpr attn_slot kLater[] = {
-            ATTN_SLOT_BIAS,           ATTN_SLOT_ALIBI_SLOPES,  ATTN_SLOT_SINK_LOGITS,
-            ATTN_SLOT_Q_TEMPERATURE,  ATTN_SLOT_V_TEMPERATURE, ATTN_SLOT_GATE,
-            ATTN_SLOT_HEAD_WEIGHT,    ATTN_SLOT_BIAS_TABLE,    ATTN_SLOT_BIAS_LOWRANK_Q,
-            ATTN_SLOT_BIAS_LOWRANK_K, ATTN_SLOT_IDS_Q,         ATTN_SLOT_IDS_KV,
-            ATTN_SLOT_MASK_TABLE,     ATTN_SLOT_MASK,          ATTN_SLOT_ROPE_COS,
-            ATTN_SLOT_ROPE_SIN,       ATTN_SLOT_COLUMN_MASS,   ATTN_SLOT_ROW_MAX,
-            ATTN_SLOT_ROW_ENTROPY,    ATTN_SLOT_STATUS,        ATTN_SLOT_RNG};
-        const bool derived =
-            (bind.slot & (ATTN_SLOT_GRAD | ATTN_SLOT_TANGENT | ATTN_SLOT_SCALE | ATTN_SLOT_ZERO_POINT));
-        if (derived || std::find(std::begin(kLater), std::end(kLater), bind.slot) != std::end(kLater)) {
-            p_.unserved.push_back(std::string("slot ") + slot_name(bind.slot));
-            return ATTN_OK;
-        }
-        if (bind.index != 0)
-            return fail(ATTN_ERROR_INVALID, "attn_problem.binds[%zu].index = %u: slot %s has index 0 only", i,
-                        bind.index, slot_name(bind.slot));
-        const bool position = bind.slot == ATTN_SLOT_POSITIONS_Q || bind.slot == ATTN_SLOT_POSITIONS_KV;
-        const bool table = bind.slot == ATTN_SLOT_BLOCK_TABLE;
-        return fail(ATTN_ERROR_INVALID, "attn_problem.binds[%zu].slot = %s: a dense plan %s", i, slot_name(bind.slot),
-                    position ? "takes it only where the alignment is ATTN_BY_POSITION"
-                    : table  ? "takes it only where attn_problem.page_size is set"
-                             : "does not take it");
-    }
-
-    Binds &binds_;
-    DenseProblem &p_;
-};
 
 /// Fields that mean nothing without a tensor or another field: set alone they are a mistake, never ignored.
 attn_status check_companions(const attn_dense &d, const Binds &binds)
@@ -250,13 +192,28 @@ attn_status check_companions(const attn_dense &d, const Binds &binds)
         return fail(ATTN_ERROR_INVALID, "attn_dense.bias_stage = %d: must be 0 where no bias is bound", d.bias_stage);
     if (d.gate != 0 && !binds.has(ATTN_SLOT_GATE))
         return fail(ATTN_ERROR_INVALID, "attn_dense.gate = %d: must be 0 where slot GATE is not bound", d.gate);
-    const bool diagonal = d.causal || (d.flags & (ATTN_WINDOW_LEFT | ATTN_WINDOW_RIGHT)) || d.mask || d.bias_table ||
+    if (d.activation != ATTN_SOFTMAX)
+        for (const attn_slot slot : {ATTN_SLOT_LSE, ATTN_SLOT_SINK_LOGITS, ATTN_SLOT_ROW_ENTROPY})
+            if (binds.has(slot))
+                return fail(ATTN_ERROR_INVALID, "attn_dense.activation = %s: slot %s is for softmax only",
+                            activation_name(d.activation), slot_name(slot));
+    const bool table_distance = d.bias_table && d.bias_table->kind != ATTN_TABLE_GRID;
+    if ((table_distance || binds.has(ATTN_SLOT_ALIBI_SLOPES)) && !d.causal && !d.align)
+        return fail(ATTN_ERROR_INVALID,
+                    "attn_dense.align = 0: a bias by distance needs a diagonal, set align or causal");
+    const bool diagonal = d.causal || (d.flags & (ATTN_WINDOW_LEFT | ATTN_WINDOW_RIGHT)) || d.mask || table_distance ||
                           binds.has(ATTN_SLOT_ALIBI_SLOPES);
     if (d.align != ATTN_ALIGN_NONE && !diagonal)
         return fail(ATTN_ERROR_INVALID,
                     "attn_dense.align = %s: must be 0 where no window, bias or mask needs a diagonal",
                     align_name(d.align));
     return ATTN_OK;
+}
+
+/// Axis of the heads of BIAS_LOWRANK_K.
+int lowrank_head_axis(const Binds &binds)
+{
+    return binds.has(ATTN_SLOT_CU_SEQLENS_KV) ? 1 : 2;
 }
 
 } // namespace
@@ -289,7 +246,9 @@ attn_status read_dense(const attn_dense *given, DenseProblem *out)
     Binds binds;
     if (const attn_status status = binds.read(*d.problem)) return status;
     if (const attn_status status = check_companions(d, binds)) return status;
-    if (const attn_status status = DenseTensors(&binds, out).build()) return status;
+    // Query rows share a tile where their heads share all that a block of keys needs.
+    if (out->bias_rank && !binds.broadcasts(ATTN_SLOT_BIAS_LOWRANK_K, lowrank_head_axis(binds))) out->group = 1;
+    if (const attn_status status = list_dense_tensors(&binds, out)) return status;
     const struct {
         const char *field;
         int64_t value;

@@ -18,11 +18,30 @@ struct DenseMask {
     int64_t sink_tokens = 0;
 };
 
+/// A bias looked up by relative position. The lookup is a map made at plan time: by clamped distance, or for a grid by
+/// the difference of two offsets, one per query and one per key.
+struct BiasTable {
+    bool present = false;
+    attn_table_kind kind = ATTN_TABLE_DISTANCE;
+    int64_t entries = 0;
+    int64_t max_distance = 0;
+    std::vector<int32_t> entry_of_distance; ///< [2 max_distance + 1]
+    std::vector<int32_t> grid_offset;       ///< [tokens]: entry = grid_offset[i] - grid_offset[j] + grid_center
+    int64_t grid_center = 0;
+};
+
 /// Dense attention, normalised.
 struct DenseProblem final : Problem {
-    int64_t group = 0;  ///< Consecutive OUT heads that share both their K head and their V head.
+    int64_t group = 0;  ///< Consecutive OUT heads that share everything a block of keys needs: K, V, low-rank bias.
     double softcap = 0; ///< 0: none.
     DenseMask mask;
+    attn_activation activation = ATTN_SOFTMAX;
+    double activation_bias = 0;
+    int64_t activation_length = 0; ///< 0: the keys of the sequence.
+    attn_bias_stage bias_stage = ATTN_BIAS_POST_SOFTCAP;
+    attn_gate gate = ATTN_GATE_SIGMOID;
+    int64_t bias_rank = 0;
+    BiasTable bias_table;
 };
 
 /// Validates a caller's descriptor and resolves it. Everything it points to is read during the call only.

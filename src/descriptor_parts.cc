@@ -131,7 +131,17 @@ attn_status read_problem(const attn_problem *given, Problem *out)
 
     if (out->direction != ATTN_FORWARD)
         out->unserved.push_back(std::string("attn_problem.direction = ") + direction_name(out->direction));
-    if (out->flags & ATTN_V_ALIASES_K) out->unserved.push_back("attn_problem.flags: ATTN_V_ALIASES_K");
+    if (out->flags & ATTN_V_ALIASES_K) {
+        if (out->heads_v != out->heads_k)
+            return fail(ATTN_ERROR_INVALID, "attn_problem.heads_v = %lld: must be heads_k where V aliases K",
+                        static_cast<long long>(out->heads_v));
+        if (out->dim_v > out->dim_qk)
+            return fail(ATTN_ERROR_INVALID, "attn_problem.dim_v = %lld: must be at most dim_qk where V aliases K",
+                        static_cast<long long>(out->dim_v));
+        if (out->v_dtype != out->k_dtype)
+            return fail(ATTN_ERROR_INVALID, "attn_problem.v_dtype = %s: must be that of K where V aliases K",
+                        dtype_text(out->v_dtype));
+    }
     return ATTN_OK;
 }
 
@@ -181,19 +191,27 @@ attn_status Binds::check(size_t i) const
     return ATTN_OK;
 }
 
-attn_status apply_bind(const attn_bind &bind, TensorSpec *spec)
+attn_status apply_bind(const attn_bind &bind, DtypeChoice choice, bool broadcast, TensorSpec *spec)
 {
-    const bool integer = spec->dtype == ATTN_INT32;
-    if (bind.dtype != 0 && bind.dtype != spec->dtype && !(integer && bind.dtype == ATTN_INT64)) {
+    const bool integer = choice == DtypeChoice::integer && bind.dtype == ATTN_INT64;
+    const bool real = choice == DtypeChoice::real &&
+                      (bind.dtype == ATTN_FLOAT32 || bind.dtype == ATTN_FLOAT16 || bind.dtype == ATTN_BFLOAT16);
+    if (bind.dtype != 0 && bind.dtype != spec->dtype && !integer && !real) {
         char asked[32];
         snprintf(asked, sizeof asked, "%s", dtype_text(bind.dtype));
         return fail(ATTN_ERROR_INVALID, "attn_bind.dtype = %s for slot %s: must be %s%s", asked, slot_name(spec->slot),
-                    dtype_text(spec->dtype), integer ? " or int64" : "");
+                    dtype_text(spec->dtype),
+                    choice == DtypeChoice::integer ? " or int64"
+                    : choice == DtypeChoice::real  ? ", float32, float16 or bfloat16"
+                                                   : "");
     }
     if (bind.dtype != 0) spec->dtype = bind.dtype;
-    if (bind.flags & kBroadcastFlags)
-        return fail(ATTN_ERROR_INVALID, "attn_bind.flags = 0x%x for slot %s: its axes cannot be broadcast", bind.flags,
-                    slot_name(spec->slot));
+    const uint32_t axes = bind.flags & kBroadcastFlags;
+    if (axes && (!broadcast || axes >> spec->ndim))
+        return fail(ATTN_ERROR_INVALID, "attn_bind.flags = 0x%x for slot %s: %s", bind.flags, slot_name(spec->slot),
+                    broadcast ? "an axis to broadcast is beyond its rank" : "its axes cannot be broadcast");
+    for (int axis = 0; axis < spec->ndim; ++axis)
+        if (axes >> axis & 1) spec->axes[axis] = Axis::fixed, spec->bounds[axis] = 1;
     if (bind.flags & ATTN_BIND_ABSENT)
         return fail(ATTN_ERROR_INVALID, "attn_bind.flags = 0x%x for slot %s: it cannot be ABSENT, the plan needs it",
                     bind.flags, slot_name(spec->slot));
@@ -201,7 +219,7 @@ attn_status apply_bind(const attn_bind &bind, TensorSpec *spec)
         return fail(spec->output ? ATTN_ERROR_UNSUPPORTED : ATTN_ERROR_INVALID,
                     "attn_bind.flags = 0x%x for slot %s: ACCUMULATE is for gradients", bind.flags,
                     slot_name(spec->slot));
-    spec->flags = bind.flags & (ATTN_BIND_ALIGNED | ATTN_BIND_INNER_CONTIGUOUS | ATTN_BIND_HOST);
+    spec->flags = bind.flags & (kBroadcastFlags | ATTN_BIND_ALIGNED | ATTN_BIND_INNER_CONTIGUOUS | ATTN_BIND_HOST);
     return ATTN_OK;
 }
 

@@ -42,6 +42,13 @@ public:
         return std::any_of(binds_.begin(), binds_.end(), [&](const attn_bind &bind) { return bind.slot == slot; });
     }
 
+    /// Whether a slot is bound with its axis `axis` broadcast.
+    bool broadcasts(attn_slot slot, int axis) const
+    {
+        return std::any_of(binds_.begin(), binds_.end(),
+                           [&](const attn_bind &bind) { return bind.slot == slot && (bind.flags >> axis & 1); });
+    }
+
     template <class Function>
     void for_each_left(Function function) const
     {
@@ -56,8 +63,11 @@ private:
     std::vector<bool> taken_;
 };
 
-/// Applies a bind to the tensor it declares: dtype, promises.
-[[nodiscard]] attn_status apply_bind(const attn_bind &bind, TensorSpec *spec);
+/// Dtypes that a bind may choose for a tensor.
+enum class DtypeChoice { fixed, integer, real };
+
+/// Applies a bind to the tensor it declares: dtype, promises, and axes to broadcast where `broadcast` allows them.
+[[nodiscard]] attn_status apply_bind(const attn_bind &bind, DtypeChoice choice, bool broadcast, TensorSpec *spec);
 
 } // namespace attn
 

@@ -38,7 +38,7 @@ struct TensorSpec {
     attn_slot slot = 0;
     uint32_t index = 0;
     attn_dtype dtype = 0;
-    uint32_t flags = 0; ///< ATTN_BIND_*: promises of alignment and contiguity.
+    uint32_t flags = 0; ///< ATTN_BIND_*: promises of alignment and contiguity, broadcast axes.
     bool output = false;
     int32_t ndim = 0;
     Axis axes[4] = {};

@@ -52,28 +52,62 @@ int64_t round_up(int64_t value, int64_t multiple)
     return (value + multiple - 1) / multiple * multiple;
 }
 
+/// What products, biases and caps are multiplied by; see ForwardShape.
+void set_score_factors(const DenseProblem &p, ForwardShape *shape)
+{
+    shape->has_bias = p.bias_table.present || p.has(ATTN_SLOT_BIAS) || p.has(ATTN_SLOT_ALIBI_SLOPES);
+    const double unit = p.activation == ATTN_RELU ? 1.0 : kLog2e;
+    const bool bias_first = p.softcap != 0 && shape->has_bias && p.bias_stage == ATTN_BIAS_PRE_SOFTCAP;
+    const double inner = bias_first ? 1.0 : p.softcap != 0 ? 1.0 / p.softcap : unit;
+    shape->unit = static_cast<float>(unit);
+    shape->q_factor = static_cast<float>(p.scale * inner);
+    shape->rank_factor = static_cast<float>(inner);
+    shape->cap_factor = static_cast<float>(p.softcap * unit);
+    shape->cap_inverse = bias_first ? static_cast<float>(1.0 / p.softcap) : 0.0f;
+}
+
+void set_weight(const DenseProblem &p, ForwardShape *shape)
+{
+    shape->weight = p.activation == ATTN_SIGMOID ? Weight::sigmoid
+                    : p.activation == ATTN_RELU  ? Weight::relu
+                                                 : Weight::softmax;
+    shape->weight_bias = static_cast<float>(p.activation_bias * kLog2e);
+    shape->weight_length = p.activation_length;
+    shape->gate = p.gate == ATTN_GATE_LINEAR ? Gate::linear : p.gate == ATTN_GATE_SILU ? Gate::silu : Gate::sigmoid;
+    shape->has_entropy = p.has(ATTN_SLOT_ROW_ENTROPY);
+}
+
+/// The problem keeps the maps alive.
+void set_lookup(const BiasTable &table, ForwardShape *shape)
+{
+    if (!table.present) return;
+    shape->lookup = table.kind == ATTN_TABLE_GRID ? Lookup::grid : Lookup::distance;
+    shape->entry_of_distance = table.entry_of_distance.data();
+    shape->max_distance = table.max_distance;
+    shape->grid_offset = table.grid_offset.data();
+    shape->grid_center = table.grid_center;
+}
+
 ForwardShape make_shape(const DenseProblem &p, const ForwardKernel &kernel)
 {
     ForwardShape shape = {};
-    shape.dim_qk = p.dim_qk, shape.dim_v = p.dim_v;
+    shape.dim_k = p.dim_qk, shape.dim_qk = p.dim_qk + p.bias_rank, shape.dim_v = p.dim_v;
     shape.heads_q = p.heads_q, shape.heads_out = p.heads_out, shape.group = p.group;
     // Large heads make tiles and blocks smaller, so that both stay in the cache.
-    const int64_t row_bytes = 4 * (p.dim_qk + p.dim_v);
+    const int64_t row_bytes = 4 * (shape.dim_qk + p.dim_v);
     const int64_t rows = std::clamp(kTileBytes / row_bytes, int64_t{4} * kernel.strip, kTileRows);
     const int64_t longest = p.max_q > kTileRows ? kTileRows : p.max_q * std::min(p.group, kTileRows);
     shape.tile_rows = round_up(std::min(rows / kernel.strip * kernel.strip, longest), kernel.strip);
     const int64_t keys = std::clamp<int64_t>(kTileBytes / row_bytes, kernel.panel, kMostKeysPerBlock);
     shape.key_block = std::min(keys / kernel.panel * kernel.panel, round_up(p.max_kv, kernel.panel));
-    if (p.softcap != 0) {
-        shape.q_factor = static_cast<float>(p.scale / p.softcap);
-        shape.cap_factor = static_cast<float>(p.softcap * kLog2e);
-    } else {
-        shape.q_factor = static_cast<float>(p.scale * kLog2e);
-    }
+    set_score_factors(p, &shape);
     element_of(p.q_dtype, &shape.q_type);
     element_of(p.k_dtype, &shape.k_type);
     element_of(p.v_dtype, &shape.v_type);
     element_of(p.out_dtype, &shape.out_type);
+    if (p.bias_rank) element_of(p.tensors[p.find(ATTN_SLOT_BIAS_LOWRANK_K)].dtype, &shape.rank_k_type);
+    set_weight(p, &shape);
+    set_lookup(p.bias_table, &shape);
     shape.causal = p.mask.causal;
     shape.by_position = p.mask.align == ATTN_BY_POSITION;
     shape.has_left = p.mask.has_left, shape.has_right = p.mask.has_right;
@@ -86,12 +120,16 @@ ForwardShape make_shape(const DenseProblem &p, const ForwardKernel &kernel)
 struct Bytes {
     char *data = nullptr;
     int64_t step[4] = {};
-    int64_t channel_step = 1; ///< Of the last axis, in elements.
+    int64_t channel_step = 1; ///< Of the last axis, in elements; 0 where it is broadcast.
+    int ndim = 0;
+    Element type = Element::float32;
 
     Bytes() = default;
     explicit Bytes(const attn_tensor &view)
         : data(view.data ? static_cast<char *>(view.data) + view.byte_offset : nullptr)
     {
+        ndim = view.ndim;
+        element_of(view.dtype, &type);
         const int64_t bytes = dtype_bytes(view.dtype);
         // The stride of an axis that never steps may be anything, also too large to multiply.
         for (int axis = 0; axis < view.ndim && axis < 4; ++axis)
@@ -115,6 +153,7 @@ struct Run {
     float *partials;
     char *scratch;
     Bytes q, k, v, out, lse, q_positions, k_positions;
+    Bytes q_temperature, rank_q, rank_k, v_temperature, bias, gate, head_weight, slopes, sinks, table, row_max, entropy;
 
     Run(const DenseProblem &p, const Arguments &arguments, const ForwardKernel &chosen, const ForwardShape &s,
         const ScheduleRules &r, const Sequences &all)
@@ -126,17 +165,26 @@ struct Run {
         };
         bind(ATTN_SLOT_Q, &q);
         bind(ATTN_SLOT_K, &k);
-        bind(ATTN_SLOT_V, &v);
+        bind(p.flags & ATTN_V_ALIASES_K ? ATTN_SLOT_K : ATTN_SLOT_V, &v);
         bind(ATTN_SLOT_OUT, &out);
         bind(ATTN_SLOT_LSE, &lse);
         bind(ATTN_SLOT_POSITIONS_Q, &q_positions);
         bind(ATTN_SLOT_POSITIONS_KV, &k_positions);
+        bind(ATTN_SLOT_Q_TEMPERATURE, &q_temperature);
+        bind(ATTN_SLOT_BIAS_LOWRANK_Q, &rank_q);
+        bind(ATTN_SLOT_BIAS_LOWRANK_K, &rank_k);
+        bind(ATTN_SLOT_V_TEMPERATURE, &v_temperature);
+        bind(ATTN_SLOT_BIAS, &bias);
+        bind(ATTN_SLOT_GATE, &gate);
+        bind(ATTN_SLOT_HEAD_WEIGHT, &head_weight);
+        bind(ATTN_SLOT_ALIBI_SLOPES, &slopes);
+        bind(ATTN_SLOT_SINK_LOGITS, &sinks);
+        bind(ATTN_SLOT_BIAS_TABLE, &table);
+        bind(ATTN_SLOT_ROW_MAX, &row_max);
+        bind(ATTN_SLOT_ROW_ENTROPY, &entropy);
     }
 
-    float *partial(int64_t tile) const
-    {
-        return partials + tile * schedule.ranges * shape.tile_rows * (shape.dim_v + 2);
-    }
+    float *partial(int64_t tile) const { return partials + tile * schedule.ranges * partial_floats(shape); }
 };
 
 /// Rows of a key tensor of sequence b; `head` is absent (0, with step 0) for positions.
@@ -164,6 +212,37 @@ KeyRows rows_of(const Run &run, const Bytes &bytes, const Sequence &sequence, in
         break;
     }
     return rows;
+}
+
+/// The optional tensors of a tile of sequence b.
+void set_options(const Run &run, const Sequence &sequence, int64_t b, ForwardTile *tile)
+{
+    const DenseProblem &p = run.problem;
+    const bool packed = p.packed_q;
+    // [batch, token, head, channel] or [row, head, channel]; the channel axis may be missing
+    const auto token_rows = [&](const Bytes &bytes, bool has_channels) -> TokenRows {
+        const int heads = packed ? 1 : 2;
+        return {bytes.at((packed ? sequence.q_first : b) * bytes.step[0]), bytes.step[heads - 1], bytes.step[heads],
+                has_channels ? bytes.step[heads + 1] : 0, bytes.type};
+    };
+    tile->q_temperature = token_rows(run.q_temperature, false);
+    tile->rank_q = token_rows(run.rank_q, true);
+    tile->gate = token_rows(run.gate, true);
+    tile->head_weight = token_rows(run.head_weight, false);
+    if (run.bias.data) { // [head, row, key] or [batch, head, query, key]
+        const int64_t *step = run.bias.step;
+        if (packed)
+            tile->bias = {run.bias.at(sequence.q_first * step[1]), step[1], step[0], step[2], run.bias.type};
+        else
+            tile->bias = {run.bias.at(b * step[0]), step[2], step[1], step[3], run.bias.type};
+    }
+    if (run.rank_k.data) tile->rank_k = rows_of(run, run.rank_k, sequence, b, tile->head0, true);
+    if (run.v_temperature.data)
+        tile->v_temperature = rows_of(run, run.v_temperature, sequence, b, tile->head0 * p.heads_v / p.heads_out, true);
+    tile->slopes = run.slopes.data, tile->slope_step = run.slopes.step[0];
+    tile->sinks = run.sinks.data, tile->sink_step = run.sinks.step[0];
+    tile->table = run.table.data;
+    tile->table_entry_step = run.table.step[0], tile->table_head_step = run.table.step[1];
 }
 
 /// Tile number `index` of the execute, its keys not yet limited to a range. Tiles of one group come together, the last
@@ -196,12 +275,17 @@ ForwardTile make_tile(const Run &run, int64_t index)
     tile.out = token0(run.out);
     tile.out_token_step = run.out.step[packed ? 0 : 1], tile.out_head_step = run.out.step[packed ? 1 : 2];
     tile.out_channel_step = run.out.channel_step;
-    if (run.lse.data) { // [head, row] or [batch, head, query]
-        tile.lse = run.lse.at(packed ? sequence.q_first * run.lse.step[1] : b * run.lse.step[0]);
-        tile.lse_head_step = run.lse.step[packed ? 0 : 1], tile.lse_token_step = run.lse.step[packed ? 1 : 2];
-    }
+    // Score tensors are [head, row] or [batch, head, query].
+    const auto output = [&](const Bytes &bytes) -> TokenOutput {
+        return {bytes.at(packed ? sequence.q_first * bytes.step[1] : b * bytes.step[0]), bytes.step[packed ? 1 : 2],
+                bytes.step[packed ? 0 : 1]};
+    };
+    tile.lse = output(run.lse);
+    tile.row_max = output(run.row_max);
+    tile.row_entropy = output(run.entropy);
     tile.k = rows_of(run, run.k, sequence, b, tile.head0 * p.heads_k / p.heads_out, true);
     tile.v = rows_of(run, run.v, sequence, b, tile.head0 * p.heads_v / p.heads_out, true);
+    set_options(run, sequence, b, &tile);
     if (run.shape.by_position) {
         tile.q_positions = token0(run.q_positions);
         tile.q_position_step = run.q_positions.step[packed ? 0 : 1];
@@ -222,9 +306,7 @@ void ATTN_CALL run_task(void *arg, int64_t task, int32_t worker)
         tile.key_begin = std::min(range * run.schedule.range_keys, tile.k_length);
         tile.key_end = std::min(tile.key_begin + run.schedule.range_keys, tile.k_length);
         tile.out = nullptr;
-        tile.partial_out = run.partial(index) + range * run.shape.tile_rows * (run.shape.dim_v + 2);
-        tile.partial_max = tile.partial_out + run.shape.tile_rows * run.shape.dim_v;
-        tile.partial_sum = tile.partial_max + run.shape.tile_rows;
+        tile.partial = run.partial(index) + range * partial_floats(run.shape);
     }
     run.kernel.run(run.shape, tile, run.scratch + static_cast<size_t>(worker) * run.rules.worker_bytes);
 }
@@ -246,7 +328,7 @@ public:
         rules_.strip = kernel.strip;
         rules_.key_block = shape_.key_block;
         rules_.workers = handle.workers;
-        rules_.row_floats = shape_.dim_v + 2;
+        rules_.row_floats = partial_floats(shape_) / shape_.tile_rows;
         rules_.worker_bytes = kernel.scratch_bytes(shape_);
         if (problem.flags & ATTN_BATCH_INVARIANT)
             rules_.fixed_range = fixed_range(rules_, problem.max_q, problem.max_kv);
@@ -269,6 +351,7 @@ public:
             actual.max_q = std::max(actual.max_q, sequence.q_length);
             actual.max_kv = std::max(actual.max_kv, sequence.k_length);
         }
+        if (const attn_status status = check_bias_columns(arguments, actual.max_kv)) return status;
         const WorkspaceLayout layout = lay_out(rules_, actual);
         if (const attn_status status = check_workspace(workspace, bytes, layout.bytes, workspace_alignment()))
             return status;
@@ -306,6 +389,19 @@ private:
         bounds.max_q = within(within(problem_.max_q, sizes.at(Axis::query)), sizes.at(Axis::total_q));
         bounds.max_kv = within(within(problem_.max_kv, sizes.at(Axis::key)), sizes.at(Axis::total_kv));
         return bounds;
+    }
+
+    /// A bias of packed or paged keys has a column for every key of the longest sequence.
+    attn_status check_bias_columns(const Arguments &arguments, int64_t longest) const noexcept
+    {
+        const int position = problem_.find(ATTN_SLOT_BIAS);
+        if (position < 0) return ATTN_OK;
+        const attn_tensor &view = *arguments.view[position];
+        const int axis = view.ndim - 1;
+        const bool broadcast = problem_.tensors[position].axes[axis] == Axis::fixed;
+        if (broadcast || view.shape[axis] >= longest) return ATTN_OK;
+        return fail(ATTN_ERROR_INVALID, "BIAS.shape[%d] = %lld: must be at least the longest key sequence, %lld", axis,
+                    static_cast<long long>(view.shape[axis]), static_cast<long long>(longest));
     }
 
     const DenseProblem &problem_; ///< Of the plan, which outlives its executor.

@@ -47,6 +47,7 @@ inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *m
     for (int64_t r = 0; r < tile.rows; ++r) {
         scratch.mask[r] = mask_of_row(shape, tile, r);
         scratch.max[r] = kLowest;
+        scratch.spread[r] = 0;
         store(scratch.sum + r * kWidth, Vec{});
     }
     for (int64_t i = 0; i < shape.tile_rows * scratch.o_columns; i += kWidth) store(scratch.o + i, Vec{});
@@ -75,53 +76,59 @@ inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *m
             if (part.begin >= part.end) continue;
             const int height = strip_height(rows);
             if (height == kStrip)
-                run_strip<kStrip>(shape, scratch, first, rows, block, part, v_finite);
+                run_strip<kStrip>(shape, tile, scratch, first, rows, block, part, v_finite);
             else if (height == kStrip / 3 * 2)
-                run_strip<kStrip / 3 * 2>(shape, scratch, first, rows, block, part, v_finite);
+                run_strip<kStrip / 3 * 2>(shape, tile, scratch, first, rows, block, part, v_finite);
             else if (height == kStrip / 3)
-                run_strip<kStrip / 3>(shape, scratch, first, rows, block, part, v_finite);
+                run_strip<kStrip / 3>(shape, tile, scratch, first, rows, block, part, v_finite);
             else if (height == 2)
-                run_strip<2>(shape, scratch, first, rows, block, part, v_finite);
+                run_strip<2>(shape, tile, scratch, first, rows, block, part, v_finite);
             else
-                run_strip<1>(shape, scratch, first, rows, block, part, v_finite);
+                run_strip<1>(shape, tile, scratch, first, rows, block, part, v_finite);
         }
     }
 
     for (int64_t r = 0; r < tile.rows; ++r) {
-        const float *o = scratch.o + r * scratch.o_columns;
-        const float sum = reduce_add(load(scratch.sum + r * kWidth));
+        const RowState row = {scratch.o + r * scratch.o_columns, scratch.max[r],
+                              reduce_add(load(scratch.sum + r * kWidth)), scratch.spread[r]};
         if (tile.out)
-            write_row(shape, tile, r, o, scratch.max[r], sum);
+            write_row(shape, tile, r, row);
         else
-            write_partial(shape, tile, r, o, scratch.max[r], sum);
+            write_partial(shape, tile, r, row);
     }
 }
 
 inline void merge_tile(const ForwardShape &shape, const ForwardTile &tile, float *partials, int64_t parts)
 {
-    const int64_t dim = shape.dim_v, part_step = shape.tile_rows * (dim + 2);
+    const int64_t dim = shape.dim_v, step = partial_floats(shape);
     const float *maxima = partials + shape.tile_rows * dim, *sums = maxima + shape.tile_rows;
+    const float *spreads = sums + shape.tile_rows;
     for (int64_t r = 0; r < tile.rows; ++r) {
         float max = kLowest;
-        for (int64_t p = 0; p < parts; ++p) max = maxima[p * part_step + r] > max ? maxima[p * part_step + r] : max;
+        for (int64_t p = 0; p < parts; ++p) max = maxima[p * step + r] > max ? maxima[p * step + r] : max;
         const float reference = max == kLowest ? 0.0f : max;
         float *o = partials + r * dim; // of part 0, which the first round rescales in place
-        float sum = 0;
+        RowState row = {o, max, 0, 0};
         for (int64_t p = 0; p < parts; ++p) {
-            float lanes[kWidth];
-            store(lanes, exp2(splat(maxima[p * part_step + r] - reference)));
-            const float weight = lanes[0];
-            const float *part = partials + p * part_step + r * dim;
-            // A part that saw no key is skipped: its weight is 0 and its sum is 0.
-            if (sums[p * part_step + r] == 0.0f) {
+            const float part_max = maxima[p * step + r], part_sum = sums[p * step + r];
+            float weight = 1.0f;
+            if (shape.weight == Weight::softmax) {
+                float lanes[kWidth];
+                store(lanes, exp2(splat(part_max - reference)));
+                // A part that saw no key is skipped, whatever its rows hold.
+                weight = part_sum == 0.0f ? 0.0f : lanes[0];
+            }
+            const float *part = partials + p * step + r * dim;
+            if (weight == 0.0f && part_sum == part_sum) {
                 if (p == 0)
                     for (int64_t c = 0; c < dim; ++c) o[c] = 0;
                 continue;
             }
-            sum += weight * sums[p * part_step + r];
+            row.sum += weight * part_sum;
+            row.spread += weight * (spreads[p * step + r] + (part_max - reference) * part_sum);
             for (int64_t c = 0; c < dim; ++c) o[c] = p == 0 ? weight * part[c] : o[c] + weight * part[c];
         }
-        write_row(shape, tile, r, o, max, sum);
+        write_row(shape, tile, r, row);
     }
 }
 

@@ -20,16 +20,43 @@ constexpr int64_t element_bytes(Element element)
 /// Keys of one step of the online softmax: the largest, and what large head dims leave of it.
 constexpr int kMostKeysPerBlock = 256;
 
+/// Weight of a key as a function of its score.
+enum class Weight : int32_t { softmax, sigmoid, relu };
+/// What multiplies an output element where there is a gate.
+enum class Gate : int32_t { sigmoid, linear, silu };
+/// How a bias table is looked up.
+enum class Lookup : int32_t { none, distance, grid };
+
 /// What the plan fixes for all of its tiles.
+///
+/// Scores are kept in units of 1 / `unit`: softmax and sigmoid want 2^x, so theirs is log2(e). Products of Q and K
+/// become scores by q_factor; with a softcap they are capped as cap_factor * tanh(x), with a bias before it as
+/// cap_factor * tanh(cap_inverse * (x + bias)).
 struct ForwardShape {
-    int64_t dim_qk, dim_v;
+    int64_t dim_k;  ///< Channels of K.
+    int64_t dim_qk; ///< Channels of a product: those of K and of the low-rank bias.
+    int64_t dim_v;
     int64_t heads_q, heads_out; ///< OUT head h reads Q head h * heads_q / heads_out.
     int64_t group;              ///< Query heads of a tile that share the K and V heads: row r is token r / group.
     int64_t tile_rows;          ///< Most rows of a tile, a multiple of the kernel's strip.
     int64_t key_block;          ///< Keys of a step, a multiple of the kernel's panel, <= kMostKeysPerBlock.
-    float q_factor;             ///< Multiplies Q: the scale, and log2(e) or 1 / softcap with it.
-    float cap_factor;           ///< 0: scores are in units of log2(e) already; else score = cap_factor * tanh(product).
-    Element q_type, k_type, v_type, out_type;
+    float unit;                 ///< log2(e), or 1 for ReLU.
+    float q_factor;             ///< Multiplies Q.
+    float rank_factor;          ///< Multiplies the query factors of the low-rank bias.
+    float cap_factor;           ///< 0: no softcap.
+    float cap_inverse;          ///< 0: the bias comes after the softcap.
+    Element q_type, k_type, v_type, out_type, rank_k_type;
+    Weight weight;
+    float weight_bias;     ///< Sigmoid: added to the score, in its unit.
+    int64_t weight_length; ///< ReLU: the divisor; 0: the keys of the sequence.
+    Gate gate;
+    Lookup lookup;
+    const int32_t *entry_of_distance; ///< Entry of distance d at d + max_distance.
+    int64_t max_distance;
+    const int32_t *grid_offset; ///< Entry of (i, j): grid_offset[i] - grid_offset[j] + grid_center.
+    int64_t grid_center;
+    bool has_bias; ///< Tensor, ALiBi or table.
+    bool has_entropy;
     bool causal, by_position, has_left, has_right;
     int64_t left, right, sink_tokens;
 };
@@ -44,6 +71,19 @@ struct KeyRows {
     const char *table;    ///< Entry of the first page of the sequence.
     int64_t table_step;   ///< Bytes from entry to entry.
     int32_t table_wide;   ///< 1: entries are int64, else int32.
+};
+
+/// A tensor by token and head, from token 0 and head 0 of a sequence. Steps are bytes; 0 along a broadcast axis.
+struct TokenRows {
+    const char *base; ///< NULL: the plan does not have it.
+    int64_t token_step, head_step, channel_step;
+    Element type;
+};
+
+/// A float32 output by token and head.
+struct TokenOutput {
+    char *base; ///< NULL: not wanted.
+    int64_t token_step, head_step;
 };
 
 /// One tile of work: rows first_row .. first_row + rows of one sequence and group of heads. Row r is token
@@ -62,16 +102,33 @@ struct ForwardTile {
     KeyRows k_positions;                        ///< One channel; table and pages as K.
     int32_t q_positions_wide, k_positions_wide; ///< 1: int64, else int32.
 
+    TokenRows q_temperature; ///< By Q head.
+    TokenRows rank_q;        ///< Query factors of the low-rank bias, by OUT head.
+    KeyRows rank_k;          ///< Key factors, of the head of the group.
+    KeyRows v_temperature;   ///< One channel, of the V head; base NULL: none.
+    TokenRows bias;          ///< Its channels are keys.
+    TokenRows gate, head_weight;
+    const char *slopes; ///< ALiBi, by OUT head; may be NULL.
+    int64_t slope_step;
+    const char *sinks; ///< Sink logits, by OUT head; may be NULL.
+    int64_t sink_step;
+    const char *table; ///< Bias table.
+    int64_t table_entry_step, table_head_step;
+
     // Either the final outputs ...
     char *out; ///< Token 0 of the sequence, head 0; NULL: write a partial result.
     int64_t out_token_step, out_head_step, out_channel_step;
-    char *lse; ///< Token 0 of the sequence, head 0; may be NULL.
-    int64_t lse_token_step, lse_head_step;
-    // ... or a partial result for a merge: unnormalised rows, row maxima (base 2) and row sums.
-    float *partial_out; ///< [tile_rows, dim_v]
-    float *partial_max; ///< [tile_rows]
-    float *partial_sum; ///< [tile_rows]
+    TokenOutput lse, row_max, row_entropy;
+    // ... or a partial result for a merge, laid out as partial_floats() says.
+    float *partial;
 };
+
+/// A partial result of a tile: [tile_rows][dim_v] unnormalised rows, then [tile_rows] row maxima, row sums, and sums of
+/// weight times distance of the score from the maximum.
+constexpr int64_t partial_floats(const ForwardShape &shape)
+{
+    return shape.tile_rows * (shape.dim_v + 3);
+}
 
 /// A kernel, compiled for one instruction set.
 struct ForwardKernel {
@@ -81,8 +138,8 @@ struct ForwardKernel {
     /// Scratch of one worker, in bytes, for a 64-byte aligned address.
     size_t (*scratch_bytes)(const ForwardShape &shape);
     void (*run)(const ForwardShape &shape, const ForwardTile &tile, void *scratch);
-    /// Combines `parts` partial results of one tile, laid out [part] [tile_rows * (dim_v + 2)], into the final outputs
-    /// of `tile`. Uses part 0 as scratch.
+    /// Combines `parts` partial results of one tile, one after the other, into the final outputs of `tile`. Uses part 0
+    /// as scratch.
     void (*merge)(const ForwardShape &shape, const ForwardTile &tile, float *partials, int64_t parts);
 };
 

@@ -9,7 +9,7 @@
 
 #include "backends/cpu/dense/tile_mask.h"
 #include "backends/cpu/dense/tile_pack.h"
-#include "backends/cpu/dense/tile_softmax.h"
+#include "backends/cpu/dense/tile_weigh.h"
 
 namespace attn::cpu {
 namespace {
@@ -126,15 +126,15 @@ inline void weigh_visible(const ForwardShape &shape, const Scratch &scratch, con
 
 /// Everything one strip does with one block of keys.
 template <int M>
-inline void run_strip(const ForwardShape &shape, const Scratch &scratch, int64_t first, int64_t rows, int64_t block,
-                      const Hull &hull, bool v_finite)
+inline void run_strip(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t first,
+                      int64_t rows, int64_t block, const Hull &hull, bool v_finite)
 {
     const int64_t begin = hull.begin, end = hull.end;
     score_strip<M>(scratch.q + first * shape.dim_qk, scratch.k, shape.dim_qk, begin, end, scratch.s);
     for (int m = 0; m < M; ++m) {
         float *s = scratch.s + m * kRowStep;
         if (m < rows) {
-            scratch.alpha[m] = soften_scores(shape, scratch, first + m, s, block, hull);
+            scratch.alpha[m] = weigh_scores(shape, tile, scratch, first + m, s, block, hull);
         } else { // padding: no weight
             for (int64_t j = round_down(begin, kWidth); j < end; j += kWidth) store(s + j, Vec{});
             scratch.alpha[m] = 1.0f;

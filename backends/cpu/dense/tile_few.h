@@ -10,7 +10,7 @@
 
 #include "backends/cpu/dense/tile_mask.h"
 #include "backends/cpu/dense/tile_pack.h"
-#include "backends/cpu/dense/tile_softmax.h"
+#include "backends/cpu/dense/tile_weigh.h"
 
 namespace attn::cpu {
 namespace {
@@ -20,8 +20,8 @@ inline void pack_few_q(const ForwardShape &shape, const ForwardTile &tile, const
 {
     for (int64_t r = 0; r < tile.rows; ++r) {
         float *row = scratch.q + r * scratch.q_columns;
-        read_q_row(shape, tile, r, row);
-        for (int64_t c = 0; c < scratch.q_columns; c += kWidth) store(row + c, load(row + c) * shape.q_factor);
+        read_q_row(shape, tile, r, scratch.row);
+        for (int64_t c = 0; c < scratch.q_columns; c += kWidth) store(row + c, load(scratch.row + c));
     }
 }
 
@@ -48,22 +48,22 @@ ATTN_INLINE void prefetch_row(const char *row, int64_t bytes)
     for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + i);
 }
 
-/// Rows of kWidth keys as floats: in place, or converted. Keys outside [begin, end) repeat the first, unused.
+/// Rows of kWidth keys as floats: in place, or converted by `read(key, floats)`. Keys outside [begin, end) repeat the
+/// first, unused.
 struct KeyGroup {
     const float *row[kWidth];
 
-    KeyGroup(const KeyRows &rows, Element type, int64_t channels, bool in_place, const Scratch &scratch, int64_t block,
-             int64_t first, int64_t begin, int64_t end)
+    template <class Read>
+    ATTN_INLINE KeyGroup(const KeyRows &rows, int64_t bytes, bool in_place, const Scratch &scratch, int64_t block,
+                         int64_t first, int64_t begin, int64_t end, Read read)
     {
-        const int64_t bytes = channels * element_bytes(type);
         for (int i = 0; i < kWidth; ++i) {
-            const int64_t key = first + i;
-            const char *source = key_row(rows, block + (key < begin || key >= end ? begin : key));
+            const int64_t key = first + i, used = block + (key < begin || key >= end ? begin : key);
             if (in_place) {
-                row[i] = reinterpret_cast<const float *>(source);
+                row[i] = reinterpret_cast<const float *>(key_row(rows, used));
             } else {
                 float *converted = scratch.row + i * scratch.row_columns;
-                read_row(source, type, rows.channel_step, channels, converted);
+                read(used, converted);
                 row[i] = converted;
             }
             if (key + kWidth < end && key + kWidth >= begin) prefetch_row(key_row(rows, block + key + kWidth), bytes);
@@ -74,9 +74,11 @@ struct KeyGroup {
 inline void score_few(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t block,
                       const Hull &hull)
 {
-    const bool in_place = is_in_place(shape.k_type, tile.k.channel_step, shape.dim_qk);
+    const bool in_place = is_k_in_place(shape, tile);
+    const int64_t bytes = shape.dim_k * element_bytes(shape.k_type);
+    const auto read = [&](int64_t key, float *out) { read_k_row(shape, tile, key, out); };
     for (int64_t first = round_down(hull.begin, kWidth); first < hull.end; first += kWidth) {
-        const KeyGroup keys(tile.k, shape.k_type, shape.dim_qk, in_place, scratch, block, first, hull.begin, hull.end);
+        const KeyGroup keys(tile.k, bytes, in_place, scratch, block, first, hull.begin, hull.end, read);
         for (int64_t r = 0; r < tile.rows; ++r) {
             const float *q = scratch.q + r * scratch.q_columns;
             Vec sum[kWidth] = {};
@@ -110,11 +112,13 @@ ATTN_INLINE void add_keys(const KeyGroup &keys, const float *weights, uint32_t v
 inline void weigh_few(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t block,
                       const Hull &hull)
 {
-    const bool in_place = is_in_place(shape.v_type, tile.v.channel_step, shape.dim_v);
+    const bool in_place = is_v_in_place(shape, tile);
+    const int64_t bytes = shape.dim_v * element_bytes(shape.v_type);
+    const auto read = [&](int64_t key, float *out) { read_v_row(shape, tile, key, out); };
     const int64_t columns = scratch.o_columns;
     for (int64_t i = 0; i < tile.rows * columns; i += kWidth) store(scratch.block_o + i, Vec{});
     for (int64_t first = round_down(hull.begin, kWidth); first < hull.end; first += kWidth) {
-        const KeyGroup keys(tile.v, shape.v_type, shape.dim_v, in_place, scratch, block, first, hull.begin, hull.end);
+        const KeyGroup keys(tile.v, bytes, in_place, scratch, block, first, hull.begin, hull.end, read);
         for (int64_t r = 0; r < tile.rows; ++r) {
             // Only keys the row sees are added, whatever V holds elsewhere.
             uint32_t visible = 0;
@@ -145,7 +149,7 @@ inline void run_few(const ForwardShape &shape, const ForwardTile &tile, const Sc
 {
     score_few(shape, tile, scratch, block, hull);
     for (int64_t r = 0; r < tile.rows; ++r)
-        scratch.alpha[r] = soften_scores(shape, scratch, r, scratch.s + r * kRowStep, block, hull);
+        scratch.alpha[r] = weigh_scores(shape, tile, scratch, r, scratch.s + r * kRowStep, block, hull);
     weigh_few(shape, tile, scratch, block, hull);
 }
 

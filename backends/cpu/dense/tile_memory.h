@@ -55,6 +55,7 @@ struct Scratch {
     float *row;        ///< kWidth rows of channels, converted to float.
     float *max;        ///< [tile_rows]
     float *sum;        ///< [tile_rows][kWidth]
+    float *spread;     ///< [tile_rows]: sums of weight times distance of the score from the maximum.
     float *alpha;      ///< [kScoreRows]
     float *block_o;    ///< [kFewRows][o_columns]: what one block adds to few rows.
     RowMask *mask;     ///< [tile_rows]
@@ -65,7 +66,7 @@ struct Scratch {
     Scratch(const ForwardShape &shape, void *memory)
         : q_columns(round_up(shape.dim_qk, kWidth)),
           o_columns(round_up(shape.dim_v, kWidth)),
-          row_columns(round_up(larger_of(shape.dim_qk, shape.dim_v), kWidth)),
+          row_columns(round_up(larger_of(shape.dim_qk, shape.dim_v), kWidth) + kWidth),
           bytes(0),
           base_(static_cast<char *>(memory))
     {
@@ -77,6 +78,7 @@ struct Scratch {
         row = take<float>(kWidth * row_columns);
         max = take<float>(shape.tile_rows);
         sum = take<float>(shape.tile_rows * kWidth);
+        spread = take<float>(shape.tile_rows);
         alpha = take<float>(kScoreRows);
         block_o = take<float>(kFewRows * o_columns);
         mask = take<RowMask>(shape.tile_rows);
@@ -150,18 +152,90 @@ inline void read_row(const char *p, Element type, int64_t step, int64_t channels
         store(out + c, read_some(p + c * step * bytes, type, step, smaller_of(kWidth, channels - c)));
 }
 
+ATTN_INLINE float read_float(const char *p, Element type)
+{
+    float lanes[kWidth];
+    store(lanes, read_some(p, type, 0, 1));
+    return lanes[0];
+}
+
+/// Token and OUT head of a row of the tile.
+struct RowPlace {
+    int64_t token, head;
+
+    RowPlace(const ForwardShape &shape, const ForwardTile &tile, int64_t row)
+        : token((tile.first_row + row) / shape.group), head(tile.head0 + (tile.first_row + row) % shape.group)
+    {
+    }
+};
+
+ATTN_INLINE const char *token_row(const TokenRows &rows, int64_t token, int64_t head)
+{
+    return rows.base + token * rows.token_step + head * rows.head_step;
+}
+
+/// Whether rows can be used where they are, in whole vectors.
+ATTN_INLINE bool is_in_place(Element type, int64_t channel_step, int64_t channels)
+{
+    return type == Element::float32 && channel_step == 1 && channels % kWidth == 0;
+}
+
+ATTN_INLINE bool is_q_in_place(const ForwardShape &shape, const ForwardTile &tile)
+{
+    return !tile.q_temperature.base && !tile.rank_q.base &&
+           is_in_place(shape.q_type, tile.q_channel_step, shape.dim_qk);
+}
+ATTN_INLINE bool is_k_in_place(const ForwardShape &shape, const ForwardTile &tile)
+{
+    return !tile.rank_q.base && is_in_place(shape.k_type, tile.k.channel_step, shape.dim_qk);
+}
+ATTN_INLINE bool is_v_in_place(const ForwardShape &shape, const ForwardTile &tile)
+{
+    return !tile.v_temperature.base && is_in_place(shape.v_type, tile.v.channel_step, shape.dim_v);
+}
+
 /// Where row `row` of the tile's queries is.
 ATTN_INLINE const char *q_row(const ForwardShape &shape, const ForwardTile &tile, int64_t row)
 {
-    const int64_t at = tile.first_row + row;
-    const int64_t head = (tile.head0 + at % shape.group) * shape.heads_q / shape.heads_out;
-    return tile.q + at / shape.group * tile.q_token_step + head * tile.q_head_step;
+    const RowPlace at(shape, tile, row);
+    return tile.q + at.token * tile.q_token_step + at.head * shape.heads_q / shape.heads_out * tile.q_head_step;
 }
 
-/// That row as floats.
+/// That row as floats, times its factors, the low-rank factors behind it.
 inline void read_q_row(const ForwardShape &shape, const ForwardTile &tile, int64_t row, float *out)
 {
-    read_row(q_row(shape, tile, row), shape.q_type, tile.q_channel_step, shape.dim_qk, out);
+    const RowPlace at(shape, tile, row);
+    read_row(q_row(shape, tile, row), shape.q_type, tile.q_channel_step, shape.dim_k, out);
+    float factor = shape.q_factor;
+    if (tile.q_temperature.base)
+        factor *= read_float(token_row(tile.q_temperature, at.token, at.head * shape.heads_q / shape.heads_out),
+                             Element::float32);
+    for (int64_t c = 0; c < shape.dim_k; c += kWidth) store(out + c, load(out + c) * factor);
+    if (!tile.rank_q.base) return;
+    const TokenRows &rank = tile.rank_q;
+    const int64_t step = rank.channel_step / element_bytes(rank.type);
+    float *behind = out + shape.dim_k;
+    read_row(token_row(rank, at.token, at.head), rank.type, step, shape.dim_qk - shape.dim_k, behind);
+    for (int64_t c = 0; c < shape.dim_qk - shape.dim_k; c += kWidth)
+        store(behind + c, load(behind + c) * shape.rank_factor);
+}
+
+/// Row `key` of K as floats, the low-rank factors behind it.
+inline void read_k_row(const ForwardShape &shape, const ForwardTile &tile, int64_t key, float *out)
+{
+    read_row(key_row(tile.k, key), shape.k_type, tile.k.channel_step, shape.dim_k, out);
+    if (tile.rank_q.base)
+        read_row(key_row(tile.rank_k, key), shape.rank_k_type, tile.rank_k.channel_step, shape.dim_qk - shape.dim_k,
+                 out + shape.dim_k);
+}
+
+/// Row `key` of V as floats, times its temperature.
+inline void read_v_row(const ForwardShape &shape, const ForwardTile &tile, int64_t key, float *out)
+{
+    read_row(key_row(tile.v, key), shape.v_type, tile.v.channel_step, shape.dim_v, out);
+    if (!tile.v_temperature.base) return;
+    const float factor = read_float(key_row(tile.v_temperature, key), Element::float32);
+    for (int64_t c = 0; c < shape.dim_v; c += kWidth) store(out + c, load(out + c) * factor);
 }
 
 } // namespace

@@ -41,16 +41,10 @@ ATTN_INLINE void write_transposed(const RowGroup &group, int64_t channels, float
     }
 }
 
-/// Whether rows can be used where they are, in whole vectors.
-ATTN_INLINE bool is_in_place(Element type, int64_t channel_step, int64_t channels)
-{
-    return type == Element::float32 && channel_step == 1 && channels % kWidth == 0;
-}
-
 /// Q times its factor, transposed by strips. What pads a strip repeats a row in use and is not used itself.
 inline void pack_q(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch)
 {
-    const bool in_place = is_in_place(shape.q_type, tile.q_channel_step, shape.dim_qk);
+    const bool in_place = is_q_in_place(shape, tile);
     for (int64_t first = 0; first < tile.rows; first += kStrip) {
         const int64_t rows = smaller_of(kStrip, tile.rows - first), height = strip_height(rows);
         float *panel = scratch.q + first * shape.dim_qk;
@@ -67,7 +61,7 @@ inline void pack_q(const ForwardShape &shape, const ForwardTile &tile, const Scr
                     group.row[i] = converted;
                 }
             }
-            write_transposed(group, shape.dim_qk, shape.q_factor, height, panel + base);
+            write_transposed(group, shape.dim_qk, in_place ? shape.q_factor : 1.0f, height, panel + base);
         }
     }
 }
@@ -77,17 +71,16 @@ inline void pack_q(const ForwardShape &shape, const ForwardTile &tile, const Scr
 inline void pack_k(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t block,
                    int64_t begin, int64_t end)
 {
-    const bool in_place = is_in_place(shape.k_type, tile.k.channel_step, shape.dim_qk);
+    const bool in_place = is_k_in_place(shape, tile);
     for (int64_t first = round_down(begin, kPanel); first < end; first += kWidth) {
         RowGroup group;
         for (int i = 0; i < kWidth; ++i) {
             const int64_t key = smaller_of(larger_of(first + i, begin), end - 1);
-            const char *source = key_row(tile.k, block + key);
             if (in_place) {
-                group.row[i] = reinterpret_cast<const float *>(source);
+                group.row[i] = reinterpret_cast<const float *>(key_row(tile.k, block + key));
             } else {
                 float *converted = scratch.row + i * scratch.row_columns;
-                read_row(source, shape.k_type, tile.k.channel_step, shape.dim_qk, converted);
+                read_k_row(shape, tile, block + key, converted);
                 group.row[i] = converted;
             }
         }
@@ -100,17 +93,16 @@ inline void pack_k(const ForwardShape &shape, const ForwardTile &tile, const Scr
 inline bool pack_v(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t block,
                    int64_t begin, int64_t end)
 {
-    const bool in_place = is_in_place(shape.v_type, tile.v.channel_step, shape.dim_v);
+    const bool in_place = is_v_in_place(shape, tile);
     const int64_t columns = scratch.o_columns, whole = round_down(columns, kPanel);
     const int64_t panel_step = kPanel * shape.key_block;
     Vec check = {}, second_check = {}; // x - x is 0 for finite x, else NaN
     for (int64_t key = begin; key < end; ++key) {
-        const char *source = key_row(tile.v, block + key);
-        const float *row = reinterpret_cast<const float *>(source);
-        if (!in_place) {
-            read_row(source, shape.v_type, tile.v.channel_step, shape.dim_v, scratch.row);
-            row = scratch.row;
-        }
+        const float *row = scratch.row;
+        if (in_place)
+            row = reinterpret_cast<const float *>(key_row(tile.v, block + key));
+        else
+            read_v_row(shape, tile, block + key, scratch.row);
         float *place = scratch.v + key * kPanel;
         for (int64_t c = 0; c < whole; c += kPanel, place += panel_step) {
             const Vec first = load(row + c), second = load(row + c + kWidth);

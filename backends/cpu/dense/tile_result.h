@@ -1,4 +1,4 @@
-// Results of a row: normalised output and LSE, or a partial result.
+// Results of a row: normalised, gated output with its LSE and statistics, or a partial result.
 #ifndef ATTN_BACKENDS_CPU_DENSE_TILE_RESULT_H
 #define ATTN_BACKENDS_CPU_DENSE_TILE_RESULT_H
 
@@ -17,37 +17,114 @@ ATTN_INLINE void write_element(char *p, Element type, float x)
     __builtin_memcpy(p, &half, 2);
 }
 
-/// Normalises one row and writes it with its LSE.
-inline void write_row(const ForwardShape &shape, const ForwardTile &tile, int64_t row, const float *o, float max,
-                      float sum)
+/// What the passes over the keys leave of a row: unnormalised output, maximum, sum of weights, and the sum of weight
+/// times distance of the score from the maximum.
+struct RowState {
+    const float *o;
+    float max, sum, spread;
+};
+
+constexpr double kLn2 = 0.69314718055994531;
+
+/// Gate of kWidth channels, from channel c.
+inline Vec gate_vector(const ForwardShape &shape, const TokenRows &gate, const char *row, int64_t c)
 {
-    const int64_t token = (tile.first_row + row) / shape.group;
-    const int64_t head = tile.head0 + (tile.first_row + row) % shape.group;
-    const bool empty = sum == 0.0f; // no key seen; a NaN is not empty
-    const float factor = empty ? 0.0f : 1.0f / sum;
-    char *out = tile.out + token * tile.out_token_step + head * tile.out_head_step;
-    const int64_t step = tile.out_channel_step * element_bytes(shape.out_type);
-    int64_t c = 0;
-    if (!empty && shape.out_type == Element::float32 && tile.out_channel_step == 1)
-        for (; c + kWidth <= shape.dim_v; c += kWidth) {
-            const Vec value = load(o + c) * factor;
-            __builtin_memcpy(out + c * 4, &value, sizeof value);
-        }
-    for (; c < shape.dim_v; ++c) write_element(out + c * step, shape.out_type, empty ? 0.0f : o[c] * factor);
-    if (tile.lse) {
-        const double lse = (static_cast<double>(max) + __builtin_log2(static_cast<double>(sum))) * 0.6931471805599453;
-        write_element(tile.lse + token * tile.lse_token_step + head * tile.lse_head_step, Element::float32,
-                      empty ? kLowest : static_cast<float>(lse));
-    }
+    const int64_t count = smaller_of(kWidth, shape.dim_v - c);
+    const int64_t step = gate.channel_step / element_bytes(gate.type);
+    const Vec g = read_some(row + c * gate.channel_step, gate.type, step, count);
+    if (shape.gate == Gate::linear) return g;
+    const Vec sigmoid = 1.0f / (1.0f + exp2(g * -1.44269504088896341f));
+    return shape.gate == Gate::silu ? g * sigmoid : sigmoid;
 }
 
-inline void write_partial(const ForwardShape &shape, const ForwardTile &tile, int64_t row, const float *o, float max,
-                          float sum)
+ATTN_INLINE void write_statistic(const TokenOutput &output, const RowPlace &at, double value)
 {
-    float *out = tile.partial_out + row * shape.dim_v;
-    for (int64_t c = 0; c < shape.dim_v; ++c) out[c] = o[c];
-    tile.partial_max[row] = max;
-    tile.partial_sum[row] = sum;
+    if (!output.base) return;
+    write_element(output.base + at.token * output.token_step + at.head * output.head_step, Element::float32,
+                  static_cast<float>(value));
+}
+
+/// Sum of weights with the sink logit in it, relative to 2^max as `sum` is; the factor of the output, LSE and entropy.
+struct Normaliser {
+    bool empty; ///< No key seen; a NaN is not empty.
+    float factor;
+    double lse = -__builtin_inf(), entropy = 0;
+
+    Normaliser(const ForwardShape &shape, const ForwardTile &tile, const RowPlace &at, const RowState &row)
+        : empty(shape.weight == Weight::softmax && row.sum == 0.0f), factor(1.0f)
+    {
+        if (shape.weight != Weight::softmax) return; // such weights sum to what they are
+        double total = row.sum, max = row.max;
+        if (tile.sinks) {
+            const double sink =
+                static_cast<double>(read_float(tile.sinks + at.head * tile.sink_step, Element::float32)) *
+                static_cast<double>(shape.unit);
+            if (empty) {
+                lse = sink * kLn2;
+            } else if (sink > max) { // the sink is the maximum
+                const double shrink = __builtin_exp2(max - sink);
+                total = total * shrink + 1;
+                factor = static_cast<float>(shrink);
+                max = sink;
+            } else {
+                total += __builtin_exp2(sink - max);
+            }
+        }
+        if (empty) return;
+        lse = (max + __builtin_log2(total)) * kLn2;
+        // sum of p (LSE - s), s = row.max + distance
+        const double kept = static_cast<double>(row.sum) * static_cast<double>(factor);
+        const double spread = static_cast<double>(row.spread) * static_cast<double>(factor);
+        if (shape.has_entropy)
+            entropy = ((__builtin_log2(total) + max - static_cast<double>(row.max)) * kept - spread) / total * kLn2;
+        factor = static_cast<float>(static_cast<double>(factor) / total);
+    }
+};
+
+/// Normalises one row and writes it, with what else is wanted of it.
+inline void write_row(const ForwardShape &shape, const ForwardTile &tile, int64_t row, const RowState &state)
+{
+    const RowPlace at(shape, tile, row);
+    const Normaliser normaliser(shape, tile, at, state);
+    float factor = normaliser.factor;
+    bool zero = normaliser.empty;
+    if (tile.head_weight.base) {
+        const float weight = read_float(token_row(tile.head_weight, at.token, at.head), Element::float32);
+        factor *= weight;
+        zero |= weight == 0.0f; // exactly 0, whatever the row holds
+    }
+    const char *gate = tile.gate.base ? token_row(tile.gate, at.token, at.head) : nullptr;
+    char *out = tile.out + at.token * tile.out_token_step + at.head * tile.out_head_step;
+    const bool whole = shape.out_type == Element::float32 && tile.out_channel_step == 1;
+    const int64_t step = tile.out_channel_step * element_bytes(shape.out_type);
+    for (int64_t c = 0; c < shape.dim_v; c += kWidth) {
+        Vec value = load(state.o + c) * factor;
+        if (zero)
+            value = Vec{};
+        else if (gate)
+            value *= gate_vector(shape, tile.gate, gate, c);
+        const int64_t count = smaller_of(kWidth, shape.dim_v - c);
+        if (whole && count == kWidth) {
+            __builtin_memcpy(out + c * 4, &value, sizeof value);
+            continue;
+        }
+        float lanes[kWidth];
+        store(lanes, value);
+        for (int64_t i = 0; i < count; ++i) write_element(out + (c + i) * step, shape.out_type, lanes[i]);
+    }
+    write_statistic(tile.lse, at, normaliser.lse);
+    write_statistic(tile.row_max, at, static_cast<double>(state.max) / static_cast<double>(shape.unit));
+    write_statistic(tile.row_entropy, at, normaliser.entropy);
+}
+
+inline void write_partial(const ForwardShape &shape, const ForwardTile &tile, int64_t row, const RowState &state)
+{
+    float *out = tile.partial + row * shape.dim_v;
+    for (int64_t c = 0; c < shape.dim_v; ++c) out[c] = state.o[c];
+    float *statistics = tile.partial + shape.tile_rows * shape.dim_v + row;
+    statistics[0] = state.max;
+    statistics[shape.tile_rows] = state.sum;
+    statistics[2 * shape.tile_rows] = state.spread;
 }
 
 } // namespace
