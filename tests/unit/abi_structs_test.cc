@@ -183,9 +183,10 @@ TEST_F(Structs, Rope)
 
 TEST_F(Structs, BiasTable)
 {
-    check<attn_bias_table>("attn_bias_table", desc_.table, ATTN_ERROR_UNSUPPORTED, [&](const attn_bias_table *table) {
+    desc_.dense.align = ATTN_TOP_LEFT;
+    check<attn_bias_table>("attn_bias_table", desc_.table, ATTN_OK, [&](const attn_bias_table *table) {
         desc_.dense.bias_table = table;
-        return plan();
+        return attn_plan_supports(handle_, ATTN_KIND_DENSE, desc_.get());
     });
 }
 

@@ -21,38 +21,12 @@ TEST_F(Unserved, Options)
          kUnsupported,
          {"cpu", "attn_problem.direction = backward"}},
         {"jvp", [](Dense &d) { d.problem.direction = ATTN_JVP; }, kUnsupported, {"attn_problem.direction = jvp"}},
-        {"V in K", [](Dense &d) { d.problem.flags = ATTN_V_ALIASES_K; }, kUnsupported, {"ATTN_V_ALIASES_K"}},
-        {"sigmoid",
-         [](Dense &d) { d.dense.activation = ATTN_SIGMOID, d.dense.activation_bias = -2; },
-         kUnsupported,
-         {"attn_dense.activation = sigmoid"}},
-        {"relu",
-         [](Dense &d) { d.dense.activation = ATTN_RELU, d.dense.activation_length = 6; },
-         kUnsupported,
-         {"attn_dense.activation = relu"}},
-        {"bias_rank", [](Dense &d) { d.dense.bias_rank = 4; }, kUnsupported, {"attn_dense.bias_rank"}},
         {"mask", [](Dense &d) { d.dense.mask = &d.program; }, kUnsupported, {"attn_dense.mask"}},
         {"rope", [](Dense &d) { d.dense.rope = &d.rope; }, kUnsupported, {"attn_dense.rope"}},
-        {"bias_table",
-         [](Dense &d) { d.dense.bias_table = &d.table, d.dense.align = 1; },
-         kUnsupported,
-         {"attn_dense.bias_table"}},
-        {"gate",
-         [](Dense &d) { d.bind(ATTN_SLOT_GATE), d.dense.gate = ATTN_GATE_LINEAR; },
-         kUnsupported,
-         {"slot GATE"}},
-        {"bias",
-         [](Dense &d) { d.bind(ATTN_SLOT_BIAS), d.dense.bias_stage = 1, d.dense.softcap = 20; },
-         kUnsupported,
-         {"slot BIAS"}},
-        {"alibi",
-         [](Dense &d) { d.bind(ATTN_SLOT_ALIBI_SLOPES), d.dense.align = 2; },
-         kUnsupported,
-         {"slot ALIBI_SLOPES"}},
         {"two at once",
-         [](Dense &d) { d.bind(ATTN_SLOT_GATE), d.dense.rope = &d.rope; },
+         [](Dense &d) { d.bind(ATTN_SLOT_COLUMN_MASS), d.dense.rope = &d.rope; },
          kUnsupported,
-         {"attn_dense.rope", "slot GATE"}},
+         {"attn_dense.rope", "slot COLUMN_MASS"}},
         {"dim_qk",
          [](Dense &d) { d.problem.dim_qk = 1025; },
          kUnsupported,
@@ -62,30 +36,79 @@ TEST_F(Unserved, Options)
     expect_valid("the largest heads", [](Dense &d) { d.problem.dim_qk = d.problem.dim_v = 1024; });
 }
 
+TEST_F(Unserved, NotThese)
+{
+    expect_valid("V in K", [](Dense &d) { d.problem.flags = ATTN_V_ALIASES_K; });
+    expect_valid("sigmoid",
+                 [](Dense &d) { d.binds.clear(), d.dense.activation = ATTN_SIGMOID, d.dense.activation_bias = -2; });
+    expect_valid("relu",
+                 [](Dense &d) { d.binds.clear(), d.dense.activation = ATTN_RELU, d.dense.activation_length = 6; });
+    expect_valid("bias_rank", [](Dense &d) { d.dense.bias_rank = 4; });
+    expect_valid("bias_table", [](Dense &d) { d.dense.bias_table = &d.table, d.dense.align = ATTN_TOP_LEFT; });
+    expect_valid("gate", [](Dense &d) { d.bind(ATTN_SLOT_GATE), d.dense.gate = ATTN_GATE_LINEAR; });
+    expect_valid("bias", [](Dense &d) { d.bind(ATTN_SLOT_BIAS), d.dense.bias_stage = 1, d.dense.softcap = 20; });
+    expect_valid("alibi", [](Dense &d) { d.bind(ATTN_SLOT_ALIBI_SLOPES), d.dense.align = ATTN_BOTTOM_RIGHT; });
+    for (const attn_slot slot :
+         {ATTN_SLOT_BIAS, ATTN_SLOT_SINK_LOGITS, ATTN_SLOT_Q_TEMPERATURE, ATTN_SLOT_V_TEMPERATURE, ATTN_SLOT_GATE,
+          ATTN_SLOT_HEAD_WEIGHT, ATTN_SLOT_ROW_MAX, ATTN_SLOT_ROW_ENTROPY}) {
+        Dense d;
+        d.bind(slot);
+        EXPECT_EQ(attn_plan_supports(handle_, ATTN_KIND_DENSE, d.get()), ATTN_OK) << attn_last_error();
+    }
+}
+
+TEST_F(Unserved, OptionsOutOfPlace)
+{
+    expect({
+        {"lse of sigmoid",
+         [](Dense &d) { d.dense.activation = ATTN_SIGMOID; },
+         kInvalid,
+         {"attn_dense.activation = sigmoid", "LSE"}},
+        {"sinks of relu",
+         [](Dense &d) { d.binds.clear(), d.dense.activation = ATTN_RELU, d.bind(ATTN_SLOT_SINK_LOGITS); },
+         kInvalid,
+         {"attn_dense.activation = relu", "SINK_LOGITS"}},
+        {"table without its field",
+         [](Dense &d) { d.bind(ATTN_SLOT_BIAS_TABLE); },
+         kInvalid,
+         {"attn_dense.bias_table"}},
+        {"factors without rank", [](Dense &d) { d.bind(ATTN_SLOT_BIAS_LOWRANK_K); }, kInvalid, {"bias_rank"}},
+        {"alibi without diagonal",
+         [](Dense &d) { d.bind(ATTN_SLOT_ALIBI_SLOPES); },
+         kInvalid,
+         {"attn_dense.align = 0"}},
+        {"table without diagonal", [](Dense &d) { d.dense.bias_table = &d.table; }, kInvalid, {"attn_dense.align = 0"}},
+        {"aliased V bound",
+         [](Dense &d) { d.problem.flags = ATTN_V_ALIASES_K, d.bind(ATTN_SLOT_V); },
+         kInvalid,
+         {"slot = V", "aliases K"}},
+        {"aliased V too wide",
+         [](Dense &d) { d.problem.flags = ATTN_V_ALIASES_K, d.problem.dim_v = d.problem.dim_qk + 1; },
+         kInvalid,
+         {"attn_problem.dim_v = ", "dim_qk"}},
+        {"gate dtype",
+         [](Dense &d) { d.bind(ATTN_SLOT_GATE), d.binds.back().dtype = ATTN_INT32; },
+         kInvalid,
+         {"attn_bind.dtype = int32", "GATE"}},
+        {"broadcast beyond the rank",
+         [](Dense &d) { d.bind(ATTN_SLOT_SINK_LOGITS), d.binds.back().flags = ATTN_BIND_BROADCAST_AXIS1; },
+         kInvalid,
+         {"attn_bind.flags = 0x2", "SINK_LOGITS", "rank"}},
+    });
+}
+
 TEST_F(Unserved, Slots)
 {
     const struct {
         attn_slot slot;
         const char *name;
-    } slots[] = {{ATTN_SLOT_BIAS, "slot BIAS"},
-                 {ATTN_SLOT_BIAS_TABLE, "slot BIAS_TABLE"},
-                 {ATTN_SLOT_BIAS_LOWRANK_Q, "slot BIAS_LOWRANK_Q"},
-                 {ATTN_SLOT_BIAS_LOWRANK_K, "slot BIAS_LOWRANK_K"},
-                 {ATTN_SLOT_ALIBI_SLOPES, "slot ALIBI_SLOPES"},
-                 {ATTN_SLOT_SINK_LOGITS, "slot SINK_LOGITS"},
-                 {ATTN_SLOT_Q_TEMPERATURE, "slot Q_TEMPERATURE"},
-                 {ATTN_SLOT_V_TEMPERATURE, "slot V_TEMPERATURE"},
-                 {ATTN_SLOT_GATE, "slot GATE"},
-                 {ATTN_SLOT_HEAD_WEIGHT, "slot HEAD_WEIGHT"},
-                 {ATTN_SLOT_IDS_Q, "slot IDS_Q"},
+    } slots[] = {{ATTN_SLOT_IDS_Q, "slot IDS_Q"},
                  {ATTN_SLOT_IDS_KV, "slot IDS_KV"},
                  {ATTN_SLOT_MASK_TABLE, "slot MASK_TABLE"},
                  {ATTN_SLOT_MASK, "slot MASK"},
                  {ATTN_SLOT_ROPE_COS, "slot ROPE_COS"},
                  {ATTN_SLOT_ROPE_SIN, "slot ROPE_SIN"},
                  {ATTN_SLOT_COLUMN_MASS, "slot COLUMN_MASS"},
-                 {ATTN_SLOT_ROW_MAX, "slot ROW_MAX"},
-                 {ATTN_SLOT_ROW_ENTROPY, "slot ROW_ENTROPY"},
                  {ATTN_SLOT_STATUS, "slot STATUS"},
                  {ATTN_SLOT_RNG, "slot RNG"},
                  {ATTN_SLOT_GRAD | ATTN_SLOT_Q, "slot GRAD|Q"},
