@@ -20,18 +20,26 @@ set(attn_sources
     src/thread_pool.cc
     backends/cpu/backend.cc
     backends/cpu/features.cc
+    backends/cpu/append/channels.cc
+    backends/cpu/append/rows.cc
+    backends/cpu/append/write.cc
     backends/cpu/dense/forward.cc
     backends/cpu/dense/forward_baseline.cc
     backends/cpu/dense/schedule.cc
-    backends/cpu/dense/sequences.cc)
+    backends/cpu/dense/sequences.cc
+    backends/cpu/merge/executor.cc
+    backends/cpu/merge/merge_baseline.cc
+    backends/cpu/merge/tokens.cc)
 
 # One translation unit per instruction set, picked at run time. Nothing in them may be shared with other units, or the
 # linker could keep the copy that needs the newer processor (tests/abi checks that they define no weak symbol).
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  list(APPEND attn_sources backends/cpu/dense/forward_avx2.cc backends/cpu/dense/forward_avx512.cc)
-  set_source_files_properties(backends/cpu/dense/forward_avx2.cc PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
+  list(APPEND attn_sources backends/cpu/dense/forward_avx2.cc backends/cpu/dense/forward_avx512.cc
+       backends/cpu/merge/merge_avx2.cc backends/cpu/merge/merge_avx512.cc)
+  set_source_files_properties(backends/cpu/dense/forward_avx2.cc backends/cpu/merge/merge_avx2.cc
+                              PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
   set_source_files_properties(
-    backends/cpu/dense/forward_avx512.cc
+    backends/cpu/dense/forward_avx512.cc backends/cpu/merge/merge_avx512.cc
     PROPERTIES COMPILE_OPTIONS
                "-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mprefer-vector-width=512")
 endif()

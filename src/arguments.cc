@@ -19,7 +19,8 @@ constexpr const char *kAxisNames[kAxisCount] = {"fixed",
                                                 "the pages of K",
                                                 "the pages of V",
                                                 "the columns of BLOCK_TABLE",
-                                                "the entries of BLOCK_TABLE"};
+                                                "the entries of BLOCK_TABLE",
+                                                "the positions of ROPE_COS"};
 
 /// "K" or "PARTIAL_OUT[2]".
 struct Label {
@@ -131,11 +132,15 @@ attn_status match_arguments(const std::vector<TensorSpec> &tensors, attn_device 
     if (!args && count) return fail(ATTN_ERROR_INVALID, "args = NULL: must point to count = %zu args", count);
     const size_t wanted = tensors.size();
     for (size_t i = 0; i < wanted; ++i) out->view[i] = nullptr;
+    size_t next = 0; // args mostly come in the order of the plan, so the search goes on from the last one found
     for (size_t i = 0; i < count; ++i) {
         const attn_arg &arg = args[i];
-        size_t t = 0;
-        while (t < wanted && (tensors[t].slot != arg.slot || tensors[t].index != arg.index)) ++t;
-        if (t == wanted) {
+        size_t t = next, steps = 0;
+        while (steps < wanted && (tensors[t].slot != arg.slot || tensors[t].index != arg.index)) {
+            if (++t == wanted) t = 0;
+            ++steps;
+        }
+        if (steps == wanted) {
             if (!slot_exists(arg.slot))
                 return fail(ATTN_ERROR_INVALID, "args[%zu].slot = 0x%x: not a value of attn_slot", i,
                             static_cast<unsigned>(arg.slot));
@@ -151,6 +156,7 @@ attn_status match_arguments(const std::vector<TensorSpec> &tensors, attn_device 
         if (arg.tensor->ndim < 0 || arg.tensor->ndim > 8)
             return fail(ATTN_ERROR_INVALID, "%s.ndim = %d: must be 0 .. 8", slot_name(arg.slot), arg.tensor->ndim);
         out->view[t] = arg.tensor;
+        next = t + 1 == wanted ? 0 : t + 1;
     }
 
     for (int64_t &extent : out->sizes.extent) extent = kFree;

@@ -8,8 +8,9 @@
 
 namespace attn {
 
-/// Most tensors that a plan of this release takes; lets an execute keep them on the stack.
-constexpr size_t kMostTensors = 32;
+/// Most tensors that a plan of this release takes: those of a merge of 1024 parts. Lets an execute keep its views on
+/// the stack, where only as many as the plan takes are touched.
+constexpr size_t kMostTensors = 2080;
 
 /// The sizes of one execute; kFree where no tensor has the axis.
 struct Sizes {

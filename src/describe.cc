@@ -1,8 +1,10 @@
 #include "describe.h"
 
+#include "append.h"
 #include "dense.h"
 #include "handle.h"
 #include "json.h"
+#include "merge.h"
 #include "names.h"
 
 #include <algorithm>
@@ -103,6 +105,59 @@ void describe_dense(JsonWriter &json, const DenseProblem &p)
     json.close();
 }
 
+/// FLOPs and bytes of a merge, and its own fields.
+void describe_merge(JsonWriter &json, const MergeProblem &p)
+{
+    const double tokens = std::min(static_cast<double>(p.batch) * static_cast<double>(p.max_q),
+                                   p.packed_q ? static_cast<double>(p.total_q) : 1e300);
+    const double rows = tokens * static_cast<double>(p.heads_out);
+    const double values = rows * static_cast<double>(p.dim_v);
+    const double parts = static_cast<double>(p.parts);
+    const int64_t part_bytes = dtype_bytes(p.tensors[p.partial_out(0)].dtype);
+    json.add("flops", 2.0 * parts * values);
+    json.add("bytes", parts * (values * static_cast<double>(part_bytes) + (p.weighed() ? 4.0 * rows : 0.0)) +
+                          values * static_cast<double>(dtype_bytes(p.out_dtype)));
+    json.open("merge");
+    json.add("parts", static_cast<int64_t>(p.parts));
+    json.add("activation", activation_name(p.activation));
+    static constexpr const char *kGates[] = {"sigmoid", "linear", "silu"};
+    if (p.gate_values >= 0) json.add("gate", kGates[p.gate]);
+    json.close();
+}
+
+/// FLOPs and bytes of an append plan, and its own fields.
+void describe_append(JsonWriter &json, const AppendProblem &p)
+{
+    const double tokens = std::min(static_cast<double>(p.batch) * static_cast<double>(p.max_q),
+                                   p.packed_q ? static_cast<double>(p.total_q) : 1e300);
+    // Every row is read and written once, each with the dtype of its tensor.
+    double bytes = 0;
+    for (const TensorSpec &spec : p.tensors) {
+        const bool k = spec.slot == ATTN_SLOT_K || spec.slot == ATTN_SLOT_K_CACHE;
+        const bool v = spec.slot == ATTN_SLOT_V || spec.slot == ATTN_SLOT_V_CACHE;
+        if (!k && !v && spec.slot != ATTN_SLOT_Q && spec.slot != ATTN_SLOT_OUT) continue;
+        const double heads = static_cast<double>(k ? p.heads_k : v ? p.heads_v : p.heads_q);
+        bytes += tokens * heads * static_cast<double>((v ? p.dim_v : p.dim_qk) * dtype_bytes(spec.dtype));
+    }
+    const double rotated =
+        static_cast<double>(p.writes_k ? p.heads_k : 0) + static_cast<double>(p.writes_q ? p.heads_q : 0);
+    json.add("flops", 3.0 * tokens * rotated * static_cast<double>(p.rope.dim));
+    json.add("bytes", bytes);
+    json.open("append");
+    json.add("ring_rows", p.ring_rows);
+    json.add("sink_tokens", p.sink_tokens);
+    if (p.rope.dim) {
+        json.open("rope");
+        json.add("layout", p.rope.layout == ATTN_ROPE_INTERLEAVED ? "interleaved" : "half");
+        json.add("source", p.rope.source == ATTN_ROPE_TABLE ? "table" : "base");
+        json.add("dim", p.rope.dim);
+        json.add("first", p.rope.first);
+        if (p.rope.source == ATTN_ROPE_BASE) json.add("base", p.rope.base);
+        json.close();
+    }
+    json.close();
+}
+
 } // namespace
 
 Sizes bounding_sizes(const Problem &problem) noexcept
@@ -127,6 +182,8 @@ std::string describe_plan(const attn_handle_s &handle, const Problem &p, const E
     json.add("workspace_alignment", static_cast<int64_t>(executor.workspace_alignment()));
     describe_problem(json, p);
     if (p.kind == ATTN_KIND_DENSE) describe_dense(json, static_cast<const DenseProblem &>(p));
+    if (p.kind == ATTN_KIND_MERGE) describe_merge(json, static_cast<const MergeProblem &>(p));
+    if (p.kind == ATTN_KIND_APPEND) describe_append(json, static_cast<const AppendProblem &>(p));
     describe_tensors(json, p);
     json.open("execution");
     json.add("workers", static_cast<int64_t>(handle.workers));

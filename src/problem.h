@@ -23,6 +23,7 @@ enum class Axis : int32_t {
     v_pages,       ///< Pages of the pool of V.
     table_columns, ///< Pages of a sequence in BLOCK_TABLE.
     table_entries, ///< Entries of a flat BLOCK_TABLE.
+    positions,     ///< Rows of ROPE_COS and ROPE_SIN.
     count
 };
 constexpr int kAxisCount = static_cast<int>(Axis::count);

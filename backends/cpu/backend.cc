@@ -1,7 +1,9 @@
 #include "backend.h"
 
+#include "backends/cpu/append/write.h"
 #include "backends/cpu/dense/forward.h"
 #include "backends/cpu/features.h"
+#include "backends/cpu/merge/executor.h"
 #include "names.h"
 
 namespace attn {
@@ -20,6 +22,8 @@ struct Implementation {
 /// For each kind the best first.
 constexpr Implementation kImplementations[] = {
     {ATTN_KIND_DENSE, "cpu.dense.forward", refuse_forward, make_forward},
+    {ATTN_KIND_MERGE, "cpu.merge", refuse_merge, make_merge},
+    {ATTN_KIND_APPEND, "cpu.append", refuse_append, make_append},
 };
 
 class CpuBackend final : public Backend {

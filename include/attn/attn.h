@@ -630,7 +630,7 @@ typedef struct attn_merge {
     size_t size;                 /**< `sizeof(attn_merge)`. */
     const attn_ext *next;        /**< Extensions or NULL. */
     const attn_problem *problem; /**< Required. */
-    size_t parts;                /**< Slots PARTIAL_OUT, PARTIAL_LSE with index 0 .. parts-1. Required. */
+    size_t parts;                /**< 1 .. 1024: slots PARTIAL_OUT, PARTIAL_LSE of index 0 .. parts-1. Required. */
     uint64_t flags;              /**< 0. */
     attn_activation activation;  /**< Of the parts. Softmax weighs by LSE, the others add (no PARTIAL_LSE). */
     attn_gate gate;              /**< Used where GATE is bound. */
@@ -639,16 +639,23 @@ typedef struct attn_merge {
 /**
  * @brief Append of new rows K, V to K_CACHE, V_CACHE.
  *
- * Row t of the Tq new rows of sequence b goes to cache row `SEQLENS_KV[b] - Tq + t` (not bound: t), or where
- * SLOT_MAPPING says: lengths count the new rows, so one array serves append and the attention after it. Problem: max_q
- * bounds Tq, max_kv the cache. CU_SEQLENS_Q packs the new rows. With Q and OUT bound Q is rotated too, into OUT
- * `[B, Tq, Hq, dim_qk]`. Slots of K and V not meant to be written: ::ATTN_BIND_ABSENT.
+ * Row t of the Tq new rows of sequence b goes to cache row `SEQLENS_KV[b] - Tq + t` (not bound: t): lengths count the
+ * new rows, so one array serves append and the attention after it. SLOT_MAPPING names the rows instead: of the cache of
+ * the sequence, or of all pages, `page * page_size + row`, then without BLOCK_TABLE; -1 skips a row. Where several new
+ * rows go to one place the last stays, in the order of sequences and rows; rows that no new one goes to keep every bit.
+ *
+ * Problem: max_q bounds Tq, max_kv the cache (with a ring, the ring; sequences may be longer). CU_SEQLENS_Q packs the
+ * new rows, SEQLENS_Q shortens them. Caches have k_dtype and v_dtype; so have K and V, unless bound with another.
+ * Conversions round to nearest even. With Q and OUT bound Q is rotated too, into OUT `[B, Tq, Hq, dim_qk]`, or copied
+ * without rope. K or V not meant to be written: ::ATTN_BIND_ABSENT, its cache does not come either;
+ * ::ATTN_V_ALIASES_K says so of V. Scale, precision and total_kv mean nothing here and must be 0.
  */
 typedef struct attn_append {
     size_t size;                 /**< `sizeof(attn_append)`. */
     const attn_ext *next;        /**< Extensions or NULL. */
     const attn_problem *problem; /**< Required. */
-    const attn_rope *rope;       /**< Rotates K (and Q) at POSITIONS_Q, else at the cache row; NULL: not. */
+    const attn_rope *rope;       /**< Rotates K (and Q) at POSITIONS_Q (required with SLOT_MAPPING), else at the cache
+                                      row before a ring wraps it; NULL: not. */
     uint64_t flags;              /**< 0. */
     int64_t ring_rows;           /**< Row r >= sink_tokens wraps around within this many rows. 0: no ring. */
     int64_t sink_tokens;         /**< First rows of a ring that are never overwritten. */
