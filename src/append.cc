@@ -247,7 +247,9 @@ private:
         for (const Axis axis : axes) push(axis, axis == Axis::fixed ? p_.page_size : p_.bounds[static_cast<int>(axis)]);
         if (heads) push(Axis::fixed, heads);
         if (channels) push(Axis::fixed, channels);
-        if (const attn_bind *bind = binds_.take(slot)) status_ = apply_bind(*bind, &spec);
+        if (const attn_bind *bind = binds_.take(slot))
+            status_ =
+                apply_bind(*bind, spec.dtype == ATTN_INT32 ? DtypeChoice::integer : DtypeChoice::fixed, false, &spec);
         if (!status_) p_.tensors.push_back(spec);
     }
 
@@ -288,10 +290,6 @@ attn_status read_append(const attn_append *given, AppendProblem *out)
     if (!append.problem) return fail(ATTN_ERROR_INVALID, "attn_append.problem = NULL: required");
     out->kind = ATTN_KIND_APPEND;
     if (const attn_status status = read_problem(append.problem, out)) return status;
-    // What read_problem() names is missing from attention; of that only the direction matters here.
-    out->unserved.clear();
-    if (out->direction != ATTN_FORWARD)
-        out->unserved.push_back(std::string("attn_problem.direction = ") + direction_name(out->direction));
     if (const attn_status status = check_flags("attn_append.flags", append.flags, 0)) return status;
     if (const attn_status status = read_ring(append, out)) return status;
     if (append.rope)

@@ -36,42 +36,42 @@ struct Label {
 
 attn_status check_memory(const TensorSpec &spec, const attn_tensor &view, attn_device device, int32_t device_id)
 {
-    const Label label(spec);
     const bool pinned = view.device == ATTN_DEVICE_CUDA_HOST || view.device == ATTN_DEVICE_HIP_HOST;
     const bool here = view.device == device && view.device_id == device_id;
     if (view.device != ATTN_DEVICE_DEFAULT && !here && !(pinned && device == ATTN_DEVICE_CPU))
         return fail(ATTN_ERROR_INVALID, "%s.device = %d:%d: must be %d:%d (%s), the device of the handle, or 0",
-                    label.text, view.device, view.device_id, device, device_id, device_name(device));
+                    Label(spec).text, view.device, view.device_id, device, device_id, device_name(device));
     bool empty = false;
     for (int axis = 0; axis < view.ndim; ++axis) empty |= view.shape[axis] == 0;
     if (empty) return ATTN_OK;
-    if (!view.data) return fail(ATTN_ERROR_INVALID, "%s.data = NULL: must point to memory, no extent is 0", label.text);
+    if (!view.data)
+        return fail(ATTN_ERROR_INVALID, "%s.data = NULL: must point to memory, no extent is 0", Label(spec).text);
 
     const int64_t bytes = dtype_bytes(spec.dtype);
     const uintptr_t address = reinterpret_cast<uintptr_t>(view.data) + view.byte_offset;
     if (address % static_cast<uintptr_t>(bytes) != 0)
-        return fail(ATTN_ERROR_INVALID, "%s.data = %p + %zu: must be a multiple of its %lld-byte elements", label.text,
-                    view.data, view.byte_offset, static_cast<long long>(bytes));
+        return fail(ATTN_ERROR_INVALID, "%s.data = %p + %zu: must be a multiple of its %lld-byte elements",
+                    Label(spec).text, view.data, view.byte_offset, static_cast<long long>(bytes));
     int64_t first, last;
     if (!view_span(view, bytes, &first, &last))
-        return fail(ATTN_ERROR_INVALID, "%s: shape times strides leaves the address space", label.text);
+        return fail(ATTN_ERROR_INVALID, "%s: shape times strides leaves the address space", Label(spec).text);
     if (spec.flags & ATTN_BIND_ALIGNED) {
         if (address % 16 != 0)
             return fail(ATTN_ERROR_INVALID, "%s.data = %p + %zu: bound ATTN_BIND_ALIGNED, must be a multiple of 16",
-                        label.text, view.data, view.byte_offset);
+                        Label(spec).text, view.data, view.byte_offset);
         for (int axis = 0; axis + 1 < view.ndim; ++axis)
             if (view.shape[axis] > 1 && (view.strides[axis] * bytes) % 16 != 0)
                 return fail(ATTN_ERROR_INVALID,
                             "%s.strides[%d] = %lld: bound ATTN_BIND_ALIGNED, must be a multiple of 16 bytes",
-                            label.text, axis, static_cast<long long>(view.strides[axis]));
+                            Label(spec).text, axis, static_cast<long long>(view.strides[axis]));
     }
     if ((spec.flags & ATTN_BIND_INNER_CONTIGUOUS) && view.shape[view.ndim - 1] > 1 && view.strides[view.ndim - 1] != 1)
         return fail(ATTN_ERROR_INVALID, "%s.strides[%d] = %lld: bound ATTN_BIND_INNER_CONTIGUOUS, must be 1",
-                    label.text, view.ndim - 1, static_cast<long long>(view.strides[view.ndim - 1]));
+                    Label(spec).text, view.ndim - 1, static_cast<long long>(view.strides[view.ndim - 1]));
     if (spec.output && !has_distinct_elements(view))
         return fail(ATTN_ERROR_INVALID,
                     "%s.strides: the output overlaps itself; each axis must step beyond the reach of the faster ones",
-                    label.text);
+                    Label(spec).text);
     return ATTN_OK;
 }
 
@@ -79,33 +79,33 @@ attn_status check_memory(const TensorSpec &spec, const attn_tensor &view, attn_d
 attn_status check_shape(const TensorSpec &spec, const attn_tensor &view, Sizes *sizes,
                         const TensorSpec *(&setter)[kAxisCount])
 {
-    const Label label(spec);
     if (view.ndim != spec.ndim)
-        return fail(ATTN_ERROR_INVALID, "%s.ndim = %d: must be %d", label.text, view.ndim, spec.ndim);
+        return fail(ATTN_ERROR_INVALID, "%s.ndim = %d: must be %d", Label(spec).text, view.ndim, spec.ndim);
     if (view.dtype != spec.dtype) {
         char given[32];
         snprintf(given, sizeof given, "%s", dtype_text(view.dtype));
-        return fail(ATTN_ERROR_INVALID, "%s.dtype = %s: must be %s, as planned", label.text, given,
+        return fail(ATTN_ERROR_INVALID, "%s.dtype = %s: must be %s, as planned", Label(spec).text, given,
                     dtype_text(spec.dtype));
     }
     for (int i = 0; i < spec.ndim; ++i) {
         const int64_t extent = view.shape[i], bound = spec.bounds[i];
         const int axis = static_cast<int>(spec.axes[i]);
         if (extent < 0)
-            return fail(ATTN_ERROR_INVALID, "%s.shape[%d] = %lld: must be >= 0", label.text, i,
+            return fail(ATTN_ERROR_INVALID, "%s.shape[%d] = %lld: must be >= 0", Label(spec).text, i,
                         static_cast<long long>(extent));
         if (spec.axes[i] == Axis::fixed) {
             if (extent != bound)
-                return fail(ATTN_ERROR_INVALID, "%s.shape[%d] = %lld: must be %lld", label.text, i,
+                return fail(ATTN_ERROR_INVALID, "%s.shape[%d] = %lld: must be %lld", Label(spec).text, i,
                             static_cast<long long>(extent), static_cast<long long>(bound));
             continue;
         }
         if (bound != kFree ? extent > bound : extent > kLargestExtent)
-            return fail(ATTN_ERROR_INVALID, "%s.shape[%d] = %lld: %s is at most %lld in this plan", label.text, i,
+            return fail(ATTN_ERROR_INVALID, "%s.shape[%d] = %lld: %s is at most %lld in this plan", Label(spec).text, i,
                         static_cast<long long>(extent), kAxisNames[axis],
                         static_cast<long long>(bound != kFree ? bound : kLargestExtent));
         if (spec.axes[i] == Axis::batch_plus_1 && extent < 1)
-            return fail(ATTN_ERROR_INVALID, "%s.shape[%d] = 0: must be the batch + 1, so at least 1", label.text, i);
+            return fail(ATTN_ERROR_INVALID, "%s.shape[%d] = 0: must be the batch + 1, so at least 1", Label(spec).text,
+                        i);
         // The batch is one axis whether it is counted by sequences or by the boundaries between them.
         const bool boundary = spec.axes[i] == Axis::batch_plus_1;
         const int shared = boundary ? static_cast<int>(Axis::batch) : axis;
@@ -115,7 +115,7 @@ attn_status check_shape(const TensorSpec &spec, const attn_tensor &view, Sizes *
             setter[shared] = &spec;
         } else if (sizes->extent[shared] != value) {
             const Label other(*setter[shared]);
-            return fail(ATTN_ERROR_INVALID, "%s.shape[%d] = %lld: must be %lld, %s is %lld by %s", label.text, i,
+            return fail(ATTN_ERROR_INVALID, "%s.shape[%d] = %lld: must be %lld, %s is %lld by %s", Label(spec).text, i,
                         static_cast<long long>(extent),
                         static_cast<long long>(sizes->extent[shared] + (boundary ? 1 : 0)), kAxisNames[shared],
                         static_cast<long long>(sizes->extent[shared]), other.text);

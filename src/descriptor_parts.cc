@@ -200,10 +200,8 @@ attn_status apply_bind(const attn_bind &bind, DtypeChoice choice, bool broadcast
         char asked[32];
         snprintf(asked, sizeof asked, "%s", dtype_text(bind.dtype));
         return fail(ATTN_ERROR_INVALID, "attn_bind.dtype = %s for slot %s: must be %s%s", asked, slot_name(spec->slot),
-                    dtype_text(spec->dtype),
-                    choice == DtypeChoice::integer ? " or int64"
-                    : choice == DtypeChoice::real  ? ", float32, float16 or bfloat16"
-                                                   : "");
+                    choice == DtypeChoice::real ? "float32, float16 or bfloat16" : dtype_text(spec->dtype),
+                    choice == DtypeChoice::integer ? " or int64" : "");
     }
     if (bind.dtype != 0) spec->dtype = bind.dtype;
     const uint32_t axes = bind.flags & kBroadcastFlags;

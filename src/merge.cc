@@ -163,27 +163,11 @@ private:
     {
         const attn_bind *given = binds_.take(spec->slot);
         if (!given) return ATTN_OK;
-        attn_bind bind = *given;
-        const bool any_dtype = spec->slot == ATTN_SLOT_PARTIAL_OUT || spec->slot == ATTN_SLOT_GATE;
-        if (any_dtype && bind.dtype != 0) spec->dtype = bind.dtype;
-        uint32_t broadcast = 0;
-        if (spec->slot == ATTN_SLOT_GATE) {
-            broadcast = bind.flags & kBroadcastFlags;
-            bind.flags &= ~kBroadcastFlags;
-            for (int axis = 0; axis < 4; ++axis) {
-                if (!(broadcast & (static_cast<uint32_t>(ATTN_BIND_BROADCAST_AXIS0) << axis))) continue;
-                if (axis >= spec->ndim)
-                    return fail(
-                        ATTN_ERROR_INVALID,
-                        "attn_bind.flags = 0x%x for slot GATE: axis %d is broadcast, but packed it has axes 0 .. %d",
-                        given->flags, axis, spec->ndim - 1);
-                spec->axes[axis] = Axis::fixed;
-                spec->bounds[axis] = 1;
-            }
-        }
-        if (const attn_status status = apply_bind(bind, spec)) return status;
-        spec->flags |= broadcast;
-        return ATTN_OK;
+        const bool real = spec->slot == ATTN_SLOT_PARTIAL_OUT || spec->slot == ATTN_SLOT_GATE;
+        const DtypeChoice choice = real                        ? DtypeChoice::real
+                                   : spec->dtype == ATTN_INT32 ? DtypeChoice::integer
+                                                               : DtypeChoice::fixed;
+        return apply_bind(*given, choice, spec->slot == ATTN_SLOT_GATE, spec);
     }
 
     attn_status add_bound(TensorSpec spec)

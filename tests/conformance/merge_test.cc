@@ -842,14 +842,14 @@ TEST(Merge, BadDescriptors)
         {[](Call &c) { c.problem.direction = ATTN_BACKWARD; }, unsupported, "attn_problem.direction = backward"},
         {[](Call &c) { c.problem.out_dtype = ATTN_FLOAT8_E5M2; }, unsupported, "slot OUT of float8_e5m2"},
         {[&](Call &c) { bind(c, ATTN_SLOT_PARTIAL_OUT, 1, 0, 0); }, invalid, "slot PARTIAL_OUT is bound with index 0"},
-        {[&](Call &c) { bind(c, ATTN_SLOT_PARTIAL_OUT, 0, ATTN_FLOAT64, 0); }, unsupported,
-         "slot PARTIAL_OUT of float64"},
+        {[&](Call &c) { bind(c, ATTN_SLOT_PARTIAL_OUT, 0, ATTN_FLOAT64, 0); }, invalid,
+         "float64 for slot PARTIAL_OUT: must be float32, float16 or bfloat16"},
         {[&](Call &c) { bind(c, ATTN_SLOT_PARTIAL_LSE, 0, ATTN_FLOAT16, 0); }, invalid,
          "slot PARTIAL_LSE: must be float32"},
         {[&](Call &c) { bind(c, ATTN_SLOT_PARTIAL_OUT, 0, 0, ATTN_BIND_BROADCAST_AXIS0); }, invalid, "PARTIAL_OUT"},
         {[&](Call &c) { bind(c, ATTN_SLOT_OUT, 0, 0, ATTN_BIND_ABSENT); }, invalid, "slot OUT: it cannot be ABSENT"},
         {[&](Call &c) { bind(c, ATTN_SLOT_GATE, 1, 0, 0); }, invalid, "slot GATE has index 0 only"},
-        {[&](Call &c) { bind(c, ATTN_SLOT_GATE, 0, ATTN_INT8, 0); }, unsupported, "slot GATE of int8"},
+        {[&](Call &c) { bind(c, ATTN_SLOT_GATE, 0, ATTN_INT8, 0); }, invalid, "int8 for slot GATE: must be"},
         {[&](Call &c) { bind(c, ATTN_SLOT_HEAD_WEIGHT, 0, 0, ATTN_BIND_BROADCAST_AXIS2); }, invalid, "HEAD_WEIGHT"},
         {[&](Call &c) { bind(c, ATTN_SLOT_K, 0, 0, 0); }, invalid, "slot = K: a merge does not take it"},
         {[&](Call &c) { bind(c, ATTN_SLOT_SEQLENS_KV, 0, 0, 0); }, invalid, "slot = SEQLENS_KV: a merge does not take"},
@@ -864,7 +864,7 @@ TEST(Merge, BadDescriptors)
              bind(c, ATTN_SLOT_CU_SEQLENS_Q, 0, 0, 0);
              bind(c, ATTN_SLOT_GATE, 0, 0, ATTN_BIND_BROADCAST_AXIS3);
          },
-         invalid, "slot GATE: axis 3 is broadcast, but packed it has axes 0 .. 2"},
+         invalid, "slot GATE: an axis to broadcast is beyond its rank"},
     };
     const attn_handle handle = backends()[0]->handle(1);
     for (const auto &row : table) {

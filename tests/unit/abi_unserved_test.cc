@@ -227,77 +227,85 @@ TEST_F(Unserved, ScaleBlocksAreValidated)
              {"attn_problem.binds[1].block = -16"}}});
 }
 
-/// Merge and append: what is invalid, and that all the rest is refused by name.
+/// Merge and append: what is invalid.
 class OtherKinds : public ::testing::Test {
 protected:
-    void merge(const char *name, void (*change)(attn_merge &), attn_status status, const caller::Parts &parts)
+    OtherKinds()
+    {
+        merge_problem_.q_dtype = ATTN_FLOAT32, merge_problem_.heads_q = 4, merge_problem_.dim_v = 8;
+        merge_problem_.max_q = 4;
+    }
+    void merge(const char *name, void (*change)(attn_merge &), const caller::Parts &parts)
     {
         SCOPED_TRACE(name);
         attn_merge merge = zeroed<attn_merge>();
-        merge.problem = &desc_.problem, merge.parts = 2;
+        merge.problem = &merge_problem_, merge.parts = 2;
         change(merge);
         attn_plan plan = nullptr;
-        EXPECT_TRUE(fails(attn_plan_merge(handle_, &merge, &plan), status, parts));
+        EXPECT_TRUE(fails(attn_plan_merge(handle_, &merge, &plan), kInvalid, parts));
         EXPECT_EQ(plan, nullptr);
-        EXPECT_TRUE(fails(attn_plan_supports(handle_, ATTN_KIND_MERGE, &merge), status, parts));
+        EXPECT_TRUE(fails(attn_plan_supports(handle_, ATTN_KIND_MERGE, &merge), kInvalid, parts));
     }
-    void append(const char *name, void (*change)(attn_append &), attn_status status, const caller::Parts &parts)
+    void append(const char *name, void (*change)(attn_append &), const caller::Parts &parts)
     {
         SCOPED_TRACE(name);
         attn_append append = zeroed<attn_append>();
         append.problem = &desc_.problem;
         change(append);
         attn_plan plan = nullptr;
-        EXPECT_TRUE(fails(attn_plan_append(handle_, &append, &plan), status, parts));
+        EXPECT_TRUE(fails(attn_plan_append(handle_, &append, &plan), kInvalid, parts));
         EXPECT_EQ(plan, nullptr);
-        EXPECT_TRUE(fails(attn_plan_supports(handle_, ATTN_KIND_APPEND, &append), status, parts));
+        EXPECT_TRUE(fails(attn_plan_supports(handle_, ATTN_KIND_APPEND, &append), kInvalid, parts));
     }
 
     caller::Handle handle_;
     Dense desc_;
+    attn_problem merge_problem_ = zeroed<attn_problem>();
 };
 
 TEST_F(OtherKinds, Merge)
 {
-    merge("valid", [](attn_merge &) {}, kUnsupported, {"attn_merge", "cpu", "no kernel"});
-    merge("problem", [](attn_merge &m) { m.problem = nullptr; }, kInvalid, {"attn_merge.problem = NULL"});
-    merge("parts", [](attn_merge &m) { m.parts = 0; }, kInvalid, {"attn_merge.parts = 0", ">= 1"});
-    merge("flags", [](attn_merge &m) { m.flags = 1; }, kInvalid, {"attn_merge.flags = 0x1"});
-    merge("activation", [](attn_merge &m) { m.activation = 3; }, kInvalid, {"attn_merge.activation = 3"});
-    merge("gate", [](attn_merge &m) { m.gate = -1; }, kInvalid, {"attn_merge.gate = -1"});
+    merge("problem", [](attn_merge &m) { m.problem = nullptr; }, {"attn_merge.problem = NULL"});
+    merge("parts", [](attn_merge &m) { m.parts = 0; }, {"attn_merge.parts = 0"});
+    merge("flags", [](attn_merge &m) { m.flags = 1; }, {"attn_merge.flags = 0x1"});
+    merge("activation", [](attn_merge &m) { m.activation = 3; }, {"attn_merge.activation = 3"});
+    merge("gate", [](attn_merge &m) { m.gate = -1; }, {"attn_merge.gate = -1"});
+    merge("gate of none", [](attn_merge &m) { m.gate = ATTN_GATE_SILU; }, {"attn_merge.gate = 2", "GATE"});
 }
 
 TEST_F(OtherKinds, Append)
 {
-    append("valid", [](attn_append &) {}, kUnsupported, {"attn_append", "cpu", "no kernel"});
-    append("problem", [](attn_append &a) { a.problem = nullptr; }, kInvalid, {"attn_append.problem = NULL"});
-    append("flags", [](attn_append &a) { a.flags = 4; }, kInvalid, {"attn_append.flags = 0x4"});
-    append("ring_rows", [](attn_append &a) { a.ring_rows = -1; }, kInvalid, {"attn_append.ring_rows = -1"});
-    append("sink_tokens", [](attn_append &a) { a.sink_tokens = INT64_MAX; }, kInvalid, {"attn_append.sink_tokens = "});
-}
-
-TEST_F(OtherKinds, UnusedFields)
-{
-    merge("gate", [](attn_merge &m) { m.gate = ATTN_GATE_SILU; }, kInvalid, {"attn_merge.gate = 2", "GATE"});
-    append("sinks", [](attn_append &a) { a.sink_tokens = 4; }, kInvalid, {"attn_append.sink_tokens = 4", "ring"});
+    append("problem", [](attn_append &a) { a.problem = nullptr; }, {"attn_append.problem = NULL"});
+    append("flags", [](attn_append &a) { a.flags = 4; }, {"attn_append.flags = 0x4"});
+    append("ring_rows", [](attn_append &a) { a.ring_rows = -1; }, {"attn_append.ring_rows = -1"});
+    append("sink_tokens", [](attn_append &a) { a.sink_tokens = INT64_MAX; }, {"attn_append.sink_tokens = "});
+    append("sinks of no ring", [](attn_append &a) { a.sink_tokens = 4; }, {"attn_append.sink_tokens = 4", "ring"});
 }
 
 TEST_F(OtherKinds, ProblemIsValidated)
 {
-    desc_.problem.q_dtype = 0x42;
-    merge("dtype", [](attn_merge &) {}, kInvalid, {"attn_problem.q_dtype = 0x000042"});
-    append("dtype", [](attn_append &) {}, kInvalid, {"attn_problem.q_dtype = 0x000042"});
-    desc_.problem.q_dtype = ATTN_FLOAT32, desc_.problem.max_q = -1;
-    merge("max_q", [](attn_merge &) {}, kInvalid, {"attn_problem.max_q = -1"});
-    append("max_q", [](attn_append &) {}, kInvalid, {"attn_problem.max_q = -1"});
+    desc_.problem.q_dtype = merge_problem_.q_dtype = 0x42;
+    merge("dtype", [](attn_merge &) {}, {"attn_problem.q_dtype = 0x000042"});
+    append("dtype", [](attn_append &) {}, {"attn_problem.q_dtype = 0x000042"});
+    desc_.problem.q_dtype = merge_problem_.q_dtype = ATTN_FLOAT32;
+    desc_.problem.max_q = merge_problem_.max_q = -1;
+    merge("max_q", [](attn_merge &) {}, {"attn_problem.max_q = -1"});
+    append("max_q", [](attn_append &) {}, {"attn_problem.max_q = -1"});
 }
 
 TEST_F(OtherKinds, FieldsTheyDoNotNeed)
 {
-    desc_.problem.dim_qk = 0;
-    merge("dim_qk is required, except for merge", [](attn_merge &) {}, kUnsupported, {"attn_merge", "cpu"});
-    desc_.problem.dim_qk = 8, desc_.problem.heads_q = 0;
-    append("heads_q is required, except for append", [](attn_append &) {}, kUnsupported, {"attn_append", "cpu"});
+    attn_append append = zeroed<attn_append>();
+    append.problem = &desc_.problem;
+    desc_.problem.heads_q = 0; // required, except for append
+    EXPECT_EQ(attn_plan_supports(handle_, ATTN_KIND_APPEND, &append), ATTN_OK) << attn_last_error();
+    attn_plan plan = nullptr;
+    ASSERT_EQ(attn_plan_append(handle_, &append, &plan), ATTN_OK) << attn_last_error();
+    attn_plan_destroy(plan);
+    attn_merge merge = zeroed<attn_merge>(); // without dim_qk
+    merge.problem = &merge_problem_, merge.parts = 2;
+    ASSERT_EQ(attn_plan_merge(handle_, &merge, &plan), ATTN_OK) << attn_last_error();
+    attn_plan_destroy(plan);
 }
 
 TEST_F(OtherKinds, UnknownKind)

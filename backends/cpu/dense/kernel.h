@@ -3,27 +3,18 @@
 #ifndef ATTN_BACKENDS_CPU_DENSE_KERNEL_H
 #define ATTN_BACKENDS_CPU_DENSE_KERNEL_H
 
+#include "backends/cpu/elements.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
 namespace attn::cpu {
-
-/// Element types of the tensors a kernel reads and writes.
-enum class Element : int32_t { float32, float16, bfloat16 };
-
-/// Bytes of one element.
-constexpr int64_t element_bytes(Element element)
-{
-    return element == Element::float32 ? 4 : 2;
-}
 
 /// Keys of one step of the online softmax: the largest, and what large head dims leave of it.
 constexpr int kMostKeysPerBlock = 256;
 
 /// Weight of a key as a function of its score.
 enum class Weight : int32_t { softmax, sigmoid, relu };
-/// What multiplies an output element where there is a gate.
-enum class Gate : int32_t { sigmoid, linear, silu };
 /// How a bias table is looked up.
 enum class Lookup : int32_t { none, distance, grid };
 

@@ -3,7 +3,7 @@
 #define ATTN_BACKENDS_CPU_DENSE_TILE_MEMORY_H
 
 #include "backends/cpu/dense/kernel.h"
-#include "backends/cpu/simd.h"
+#include "backends/cpu/element_vectors.h"
 
 namespace attn::cpu {
 namespace {
@@ -117,30 +117,6 @@ ATTN_INLINE const char *key_row(const KeyRows &rows, int64_t key)
     return rows.base + page * rows.page_step + (key - entry * rows.page_size) * rows.row_step;
 }
 
-ATTN_INLINE Vec read_vector(const char *p, Element type)
-{
-    if (type == Element::float32) {
-        Vec v;
-        __builtin_memcpy(&v, p, sizeof v);
-        return v;
-    }
-    const uint16_t *half = reinterpret_cast<const uint16_t *>(p);
-    return type == Element::float16 ? from_float16(half) : from_bfloat16(half);
-}
-
-/// Up to kWidth elements, `step` elements apart; the lanes beyond are 0.
-ATTN_INLINE Vec read_some(const char *p, Element type, int64_t step, int64_t count)
-{
-    if (type == Element::float32) {
-        float lanes[kWidth] = {};
-        for (int64_t i = 0; i < count; ++i) __builtin_memcpy(&lanes[i], p + i * step * 4, 4);
-        return load(lanes);
-    }
-    uint16_t lanes[kWidth] = {};
-    for (int64_t i = 0; i < count; ++i) __builtin_memcpy(&lanes[i], p + i * step * 2, 2);
-    return type == Element::float16 ? from_float16(lanes) : from_bfloat16(lanes);
-}
-
 /// One row of channels as floats; the tail of the last vector is 0.
 inline void read_row(const char *p, Element type, int64_t step, int64_t channels, float *out)
 {
@@ -150,13 +126,6 @@ inline void read_row(const char *p, Element type, int64_t step, int64_t channels
         for (; c + kWidth <= channels; c += kWidth) store(out + c, read_vector(p + c * bytes, type));
     for (; c < channels; c += kWidth)
         store(out + c, read_some(p + c * step * bytes, type, step, smaller_of(kWidth, channels - c)));
-}
-
-ATTN_INLINE float read_float(const char *p, Element type)
-{
-    float lanes[kWidth];
-    store(lanes, read_some(p, type, 0, 1));
-    return lanes[0];
 }
 
 /// Token and OUT head of a row of the tile.

@@ -7,16 +7,6 @@
 namespace attn::cpu {
 namespace {
 
-ATTN_INLINE void write_element(char *p, Element type, float x)
-{
-    if (type == Element::float32) {
-        __builtin_memcpy(p, &x, 4);
-        return;
-    }
-    const uint16_t half = type == Element::float16 ? to_float16(x) : to_bfloat16(x);
-    __builtin_memcpy(p, &half, 2);
-}
-
 /// What the passes over the keys leave of a row: unnormalised output, maximum, sum of weights, and the sum of weight
 /// times distance of the score from the maximum.
 struct RowState {
@@ -31,10 +21,7 @@ inline Vec gate_vector(const ForwardShape &shape, const TokenRows &gate, const c
 {
     const int64_t count = smaller_of(kWidth, shape.dim_v - c);
     const int64_t step = gate.channel_step / element_bytes(gate.type);
-    const Vec g = read_some(row + c * gate.channel_step, gate.type, step, count);
-    if (shape.gate == Gate::linear) return g;
-    const Vec sigmoid = 1.0f / (1.0f + exp2(g * -1.44269504088896341f));
-    return shape.gate == Gate::silu ? g * sigmoid : sigmoid;
+    return gate_value(shape.gate, read_some(row + c * gate.channel_step, gate.type, step, count));
 }
 
 ATTN_INLINE void write_statistic(const TokenOutput &output, const RowPlace &at, double value)
@@ -95,7 +82,6 @@ inline void write_row(const ForwardShape &shape, const ForwardTile &tile, int64_
     }
     const char *gate = tile.gate.base ? token_row(tile.gate, at.token, at.head) : nullptr;
     char *out = tile.out + at.token * tile.out_token_step + at.head * tile.out_head_step;
-    const bool whole = shape.out_type == Element::float32 && tile.out_channel_step == 1;
     const int64_t step = tile.out_channel_step * element_bytes(shape.out_type);
     for (int64_t c = 0; c < shape.dim_v; c += kWidth) {
         Vec value = load(state.o + c) * factor;
@@ -103,14 +89,7 @@ inline void write_row(const ForwardShape &shape, const ForwardTile &tile, int64_
             value = Vec{};
         else if (gate)
             value *= gate_vector(shape, tile.gate, gate, c);
-        const int64_t count = smaller_of(kWidth, shape.dim_v - c);
-        if (whole && count == kWidth) {
-            __builtin_memcpy(out + c * 4, &value, sizeof value);
-            continue;
-        }
-        float lanes[kWidth];
-        store(lanes, value);
-        for (int64_t i = 0; i < count; ++i) write_element(out + (c + i) * step, shape.out_type, lanes[i]);
+        write_some(out + c * step, shape.out_type, tile.out_channel_step, smaller_of(kWidth, shape.dim_v - c), value);
     }
     write_statistic(tile.lse, at, normaliser.lse);
     write_statistic(tile.row_max, at, static_cast<double>(state.max) / static_cast<double>(shape.unit));

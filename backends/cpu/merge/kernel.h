@@ -3,7 +3,7 @@
 #ifndef ATTN_BACKENDS_CPU_MERGE_KERNEL_H
 #define ATTN_BACKENDS_CPU_MERGE_KERNEL_H
 
-#include "backends/cpu/dense/kernel.h"
+#include "backends/cpu/elements.h"
 
 #include <stdint.h>
 
@@ -13,9 +13,6 @@ namespace attn::cpu {
 constexpr int kPartsPerSum = 32;
 /// Channels whose sums are held at a time, a multiple of every vector.
 constexpr int kChannelsPerSum = 256;
-
-/// What multiplies a result.
-enum class Gate : int32_t { none, sigmoid, linear, silu };
 
 /// What the plan fixes for all rows.
 struct MergeShape {
