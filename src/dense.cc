@@ -93,7 +93,9 @@ int32_t bucket_of(int64_t distance, int64_t buckets, int64_t max_distance, bool 
     return static_cast<int32_t>(first + std::min(large, buckets - 1));
 }
 
-attn_status read_grid(const attn_bias_table &table, int64_t tokens_q, int64_t tokens_kv, BiasTable *out)
+constexpr int64_t kLargestGrid = int64_t{1} << 26;
+
+attn_status read_grid(const attn_bias_table &table, BiasTable *out)
 {
     int axes = 0;
     int64_t tokens = 1;
@@ -106,9 +108,9 @@ attn_status read_grid(const attn_bias_table &table, int64_t tokens_q, int64_t to
             return fail(ATTN_ERROR_INVALID, "attn_bias_table.grid: its entries must be at most 2^31 - 1");
         ++axes;
     }
-    if (tokens_q > tokens || tokens_kv > tokens)
-        return fail(ATTN_ERROR_INVALID, "attn_bias_table.grid: %lld tokens, must be at least max_q and max_kv",
-                    static_cast<long long>(tokens));
+    if (tokens > kLargestGrid)
+        return fail(ATTN_ERROR_INVALID, "attn_bias_table.grid: %lld tokens, must be at most %lld",
+                    static_cast<long long>(tokens), static_cast<long long>(kLargestGrid));
     out->grid_offset.resize(static_cast<size_t>(tokens));
     for (int64_t token = 0; token < tokens; ++token) {
         int64_t rest = token, step = 1, offset = 0;
@@ -133,7 +135,7 @@ attn_status read_bias_table(const attn_bias_table *given, DenseProblem *out)
     result.present = true;
     result.kind = table.kind;
     const bool bucket = table.kind == ATTN_TABLE_BUCKET, grid = table.kind == ATTN_TABLE_GRID;
-    if (grid) return read_grid(table, out->max_q, out->max_kv, &result);
+    if (grid) return read_grid(table, &result);
     const int64_t buckets = table.buckets ? table.buckets : 32;
     result.max_distance = table.max_distance ? table.max_distance : 128;
     if (const attn_status status = check_extent("attn_bias_table.max_distance", result.max_distance, 1, 1 << 24))

@@ -351,7 +351,7 @@ public:
             actual.max_q = std::max(actual.max_q, sequence.q_length);
             actual.max_kv = std::max(actual.max_kv, sequence.k_length);
         }
-        if (const attn_status status = check_bias_columns(arguments, actual.max_kv)) return status;
+        if (const attn_status status = check_biases(arguments, actual)) return status;
         const WorkspaceLayout layout = lay_out(rules_, actual);
         if (const attn_status status = check_workspace(workspace, bytes, layout.bytes, workspace_alignment()))
             return status;
@@ -391,17 +391,22 @@ private:
         return bounds;
     }
 
-    /// A bias of packed or paged keys has a column for every key of the longest sequence.
-    attn_status check_bias_columns(const Arguments &arguments, int64_t longest) const noexcept
+    /// A bias tensor of packed or paged keys has a column for every key, a grid a place for every token.
+    attn_status check_biases(const Arguments &arguments, const ScheduleBounds &actual) const noexcept
     {
+        const BiasTable &table = problem_.bias_table;
+        const int64_t tokens = static_cast<int64_t>(table.grid_offset.size());
+        if (table.present && table.kind == ATTN_TABLE_GRID && std::max(actual.max_q, actual.max_kv) > tokens)
+            return fail(ATTN_ERROR_INVALID, "attn_bias_table.grid has %lld tokens: the longest sequence has %lld",
+                        static_cast<long long>(tokens), static_cast<long long>(std::max(actual.max_q, actual.max_kv)));
         const int position = problem_.find(ATTN_SLOT_BIAS);
         if (position < 0) return ATTN_OK;
         const attn_tensor &view = *arguments.view[position];
         const int axis = view.ndim - 1;
         const bool broadcast = problem_.tensors[position].axes[axis] == Axis::fixed;
-        if (broadcast || view.shape[axis] >= longest) return ATTN_OK;
+        if (broadcast || view.shape[axis] >= actual.max_kv) return ATTN_OK;
         return fail(ATTN_ERROR_INVALID, "BIAS.shape[%d] = %lld: must be at least the longest key sequence, %lld", axis,
-                    static_cast<long long>(view.shape[axis]), static_cast<long long>(longest));
+                    static_cast<long long>(view.shape[axis]), static_cast<long long>(actual.max_kv));
     }
 
     const DenseProblem &problem_; ///< Of the plan, which outlives its executor.

@@ -133,7 +133,7 @@ Sequence Sequences::operator[](int64_t b) const noexcept
 attn_status Sequences::check_pages(int64_t b, int64_t k_length) const noexcept
 {
     const int64_t needed = (k_length + problem_.page_size - 1) / problem_.page_size;
-    const int64_t pool = std::min(k_pages_, v_pages_);
+    const int64_t pool = v_pages_ == kFree ? k_pages_ : std::min(k_pages_, v_pages_); // no V where it aliases K
     const char *entry = table_of(b);
     for (int64_t i = 0; i < needed; ++i, entry += table_step_) {
         const int64_t page = read(entry, table_wide_);

@@ -174,6 +174,7 @@ ATTN_INLINE const char *q_row(const ForwardShape &shape, const ForwardTile &tile
 inline void read_q_row(const ForwardShape &shape, const ForwardTile &tile, int64_t row, float *out)
 {
     const RowPlace at(shape, tile, row);
+    store(out + round_up(shape.dim_qk, kWidth) - kWidth, Vec{}); // what the two parts leave of the last vector
     read_row(q_row(shape, tile, row), shape.q_type, tile.q_channel_step, shape.dim_k, out);
     float factor = shape.q_factor;
     if (tile.q_temperature.base)
@@ -192,6 +193,7 @@ inline void read_q_row(const ForwardShape &shape, const ForwardTile &tile, int64
 /// Row `key` of K as floats, the low-rank factors behind it.
 inline void read_k_row(const ForwardShape &shape, const ForwardTile &tile, int64_t key, float *out)
 {
+    store(out + round_up(shape.dim_qk, kWidth) - kWidth, Vec{});
     read_row(key_row(tile.k, key), shape.k_type, tile.k.channel_step, shape.dim_k, out);
     if (tile.rank_q.base)
         read_row(key_row(tile.rank_k, key), shape.rank_k_type, tile.rank_k.channel_step, shape.dim_qk - shape.dim_k,
