@@ -186,20 +186,22 @@ ATTN_INLINE Vec exp(Vec x)
     return exp2(x * 1.44269504088896341f);
 }
 
-/// tanh(x) with a relative error below 2e-7: an odd polynomial near 0, else 1 - 2 / (e^2x + 1).
+/// tanh(x) with a relative error below 1.1e-7: an odd polynomial below 1, else 1 - 2 / (e^2x + 1).
 ATTN_INLINE Vec tanh(Vec x)
 {
     const Vec square = x * x;
-    Vec p = splat(-0.005515164230018854f);
-    p = p * square + 0.02046941965818405f;
-    p = p * square + -0.05368802323937416f;
-    p = p * square + 0.1333083063364029f;
-    p = p * square + -0.3333325982093811f;
+    Vec p = splat(-0.0003584519727155566f);
+    p = p * square + 0.0023013646714389324f;
+    p = p * square + -0.007946106605231762f;
+    p = p * square + 0.021486658602952957f;
+    p = p * square + -0.05387980118393898f;
+    p = p * square + 0.13332344591617584f;
+    p = p * square + -0.33333295583724976f;
     const Vec near = x + x * (square * p);
     const Vec magnitude = from_bits(bits(x) & 0x7fffffff);
     const Vec far_magnitude = 1.0f - 2.0f / (exp2(magnitude * 2.88539008177792681f) + 1.0f);
     const Vec far = from_bits(bits(far_magnitude) | (bits(x) & INT32_MIN));
-    return magnitude < 0.65f ? near : far;
+    return magnitude < 1.0f ? near : far;
 }
 
 /// kWidth bfloat16 to float: exact.

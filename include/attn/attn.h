@@ -2,8 +2,9 @@
  * @file attn.h
  * @brief libattn: attention behind one C ABI.
  *
- * This release computes dense forward attention on the CPU. What the header declares beyond that is part of the
- * contract and refused by name with ::ATTN_ERROR_UNSUPPORTED until a kernel serves it; attn_plan_supports() answers.
+ * This release computes dense forward attention, merges and appends on the CPU. What the header declares beyond that is
+ * part of the contract and refused by name with ::ATTN_ERROR_UNSUPPORTED until a kernel serves it;
+ * attn_plan_supports() answers.
  *
  * A **handle** owns a device. A **plan** is made once from a descriptor (bounds, dtypes, options) and then executed any
  * number of times on tensors within those bounds. attn_execute() neither allocates, compiles nor synchronises.
@@ -239,7 +240,7 @@ enum attn_slot_values {
     ATTN_SLOT_SINK_LOGITS = 0x25,    /**< In. `[Ho]` f32: a logit without value that joins the softmax sum. */
     ATTN_SLOT_Q_TEMPERATURE = 0x26,  /**< In. `[B, Tq, Hq]` f32: multiplies the scale. */
     ATTN_SLOT_V_TEMPERATURE = 0x27,  /**< In. `[B, Tk, Hv]` f32: multiplies V. */
-    ATTN_SLOT_GATE = 0x28,           /**< In. `[B, Tq, Ho, dim_v]` q_dtype; per head: broadcast axis 3. */
+    ATTN_SLOT_GATE = 0x28,           /**< In. `[B, Tq, Ho, dim_v]` q_dtype; per head: broadcast its last axis. */
     ATTN_SLOT_HEAD_WEIGHT = 0x29,    /**< In. `[B, Tq, Ho]` f32: multiplies OUT; 0 skips the work. */
 
     ATTN_SLOT_IDS_Q = 0x30,        /**< In. `[B, Tq]` i32, pair `index`. Implied by ID terms of a mask. */
@@ -288,7 +289,7 @@ typedef struct attn_arg {
     const attn_tensor *tensor; /**< The view; read during the call only. Its memory must live until the work is done. */
 } attn_arg;
 
-/** @brief Bits of attn_bind.flags. */
+/** @brief Bits of attn_bind.flags. Axes count those of the view as it is passed, so packed a head axis is 1, not 2. */
 enum attn_bind_flags {
     ATTN_BIND_BROADCAST_AXIS0 = 1 << 0, /**< Axis 0 has extent 1 and is repeated. */
     ATTN_BIND_BROADCAST_AXIS1 = 1 << 1, /**< Likewise axis 1. */
@@ -582,7 +583,7 @@ typedef struct attn_bias_table {
     int32_t bidirectional; /**< Bucket: 1 splits the buckets between past and future. */
     int64_t buckets;       /**< Bucket: 0: 32. */
     int64_t max_distance;  /**< Distance, bucket: 0: 128. */
-    int64_t grid[4];       /**< Grid: extents, up to the first 0. */
+    int64_t grid[4];       /**< Grid: extents, up to the first 0; token i is the i-th in row-major order. */
 } attn_bias_table;
 
 /** @brief Bits of attn_dense.flags. */

@@ -106,4 +106,12 @@ attn_align align_of(const std::string &name)
     throw std::invalid_argument("no alignment called " + name);
 }
 
+attn_activation activation_of(const std::string &name)
+{
+    if (name == "softmax") return ATTN_SOFTMAX;
+    if (name == "sigmoid") return ATTN_SIGMOID;
+    if (name == "relu") return ATTN_RELU;
+    throw std::invalid_argument("no activation called " + name);
+}
+
 } // namespace conformance

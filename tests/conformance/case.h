@@ -35,6 +35,26 @@ struct Case {
     std::string bounds = "exact"; // of the plan: exact or loose
     std::int64_t batch_invariant = 0;
 
+    // Options of table_options.cc. Where a dtype is "default", the bind leaves it to the library.
+    std::string bias = "none";           // dtype of BIAS: none, default, fp32, fp16, bf16
+    std::string bias_broadcast = "none"; // batch, heads, queries, batch+heads
+    std::string bias_stage = "post";     // pre or post softcap; of BIAS, ALiBi and the table
+    std::int64_t alibi = 0;
+    std::string bias_table = "none";                    // distance, bucket, bucket_bi, grid
+    std::int64_t table_buckets = 0, table_distance = 0; // 0: the defaults of the library
+    std::int64_t bias_rank = 0;                         // 0: no low-rank bias
+    std::string lowrank_broadcast = "none";             // heads: of the factor of K
+    std::int64_t sink_logits = 0, q_temperature = 0, v_temperature = 0;
+    std::string gate = "none";                                   // sigmoid, linear, silu
+    std::string gate_dtype = "default", gate_broadcast = "none"; // channels
+    std::int64_t head_weight = 0;
+    std::string activation = "softmax"; // sigmoid, relu
+    double activation_bias = 0;
+    std::int64_t activation_length = 0;
+    std::int64_t row_max = 0, row_entropy = 0, column_mass = 0;
+    std::int64_t v_aliases_k = 0;
+    std::string option_layout = "bshd"; // of the inputs that belong to options
+
     bool paged() const { return kv_lengths.rfind("paged", 0) == 0; }
     bool q_packed() const { return q_lengths.rfind("cu", 0) == 0; }
     bool kv_packed() const { return kv_lengths.rfind("cu", 0) == 0; }
@@ -42,6 +62,8 @@ struct Case {
     bool kv_shortened() const { return kv_lengths.find("seqlens") != std::string::npos; }
     bool flat_table() const { return kv_lengths.find("ptr") != std::string::npos; }
     bool by_position() const { return causal == "by_position" || align == "by_position"; }
+    bool has_staged_bias() const { return bias != "none" || alibi || bias_table != "none"; }
+    bool has_table() const { return bias_table != "none"; }
     bool windowed() const { return window_left >= 0 || window_right >= 0; }
     std::int64_t heads_out() const;
     double scale() const;
@@ -64,6 +86,16 @@ void visit_fields(C &c, Visitor &&visit)
     visit("sink_tokens", c.sink_tokens), visit("scale_factor", c.scale_factor), visit("softcap", c.softcap);
     visit("magnitude", c.magnitude), visit("lse", c.lse), visit("workers", c.workers);
     visit("bounds", c.bounds), visit("batch_invariant", c.batch_invariant);
+    visit("bias", c.bias), visit("bias_broadcast", c.bias_broadcast), visit("bias_stage", c.bias_stage);
+    visit("alibi", c.alibi), visit("bias_table", c.bias_table), visit("table_buckets", c.table_buckets);
+    visit("table_distance", c.table_distance), visit("bias_rank", c.bias_rank);
+    visit("lowrank_broadcast", c.lowrank_broadcast), visit("sink_logits", c.sink_logits);
+    visit("q_temperature", c.q_temperature), visit("v_temperature", c.v_temperature), visit("gate", c.gate);
+    visit("gate_dtype", c.gate_dtype), visit("gate_broadcast", c.gate_broadcast);
+    visit("head_weight", c.head_weight), visit("activation", c.activation);
+    visit("activation_bias", c.activation_bias), visit("activation_length", c.activation_length);
+    visit("row_max", c.row_max), visit("row_entropy", c.row_entropy), visit("column_mass", c.column_mass);
+    visit("v_aliases_k", c.v_aliases_k), visit("option_layout", c.option_layout);
 }
 
 std::string to_json(const Case &);
@@ -71,5 +103,6 @@ Case from_json(const std::string &line); // throws std::invalid_argument
 
 attn_dtype dtype_of(const std::string &name);
 attn_align align_of(const std::string &name);
+attn_activation activation_of(const std::string &name);
 
 } // namespace conformance

@@ -74,6 +74,7 @@ std::vector<Content> draw_contents(const Case &c)
         s.k = draw(Random(c.seed, keys, b), dtype_of(c.k_dtype), s.tk, s.heads_k, s.dim_qk, 1, one_head);
         s.v = draw(Random(c.seed, values, b), dtype_of(c.v_dtype), s.tk, s.heads_v, s.dim_v, 1, one_head);
         if (c.by_position()) draw_positions(Random(c.seed, positions, b), s);
+        draw_options(c, b, s);
     }
     return contents;
 }
@@ -87,28 +88,32 @@ Options oracle_options(const Case &c)
     if (c.window_right >= 0) o.window_right = c.window_right;
     o.sink_tokens = c.sink_tokens;
     o.softcap = c.softcap;
+    set_options(c, o);
     return o;
+}
+
+void Descriptor::bind(attn_slot slot, attn_dtype dtype, std::uint32_t flags)
+{
+    attn_bind b{};
+    b.slot = slot, b.dtype = dtype, b.flags = flags;
+    binds_.push_back(b);
 }
 
 Descriptor::Descriptor(const Case &c, const Bounds &bounds)
 {
     const attn_dtype index = dtype_of(c.index_dtype);
     const attn_dtype index_or_default = index == ATTN_INT32 ? 0 : index;
-    const auto bind = [&](attn_slot slot, attn_dtype dtype) {
-        attn_bind b{};
-        b.slot = slot, b.dtype = dtype;
-        binds_.push_back(b);
-    };
     if (c.q_packed()) bind(ATTN_SLOT_CU_SEQLENS_Q, index_or_default);
     if (c.kv_packed()) bind(ATTN_SLOT_CU_SEQLENS_KV, index_or_default);
     if (c.q_shortened()) bind(ATTN_SLOT_SEQLENS_Q, index_or_default);
     if (c.kv_shortened()) bind(ATTN_SLOT_SEQLENS_KV, index_or_default);
     if (c.flat_table()) bind(ATTN_SLOT_BLOCK_TABLE_PTR, index_or_default);
-    if (c.lse) bind(ATTN_SLOT_LSE, 0);
+    if (c.lse) bind(ATTN_SLOT_LSE);
     if (index_or_default != 0) { // implied slots are bound only to change their dtype
         if (c.paged()) bind(ATTN_SLOT_BLOCK_TABLE, index);
         if (c.by_position()) bind(ATTN_SLOT_POSITIONS_Q, index), bind(ATTN_SLOT_POSITIONS_KV, index);
     }
+    bind_options(c);
 
     problem.size = sizeof problem;
     problem.binds = binds_.data(), problem.bind_count = binds_.size();
@@ -131,6 +136,7 @@ Descriptor::Descriptor(const Case &c, const Bounds &bounds)
     if (c.window_right >= 0) dense.flags |= ATTN_WINDOW_RIGHT, dense.window_right = c.window_right;
     dense.sink_tokens = c.sink_tokens;
     dense.softcap = c.softcap;
+    set_options(c);
 }
 
 } // namespace conformance

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <stdexcept>
 
 namespace conformance {
 
@@ -64,34 +65,47 @@ Tensor &Instance::add_input(attn_slot slot, attn_dtype dtype, std::vector<std::i
     return inputs_.back().tensor;
 }
 
+Tensor &Instance::input(attn_slot slot)
+{
+    const auto found =
+        std::find_if(inputs_.begin(), inputs_.end(), [slot](const Slot &input) { return input.slot == slot; });
+    if (found == inputs_.end()) throw std::out_of_range("the case has no such input");
+    return found->tensor;
+}
+
+std::vector<std::int64_t> Instance::token_shape(bool queries, std::initializer_list<std::int64_t> more) const
+{
+    std::vector<std::int64_t> shape{spec_.batch, queries ? q_longest_ : kv_longest_};
+    if (queries ? spec_.q_packed() : spec_.kv_packed()) shape = {queries ? q_total_ : kv_total_};
+    if (!queries && spec_.paged()) shape = {pool_pages_, spec_.page_size};
+    shape.insert(shape.end(), more);
+    return shape;
+}
+
 void Instance::allocate()
 {
     const Case &c = spec_;
     const std::int64_t batch = c.batch, ho = c.heads_out();
-    const auto token_shape = [&](bool packed, bool paged, std::int64_t total, std::int64_t longest) {
-        if (paged) return std::vector<std::int64_t>{pool_pages_, c.page_size};
-        return packed ? std::vector<std::int64_t>{total} : std::vector<std::int64_t>{batch, longest};
+    add_input(ATTN_SLOT_Q, dtype_of(c.q_dtype), token_shape(true, {c.heads_q, c.dim_qk}), c.q_layout);
+    add_input(ATTN_SLOT_K, dtype_of(c.k_dtype), token_shape(false, {c.heads_k, c.dim_qk}), c.kv_layout);
+    if (!c.v_aliases_k)
+        add_input(ATTN_SLOT_V, dtype_of(c.v_dtype), token_shape(false, {c.heads_v, c.dim_v}), c.kv_layout);
+    out_ = Tensor(dtype_of(c.out_dtype), token_shape(true, {ho, c.dim_v}), c.out_layout);
+    const std::string layout = c.out_layout == "bhsd" ? "bshd" : c.out_layout;
+    const auto add_statistic = [&](attn_slot slot, bool packed, std::int64_t total, std::int64_t longest) {
+        const std::vector<std::int64_t> one{ho, total}, each{batch, ho, longest};
+        statistics_.push_back({slot, Tensor(ATTN_FLOAT32, packed ? one : each, layout)});
     };
-    const auto with = [](std::vector<std::int64_t> shape, std::initializer_list<std::int64_t> more) {
-        shape.insert(shape.end(), more);
-        return shape;
-    };
-    const auto q_shape = token_shape(c.q_packed(), false, q_total_, q_longest_);
-    const auto kv_shape = token_shape(c.kv_packed(), c.paged(), kv_total_, kv_longest_);
-    add_input(ATTN_SLOT_Q, dtype_of(c.q_dtype), with(q_shape, {c.heads_q, c.dim_qk}), c.q_layout);
-    add_input(ATTN_SLOT_K, dtype_of(c.k_dtype), with(kv_shape, {c.heads_k, c.dim_qk}), c.kv_layout);
-    add_input(ATTN_SLOT_V, dtype_of(c.v_dtype), with(kv_shape, {c.heads_v, c.dim_v}), c.kv_layout);
-    out_ = Tensor(dtype_of(c.out_dtype), with(q_shape, {ho, c.dim_v}), c.out_layout);
-    if (c.lse) {
-        const auto shape =
-            c.q_packed() ? std::vector<std::int64_t>{ho, q_total_} : std::vector<std::int64_t>{batch, ho, q_longest_};
-        lse_ = Tensor(ATTN_FLOAT32, shape, c.out_layout == "bhsd" ? "bshd" : c.out_layout);
-    }
+    if (c.lse) add_statistic(ATTN_SLOT_LSE, c.q_packed(), q_total_, q_longest_);
+    if (c.row_max) add_statistic(ATTN_SLOT_ROW_MAX, c.q_packed(), q_total_, q_longest_);
+    if (c.row_entropy) add_statistic(ATTN_SLOT_ROW_ENTROPY, c.q_packed(), q_total_, q_longest_);
+    if (c.column_mass) add_statistic(ATTN_SLOT_COLUMN_MASS, c.kv_packed(), kv_total_, kv_longest_);
     const attn_dtype index = dtype_of(c.index_dtype);
     if (c.by_position()) {
-        add_input(ATTN_SLOT_POSITIONS_Q, index, q_shape, c.q_layout == "strided" ? "strided" : "bshd");
-        add_input(ATTN_SLOT_POSITIONS_KV, index, kv_shape, c.kv_layout == "gaps" ? "gaps" : "bshd");
+        add_input(ATTN_SLOT_POSITIONS_Q, index, token_shape(true), c.q_layout == "strided" ? "strided" : "bshd");
+        add_input(ATTN_SLOT_POSITIONS_KV, index, token_shape(false), c.kv_layout == "gaps" ? "gaps" : "bshd");
     }
+    allocate_options();
     fill_indices();
 }
 
@@ -146,45 +160,46 @@ Index Instance::lse_index(std::size_t b, std::int64_t h, std::int64_t i) const
     return {static_cast<std::int64_t>(b), h, i, 0};
 }
 
+Index Instance::mass_index(std::size_t b, std::int64_t h, std::int64_t j) const
+{
+    if (spec_.kv_packed()) return {h, kv_start_[b] + j, 0, 0};
+    return {static_cast<std::int64_t>(b), h, j, 0};
+}
+
+template <class Visitor>
+void Instance::visit_statistic(attn_slot slot, std::size_t b, Visitor &&visit) const
+{
+    const Sequence &s = contents_[b].used;
+    const bool by_key = slot == ATTN_SLOT_COLUMN_MASS;
+    for (std::int64_t h = 0; h < s.heads_out(); ++h)
+        for (std::int64_t n = 0; n < (by_key ? s.tk : s.tq); ++n)
+            visit(by_key ? mass_index(b, h, n) : lse_index(b, h, n));
+}
+
 void Instance::fill()
 {
-    Tensor &q = inputs_[0].tensor, &k = inputs_[1].tensor, &v = inputs_[2].tensor;
-    for (std::size_t b = 0; b < contents_.size(); ++b) {
-        const Sequence &s = contents_[b].used;
-        const double *x = s.q.data();
-        for (std::int64_t i = 0; i < s.tq; ++i)
-            for (std::int64_t h = 0; h < s.heads_q; ++h)
-                for (std::int64_t c = 0; c < s.dim_qk; ++c) q.set(q_index(b, i, h, c), *x++);
-        x = s.k.data();
-        for (std::int64_t j = 0; j < s.tk; ++j)
-            for (std::int64_t h = 0; h < s.heads_k; ++h)
-                for (std::int64_t c = 0; c < s.dim_qk; ++c) k.set(kv_index(b, j, h, c), *x++);
-        x = s.v.data();
-        for (std::int64_t j = 0; j < s.tk; ++j)
-            for (std::int64_t h = 0; h < s.heads_v; ++h)
-                for (std::int64_t c = 0; c < s.dim_v; ++c) v.set(kv_index(b, j, h, c), *x++);
-        if (spec_.by_position()) { // the indices of a token tensor without its head and channel axes
-            for (std::int64_t i = 0; i < s.tq; ++i)
-                inputs_[3].tensor.set(q_index(b, i, 0, 0), static_cast<double>(s.positions_q[i]));
-            for (std::int64_t j = 0; j < s.tk; ++j)
-                inputs_[4].tensor.set(kv_index(b, j, 0, 0), static_cast<double>(s.positions_kv[j]));
-        }
+    fill_tokens(ATTN_SLOT_Q, true, spec_.heads_q, spec_.dim_qk, &Sequence::q);
+    fill_tokens(ATTN_SLOT_K, false, spec_.heads_k, spec_.dim_qk, &Sequence::k);
+    if (!spec_.v_aliases_k) fill_tokens(ATTN_SLOT_V, false, spec_.heads_v, spec_.dim_v, &Sequence::v);
+    if (spec_.by_position()) { // token tensors without head and channel axes
+        fill_tokens(ATTN_SLOT_POSITIONS_Q, true, 1, 1, &Sequence::positions_q);
+        fill_tokens(ATTN_SLOT_POSITIONS_KV, false, 1, 1, &Sequence::positions_kv);
     }
+    fill_options();
     poison_outputs();
 }
 
 void Instance::poison_outputs()
 {
     out_.poison();
-    if (spec_.lse) lse_.poison();
+    for (Slot &statistic : statistics_) statistic.tensor.poison();
     for (std::size_t b = 0; b < contents_.size(); ++b) {
         const Sequence &s = contents_[b].used;
-        for (std::int64_t i = 0; i < s.tq; ++i) {
-            for (std::int64_t h = 0; h < s.heads_out(); ++h) {
+        for (std::int64_t i = 0; i < s.tq; ++i)
+            for (std::int64_t h = 0; h < s.heads_out(); ++h)
                 for (std::int64_t c = 0; c < s.dim_v; ++c) out_.expect_write(q_index(b, i, h, c));
-                if (spec_.lse) lse_.expect_write(lse_index(b, h, i));
-            }
-        }
+        for (Slot &statistic : statistics_)
+            visit_statistic(statistic.slot, b, [&](const Index &at) { statistic.tensor.expect_write(at); });
     }
 }
 
@@ -213,9 +228,9 @@ std::vector<attn_arg> Instance::args()
         views_.push_back(tensor.view());
         args.push_back({slot, 0, &views_.back()});
     };
-    for (Input &input : inputs_) add(input.slot, input.tensor);
+    for (Slot &input : inputs_) add(input.slot, input.tensor);
     add(ATTN_SLOT_OUT, out_);
-    if (spec_.lse) add(ATTN_SLOT_LSE, lse_);
+    for (Slot &statistic : statistics_) add(statistic.slot, statistic.tensor);
     return args;
 }
 
@@ -230,20 +245,26 @@ std::vector<double> Instance::out(std::size_t b) const
     return x;
 }
 
-std::vector<double> Instance::lse(std::size_t b) const
+std::vector<double> Instance::statistic(attn_slot slot, std::size_t b) const
 {
-    const Sequence &s = contents_[b].used;
     std::vector<double> x;
-    for (std::int64_t h = 0; h < s.heads_out(); ++h)
-        for (std::int64_t i = 0; i < s.tq; ++i) x.push_back(lse_.get(lse_index(b, h, i)));
+    for (const Slot &statistic : statistics_)
+        if (statistic.slot == slot)
+            visit_statistic(slot, b, [&](const Index &at) { x.push_back(statistic.tensor.get(at)); });
     return x;
 }
 
 std::vector<std::vector<unsigned char>> Instance::input_bytes() const
 {
     std::vector<std::vector<unsigned char>> all;
-    for (const Input &input : inputs_) all.push_back(input.tensor.bytes());
+    for (const Slot &input : inputs_) all.push_back(input.tensor.bytes());
     return all;
+}
+
+bool Instance::wrote_elsewhere() const
+{
+    return out_.wrote_elsewhere() || std::any_of(statistics_.begin(), statistics_.end(),
+                                                 [](const Slot &s) { return s.tensor.wrote_elsewhere(); });
 }
 
 } // namespace conformance

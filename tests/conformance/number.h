@@ -25,17 +25,11 @@ void encode_poison(attn_dtype, void *to);
 class Random {
 public:
     explicit Random(std::uint64_t seed, std::uint64_t purpose = 0, std::uint64_t index = 0)
-        : state_(seed * 0x9e3779b97f4a7c15u + purpose * 0xd1342543de82ef95u + index * 0xaf251af3b0f025b5u)
+        : state_(mixed(seed) + purpose * 0xd1342543de82ef95u + index * 0xaf251af3b0f025b5u)
     {
         next(), next();
     }
-    std::uint64_t next()
-    {
-        std::uint64_t z = (state_ += 0x9e3779b97f4a7c15u);
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-        return z ^ (z >> 31);
-    }
+    std::uint64_t next() { return mixed(state_ += 0x9e3779b97f4a7c15u); }
     // Uniform in [0, 1).
     double uniform() { return static_cast<double>(next() >> 11) * 0x1p-53; }
     // Uniform in first .. last, both included.
@@ -43,10 +37,23 @@ public:
     {
         return first + static_cast<std::int64_t>(next() % static_cast<std::uint64_t>(last - first + 1));
     }
+    // In 1 .. most + 1, small values as often as large ones.
+    std::int64_t skewed(std::int64_t most)
+    {
+        return static_cast<std::int64_t>(std::exp(uniform() * std::log(static_cast<double>(most) + 1)));
+    }
     bool chance(double probability) { return uniform() < probability; }
     double normal() { return std::sqrt(-2 * std::log(1 - uniform())) * std::cos(6.283185307179586 * uniform()); }
 
 private:
+    // The seed is mixed too: streams of neighbouring seeds would otherwise be the same but for a shift.
+    static std::uint64_t mixed(std::uint64_t z)
+    {
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+        return z ^ (z >> 31);
+    }
+
     std::uint64_t state_;
 };
 

@@ -29,14 +29,17 @@ double gate_factor(attn_gate kind, double g)
 }
 
 // Biases that have a stage: tensor, ALiBi, table.
-double staged_bias(const Options &o, const Sequence &s, std::int64_t h, std::int64_t i, std::int64_t j)
+struct StagedBias {
+    double tensor = 0, alibi = 0, table = 0;
+};
+
+StagedBias staged_bias(const Options &o, const Sequence &s, std::int64_t h, std::int64_t i, std::int64_t j)
 {
-    const std::int64_t ho = s.heads_out();
-    double bias = 0;
-    if (!s.bias.empty()) bias += s.bias[(h * s.tq + i) * s.tk + j];
+    StagedBias bias;
+    if (!s.bias.empty()) bias.tensor = s.bias[(h * s.tq + i) * s.tk + j];
     if (!s.alibi_slopes.empty())
-        bias -= s.alibi_slopes[h] * std::abs(static_cast<double>(distance(s, o.diagonal(), i, j)));
-    if (o.bias_table) bias += s.bias_table[table_entry(*o.bias_table, s, o.diagonal(), i, j) * ho + h];
+        bias.alibi = -s.alibi_slopes[h] * std::abs(static_cast<double>(distance(s, o.diagonal(), i, j)));
+    if (o.bias_table) bias.table = s.bias_table[table_entry(*o.bias_table, s, o.diagonal(), i, j) * s.heads_out() + h];
     return bias;
 }
 
@@ -53,11 +56,41 @@ Score score(const Options &o, const Sequence &s, std::int64_t h, std::int64_t i,
     if (!s.q_temperature.empty()) x *= s.q_temperature[i * s.heads_q + hq];
     if (o.bias_rank > 0)
         x += dot(&s.lowrank_q[(i * ho + h) * o.bias_rank], &s.lowrank_k[(j * ho + h) * o.bias_rank], o.bias_rank);
-    const double raw = x, bias = staged_bias(o, s, h, i, j);
+    const StagedBias staged = staged_bias(o, s, h, i, j);
+    const double raw = x, bias = staged.tensor + staged.alibi + staged.table;
     if (o.bias_stage == ATTN_BIAS_PRE_SOFTCAP) x += bias;
     if (o.softcap != 0) x = o.softcap * std::tanh(x / o.softcap);
     if (o.bias_stage == ATTN_BIAS_POST_SOFTCAP) x += bias;
     return {raw, x};
+}
+
+// What rounding of a score follows, however small the score: the sizes of what it is made of, q.k as if its terms were
+// independent.
+double score_size(const Options &o, const Sequence &s, std::int64_t h, std::int64_t i, std::int64_t j)
+{
+    const std::int64_t ho = s.heads_out(), hq = s.q_head(h), hk = s.k_head(h);
+    double squares = 0, lowrank = 0;
+    for (std::int64_t c = 0; c < s.dim_qk; ++c) {
+        const double x = s.q[(i * s.heads_q + hq) * s.dim_qk + c] * s.k[(j * s.heads_k + hk) * s.dim_qk + c];
+        squares += x * x;
+    }
+    for (std::int64_t c = 0; c < o.bias_rank; ++c)
+        lowrank += std::abs(s.lowrank_q[(i * ho + h) * o.bias_rank + c] * s.lowrank_k[(j * ho + h) * o.bias_rank + c]);
+    const double temperature = s.q_temperature.empty() ? 1.0 : s.q_temperature[i * s.heads_q + hq];
+    const StagedBias bias = staged_bias(o, s, h, i, j);
+    return std::abs(o.scale * temperature) * std::sqrt(squares) + lowrank + std::abs(bias.tensor) +
+           std::abs(bias.alibi) + std::abs(bias.table);
+}
+
+// The weight of a key as far as its rounding goes. ReLU passes the rounding of the score on, unless the score is
+// clearly negative.
+double weight_size(const Options &o, const Sequence &s, std::int64_t h, std::int64_t i, std::int64_t j, double score,
+                   double weight)
+{
+    if (o.activation != ATTN_RELU) return weight;
+    const double size = score_size(o, s, h, i, j);
+    if (score < -1e-4 * size) return 0;
+    return size / static_cast<double>(o.activation_length ? o.activation_length : s.tk);
 }
 
 // Turns the scores of the visible keys of a row into weights, in place, and fills the row's statistics.
@@ -110,9 +143,11 @@ Result attention(const Options &o, const Sequence &s)
     r.row_entropy.assign(ho * s.tq, 0.0);
     r.largest_score.assign(ho * s.tq, 0.0);
     r.column_mass.assign(ho * s.tk, 0.0);
+    r.largest_biased.assign(ho * s.tq, 0.0);
 
     std::vector<std::int64_t> keys; // that the row sees
     std::vector<double> p;          // their scores, then their weights
+    std::vector<double> scores;     // their scores
     for (std::int64_t h = 0; h < ho; ++h) {
         for (std::int64_t i = 0; i < s.tq; ++i) {
             keys.clear(), p.clear();
@@ -123,7 +158,13 @@ Result attention(const Options &o, const Sequence &s)
                 double &largest = r.largest_score[h * s.tq + i];
                 largest = std::max(largest, std::abs(x.raw));
             }
+            scores = p;
             activate(o, s, h, i, p, r);
+            const double heaviest = p.empty() ? 0.0 : *std::max_element(p.begin(), p.end());
+            for (std::size_t n = 0; n < p.size(); ++n) {
+                double &largest = r.largest_biased[h * s.tq + i];
+                if (p[n] > 0 && p[n] >= heaviest / 1000) largest = std::max(largest, std::abs(scores[n]));
+            }
 
             double *out = &r.out[(i * ho + h) * s.dim_v];
             double squares = 0;
@@ -132,7 +173,8 @@ Result attention(const Options &o, const Sequence &s)
                 const double sigma = s.v_temperature.empty() ? 1.0 : s.v_temperature[j * s.heads_v + hv];
                 const double weight = p[n] * sigma, *v = &s.v[(j * s.heads_v + hv) * s.dim_v];
                 for (std::int64_t c = 0; c < s.dim_v; ++c) out[c] += weight * v[c];
-                squares += weight * weight * dot(v, v, s.dim_v);
+                const double size = weight_size(o, s, h, i, j, scores[n], p[n]) * sigma;
+                squares += size * size * dot(v, v, s.dim_v);
                 r.column_mass[h * s.tk + j] += p[n];
             }
             const double head_weight = s.head_weight.empty() ? 1.0 : s.head_weight[i * ho + h];

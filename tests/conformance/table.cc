@@ -1,5 +1,6 @@
 #include "table.h"
 
+#include "axis.h"
 #include "number.h"
 
 #include <algorithm>
@@ -8,74 +9,6 @@
 
 namespace conformance {
 namespace {
-
-struct Value {
-    std::string label;
-    std::function<void(Case &)> apply;
-    bool hollow = false; // nothing is computed
-};
-
-struct Axis {
-    std::string name;
-    std::vector<Value> values;
-};
-
-template <class T>
-std::string label_of(const T &x)
-{
-    return std::to_string(x);
-}
-std::string label_of(const std::string &x)
-{
-    return x;
-}
-std::string label_of(double x)
-{
-    return std::to_string(x).substr(0, 5);
-}
-
-// An axis that sets one field; 0 is hollow where `zero_is_hollow`.
-template <class T>
-Axis field(const char *name, T Case::*member, std::vector<T> values, bool zero_is_hollow = false)
-{
-    Axis axis{name, {}};
-    for (const T &x : values) {
-        const bool hollow = zero_is_hollow && x == T{};
-        axis.values.push_back({label_of(x), [member, x](Case &c) { c.*member = x; }, hollow});
-    }
-    return axis;
-}
-
-Value dims(std::int64_t qk, std::int64_t v)
-{
-    return {std::to_string(qk) + "/" + std::to_string(v), [=](Case &c) { c.dim_qk = qk, c.dim_v = v; }};
-}
-
-Value heads(std::int64_t q, std::int64_t k, std::int64_t v)
-{
-    return {std::to_string(q) + "/" + std::to_string(k) + "/" + std::to_string(v),
-            [=](Case &c) { c.heads_q = q, c.heads_k = k, c.heads_v = v; }};
-}
-
-Value lengths(const char *mode, std::int64_t page_size)
-{
-    std::string label = mode;
-    if (page_size) label.append(1, ':').append(std::to_string(page_size));
-    return {label, [=](Case &c) {
-                c.kv_lengths = mode;
-                if (page_size) c.page_size = page_size;
-            }};
-}
-
-Value diagonal(const char *label, const char *causal, const char *align)
-{
-    return {label, [=](Case &c) { c.causal = causal, c.align = align; }};
-}
-
-Value window(const char *label, std::int64_t left, std::int64_t right)
-{
-    return {label, [=](Case &c) { c.window_left = left, c.window_right = right; }};
-}
 
 const std::vector<Axis> &axes()
 {
@@ -143,35 +76,11 @@ const std::vector<Exclusion> &exclusions()
     return all;
 }
 
-std::vector<AxisShape> shapes()
-{
-    std::vector<AxisShape> shapes;
-    for (const Axis &axis : axes()) {
-        AxisShape shape{axis.name, {}, {}};
-        for (const Value &value : axis.values)
-            shape.values.push_back(value.label), shape.hollow.push_back(value.hollow);
-        shapes.push_back(shape);
-    }
-    return shapes;
-}
-
-Case case_of(const std::vector<int> &row, std::uint64_t seed)
-{
-    Case c;
-    c.seed = seed;
-    for (std::size_t x = 0; x < row.size(); ++x) axes()[x].values[row[x]].apply(c);
-    return c;
-}
-
 } // namespace
 
 TableCases pairwise_cases(std::uint64_t seed)
 {
-    const CoveringArray array = cover_pairs(shapes(), exclusions(), seed);
-    TableCases table{{}, array.pairs_possible, array.pairs_covered, array.missing};
-    Random random(seed, 8);
-    for (const auto &row : array.rows) table.cases.push_back(case_of(row, random.next()));
-    return table;
+    return cover(axes(), exclusions(), seed);
 }
 
 Case random_case(std::uint64_t seed)
@@ -179,10 +88,8 @@ Case random_case(std::uint64_t seed)
     constexpr double most_products = 3e7;
     for (std::uint64_t attempt = 0;; ++attempt) {
         Random random(seed, 9, attempt);
-        Case c = case_of(random_row(shapes(), exclusions(), random.next()), random.next());
-        const auto skewed = [&](std::int64_t most) { // small values as often as large ones
-            return static_cast<std::int64_t>(std::exp(random.uniform() * std::log(double(most) + 1)));
-        };
+        Case c = random_of(axes(), exclusions(), random);
+        const auto skewed = [&](std::int64_t most) { return random.skewed(most); };
         if (random.chance(0.7)) c.dim_qk = skewed(300);
         if (random.chance(0.7)) c.dim_v = random.chance(0.5) ? c.dim_qk : skewed(300);
         if (random.chance(0.8)) c.max_q = skewed(700) - 1;

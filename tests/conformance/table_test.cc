@@ -1,73 +1,140 @@
 // Every case of the table, on every backend, against the oracle.
 #include "backend.h"
 #include "measure.h"
+#include "refusal.h"
 #include "session.h"
 #include "table.h"
 
 #include <gtest/gtest.h>
 
 #include <iostream>
+#include <map>
+#include <memory>
+#include <set>
 #include <sstream>
 
 namespace conformance {
 namespace {
 
 constexpr double subset_products = 2e6; // largest case of the reduced run
+constexpr double subset_option_products = 3e5;
 
-Errors run_on(const Backend &backend, Instance &instance, const std::vector<Result> &references)
+// A case ready to run. One reference serves all backends.
+struct Prepared {
+    explicit Prepared(const Case &c)
+        : instance(c, draw_contents(c), 0),
+          references(reference(c, instance.contents())),
+          inputs(instance.input_bytes())
+    {
+    }
+    Instance instance;
+    std::vector<Result> references;
+    std::vector<std::vector<unsigned char>> inputs;
+};
+
+Errors run_on(const Backend &backend, Prepared &prepared)
 {
     Errors e;
+    Instance &instance = prepared.instance;
     const Case &c = instance.spec();
     const Descriptor descriptor(c, instance.bounds());
     instance.poison_outputs();
     const PlanPointer plan = make_plan(backend.handle(c.workers), descriptor, e.broken);
     if (!plan) return e;
     e.broken = execute(plan.get(), instance, c.seed % 2 ? WorkspaceSize::bound : WorkspaceSize::for_actual_sizes);
-    return e.broken.empty() ? compare(instance, references) : e;
+    if (e.broken.empty()) e = compare(instance, prepared.references);
+    if (e.broken.empty() && instance.input_bytes() != prepared.inputs) e.broken = "an input was written";
+    return e;
 }
 
-// One reference serves all backends.
-void check(const Case &c)
+// Options that a backend refuses are counted and taken out, so that the rest of the case is run all the same.
+Refusal served_part(const Backend &backend, Case &c)
 {
-    Instance instance(c, draw_contents(c), 0);
-    const std::vector<Result> references = reference(c, instance.contents());
-    const auto inputs = instance.input_bytes();
+    Refusal first = refusal(backend, c), r = first;
+    if (!r.names.empty()) Summary::instance().add_refusal(backend.name(), r.names);
+    for (int round = 0; !r.names.empty() && round < 20; ++round) {
+        c = without(c, r.names);
+        r = refusal(backend, c);
+    }
+    if (!r.names.empty()) r.broken = "options refused after they were removed";
+    first.broken = r.broken;
+    return first;
+}
+
+using RefusedNames = std::set<std::string>;
+
+void check(const Case &c, RefusedNames *refused = nullptr)
+{
+    std::map<std::string, std::unique_ptr<Prepared>> prepared; // by what is left of the case
     for (const auto &backend : backends()) {
-        Errors e = run_on(*backend, instance, references);
-        if (e.broken.empty() && instance.input_bytes() != inputs) e.broken = "an input was written";
-        Summary::instance().add(backend->name(), c.out_dtype, e);
-        if (!e.broken.empty()) ADD_FAILURE() << backend->name() << ": " << e.broken << "\nFAILED-CASE " << to_json(c);
+        Case rest = c;
+        const Refusal refusal = served_part(*backend, rest);
+        if (refused) refused->insert(refusal.names.begin(), refusal.names.end());
+        Errors e;
+        e.broken = refusal.broken;
+        if (e.broken.empty()) {
+            std::unique_ptr<Prepared> &p = prepared[to_json(rest)];
+            if (!p) p = std::make_unique<Prepared>(rest);
+            e = run_on(*backend, *p);
+        }
+        Summary::instance().add(backend->name(), rest.out_dtype, e);
+        if (!e.broken.empty())
+            ADD_FAILURE() << backend->name() << ": " << e.broken << "\nFAILED-CASE " << to_json(rest);
     }
 }
 
-TEST(Table, Pairwise)
+void run_table(const char *name, const TableCases &table, double most_products, RefusedNames *refused = nullptr)
 {
-    const TableCases table = pairwise_cases(session().seed);
     std::size_t run = 0;
     for (const Case &c : table.cases) {
-        if (session().subset && c.products() > subset_products) continue;
+        if (session().subset && c.products() > most_products) continue;
         ++run;
-        check(c);
+        check(c, refused);
     }
     std::ostringstream line;
-    line << "pairwise: " << run << " cases; pairs covered " << table.pairs_covered << " of " << table.pairs_possible;
+    line << name << ": " << run << " cases; pairs covered " << table.pairs_covered << " of " << table.pairs_possible;
     if (run < table.cases.size()) line << " by the full table of " << table.cases.size() << " cases (reduced run)";
     Summary::instance().note(line.str());
     EXPECT_EQ(table.pairs_covered, table.pairs_possible);
     for (const std::string &pair : table.missing) ADD_FAILURE() << "no row can hold " << pair;
 }
 
-TEST(Table, Random)
+void run_random(const char *name, Case draw(std::uint64_t), std::uint64_t purpose, std::int64_t count)
 {
-    Random seeds(session().seed, 10);
+    Random seeds(session().seed, purpose);
     std::int64_t run = 0;
-    while (run < session().random_cases) {
-        const Case c = random_case(seeds.next());
+    while (run < count) {
+        const Case c = draw(seeds.next());
         if (session().subset && c.products() > subset_products) continue;
         ++run;
         check(c);
     }
-    Summary::instance().note("random: " + std::to_string(run) + " cases");
+    Summary::instance().note(std::string(name) + ": " + std::to_string(run) + " cases");
+}
+
+TEST(Table, Pairwise)
+{
+    run_table("pairwise", pairwise_cases(session().seed), subset_products);
+}
+
+TEST(Table, Random)
+{
+    run_random("random", random_case, 10, session().random_cases);
+}
+
+TEST(TableOptions, Pairwise)
+{
+    RefusedNames refused;
+    run_table("options, pairwise", option_cases(session().seed), subset_option_products, &refused);
+    if (session().subset) return;
+    for (const Option &option : options()) // so that the list of refusal.cc does not grow stale
+        if (option.may_be_refused && refused.count(option.name) == 0)
+            Summary::instance().note(std::string("served, but still listed as refusable: ") + option.name);
+}
+
+TEST(TableOptions, Random)
+{
+    run_random("options, random", random_option_case, 11, session().random_cases);
 }
 
 TEST(Replay, Case)

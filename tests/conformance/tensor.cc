@@ -93,6 +93,13 @@ attn_tensor Tensor::view()
     return t;
 }
 
+Index Tensor::folded(Index at) const
+{
+    for (std::size_t a = 0; a < shape_.size(); ++a)
+        if (shape_[a] == 1) at[a] = 0;
+    return at;
+}
+
 void Tensor::poison()
 {
     for (std::size_t at = 0; at < bytes_.size(); at += size_) encode_poison(dtype_, bytes_.data() + at);

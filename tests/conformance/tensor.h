@@ -21,6 +21,8 @@ public:
     void set(Index at, double value) { encode(dtype_, value, element(at)); }
     double get(Index at) const { return decode(dtype_, element(at)); }
     const std::vector<std::int64_t> &shape() const { return shape_; }
+    // The index with 0 for every axis of extent 1.
+    Index folded(Index at) const;
     attn_dtype dtype() const { return dtype_; }
     attn_tensor view();
 
