@@ -20,6 +20,8 @@ set(attn_sources
     src/thread_pool.cc
     backends/cpu/backend.cc
     backends/cpu/features.cc
+    backends/cpu/lengths.cc
+    backends/cpu/views.cc
     backends/cpu/append/channels.cc
     backends/cpu/append/rows.cc
     backends/cpu/append/write.cc

@@ -99,24 +99,6 @@ NewRows AppendRows::operator[](int64_t b) const noexcept
     return rows;
 }
 
-attn_status AppendRows::check_boundaries(const char *name, const IntegerView &cu, int64_t rows,
-                                         int64_t longest) const noexcept
-{
-    if (cu[0] < 0) return fail(ATTN_ERROR_DATA, "%s[0] = %lld: must be >= 0", name, wide(cu[0]));
-    for (int64_t b = 0; b < batch_; ++b) {
-        if (cu[b + 1] < cu[b])
-            return fail(ATTN_ERROR_DATA, "%s[%lld] = %lld: must not be less than the one before, %lld", name,
-                        wide(b + 1), wide(cu[b + 1]), wide(cu[b]));
-        if (cu[b + 1] > rows)
-            return fail(ATTN_ERROR_DATA, "%s[%lld] = %lld: must be at most the %lld rows of the tensor", name,
-                        wide(b + 1), wide(cu[b + 1]), wide(rows));
-        if (cu[b + 1] - cu[b] > longest)
-            return fail(ATTN_ERROR_DATA, "%s[%lld] - %s[%lld] = %lld: the plan bounds a sequence to %lld", name,
-                        wide(b + 1), name, wide(b), wide(cu[b + 1] - cu[b]), wide(longest));
-    }
-    return ATTN_OK;
-}
-
 /// Rows of the sequence against the rows that its cache has.
 attn_status AppendRows::check_room(int64_t b, const NewRows &rows) const noexcept
 {
@@ -194,10 +176,11 @@ attn_status AppendRows::check() const noexcept
         return fail(ATTN_ERROR_INVALID, "%s.shape[1] = %lld: must be at least attn_append.ring_rows = %lld",
                     p.writes_k ? "K_CACHE" : "V_CACHE", wide(cache_rows_), wide(p.ring_rows));
     if (cu_q_)
-        if (const attn_status status = check_boundaries("CU_SEQLENS_Q", cu_q_, total_q_, p.max_q)) return status;
+        if (const attn_status status = check_boundaries("CU_SEQLENS_Q", cu_q_, batch_, total_q_, p.max_q))
+            return status;
     if (table_ptr_ && p.page_size)
         if (const attn_status status =
-                check_boundaries("BLOCK_TABLE_PTR", table_ptr_, entries_, kLargestExtent / p.page_size))
+                check_boundaries("BLOCK_TABLE_PTR", table_ptr_, batch_, entries_, kLargestExtent / p.page_size))
             return status;
     for (int64_t b = 0; b < batch_; ++b) {
         if (used_q_) {

@@ -103,8 +103,6 @@ private:
     int64_t page(int64_t b, int64_t i) const noexcept;
     int64_t pages_of(int64_t b) const noexcept;
 
-    [[nodiscard]] attn_status check_boundaries(const char *name, const IntegerView &cu, int64_t rows,
-                                               int64_t longest) const noexcept;
     [[nodiscard]] attn_status check_room(int64_t b, const NewRows &rows) const noexcept;
     [[nodiscard]] attn_status check_pages(int64_t b, const NewRows &rows) const noexcept;
     [[nodiscard]] attn_status check_mapping(int64_t b, const NewRows &rows) const noexcept;

@@ -3,6 +3,7 @@
 #include "backends/cpu/dense/kernel.h"
 #include "backends/cpu/dense/schedule.h"
 #include "backends/cpu/dense/sequences.h"
+#include "backends/cpu/views.h"
 #include "dense.h"
 #include "handle.h"
 #include "json.h"
@@ -19,23 +20,6 @@ constexpr double kLog2e = 1.44269504088896340736;
 constexpr int64_t kTileRows = 192;
 /// What Q and O of a tile, and K and V of a block, may each take of the L2 cache.
 constexpr int64_t kTileBytes = 256 << 10;
-
-bool element_of(attn_dtype dtype, Element *element)
-{
-    switch (dtype) {
-    case ATTN_FLOAT32:
-        *element = Element::float32;
-        return true;
-    case ATTN_FLOAT16:
-        *element = Element::float16;
-        return true;
-    case ATTN_BFLOAT16:
-        *element = Element::bfloat16;
-        return true;
-    default:
-        return false;
-    }
-}
 
 const ForwardKernel &kernel_of(Isa isa)
 {
@@ -73,7 +57,7 @@ void set_weight(const DenseProblem &p, ForwardShape *shape)
                                                  : Weight::softmax;
     shape->weight_bias = static_cast<float>(p.activation_bias * kLog2e);
     shape->weight_length = p.activation_length;
-    shape->gate = p.gate == ATTN_GATE_LINEAR ? Gate::linear : p.gate == ATTN_GATE_SILU ? Gate::silu : Gate::sigmoid;
+    shape->gate = gate_of(p.gate);
     shape->has_entropy = p.has(ATTN_SLOT_ROW_ENTROPY);
 }
 
@@ -115,31 +99,6 @@ ForwardShape make_shape(const DenseProblem &p, const ForwardKernel &kernel)
     shape.sink_tokens = p.mask.sink_tokens;
     return shape;
 }
-
-/// A view in bytes.
-struct Bytes {
-    char *data = nullptr;
-    int64_t step[4] = {};
-    int64_t channel_step = 1; ///< Of the last axis, in elements; 0 where it is broadcast.
-    int ndim = 0;
-    Element type = Element::float32;
-
-    Bytes() = default;
-    explicit Bytes(const attn_tensor &view)
-        : data(view.data ? static_cast<char *>(view.data) + view.byte_offset : nullptr)
-    {
-        ndim = view.ndim;
-        element_of(view.dtype, &type);
-        const int64_t bytes = dtype_bytes(view.dtype);
-        // The stride of an axis that never steps may be anything, also too large to multiply.
-        for (int axis = 0; axis < view.ndim && axis < 4; ++axis)
-            step[axis] = view.shape[axis] > 1 ? view.strides[axis] * bytes : 0;
-        channel_step = view.shape[view.ndim - 1] > 1 ? view.strides[view.ndim - 1] : 1;
-    }
-
-    /// An address within the view. An empty view may have none.
-    char *at(int64_t offset) const { return data ? data + offset : nullptr; }
-};
 
 /// Everything a task needs; lives on the stack of attn_execute().
 struct Run {

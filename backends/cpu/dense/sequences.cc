@@ -1,32 +1,13 @@
 #include "backends/cpu/dense/sequences.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace attn::cpu {
 namespace {
 
-int64_t read(const char *p, bool wide) noexcept
-{
-    int32_t narrow;
-    int64_t value;
-    if (wide) {
-        memcpy(&value, p, sizeof value);
-        return value;
-    }
-    memcpy(&narrow, p, sizeof narrow);
-    return narrow;
-}
-
 const char *first_element(const attn_tensor &view)
 {
     return view.data ? static_cast<const char *>(view.data) + view.byte_offset : nullptr;
-}
-
-/// Bytes from one integer to the next along an axis. The stride of an axis that never steps may be anything.
-int64_t bytes_of_step(const attn_tensor &view, int axis)
-{
-    return view.shape[axis] > 1 ? view.strides[axis] * (view.dtype == ATTN_INT64 ? 8 : 4) : 0;
 }
 
 long long wide(int64_t value)
@@ -34,44 +15,7 @@ long long wide(int64_t value)
     return value;
 }
 
-/// Boundaries may neither fall nor leave the rows there are; lengths stay within the bound of the plan.
-attn_status check_boundaries(const char *name, const IntegerView &cu, int64_t batch, int64_t rows, int64_t longest)
-{
-    if (cu[0] < 0) return fail(ATTN_ERROR_DATA, "%s[0] = %lld: must be >= 0", name, wide(cu[0]));
-    if (cu[0] > rows)
-        return fail(ATTN_ERROR_DATA, "%s[0] = %lld: must be at most the %lld rows of the tensor", name, wide(cu[0]),
-                    wide(rows));
-    for (int64_t b = 0; b < batch; ++b) {
-        if (cu[b + 1] < cu[b])
-            return fail(ATTN_ERROR_DATA, "%s[%lld] = %lld: must not be less than the one before, %lld", name,
-                        wide(b + 1), wide(cu[b + 1]), wide(cu[b]));
-        if (cu[b + 1] > rows)
-            return fail(ATTN_ERROR_DATA, "%s[%lld] = %lld: must be at most the %lld rows of the tensor", name,
-                        wide(b + 1), wide(cu[b + 1]), wide(rows));
-        if (cu[b + 1] - cu[b] > longest)
-            return fail(ATTN_ERROR_DATA, "%s[%lld] - %s[%lld] = %lld: the plan bounds a sequence to %lld", name,
-                        wide(b + 1), name, wide(b), wide(cu[b + 1] - cu[b]), wide(longest));
-    }
-    return ATTN_OK;
-}
-
-attn_status check_length(const char *name, int64_t b, int64_t length, int64_t most)
-{
-    if (length >= 0 && length <= most) return ATTN_OK;
-    return fail(ATTN_ERROR_DATA, "%s[%lld] = %lld: must be 0 .. %lld", name, wide(b), wide(length), wide(most));
-}
-
 } // namespace
-
-IntegerView::IntegerView(const attn_tensor &view)
-    : base(first_element(view)), step(bytes_of_step(view, 0)), wide(view.dtype == ATTN_INT64)
-{
-}
-
-int64_t IntegerView::operator[](int64_t i) const noexcept
-{
-    return read(base + i * step, wide);
-}
 
 Sequences::Sequences(const DenseProblem &problem, const Arguments &arguments)
     : problem_(problem),
@@ -136,7 +80,7 @@ attn_status Sequences::check_pages(int64_t b, int64_t k_length) const noexcept
     const int64_t pool = v_pages_ == kFree ? k_pages_ : std::min(k_pages_, v_pages_); // no V where it aliases K
     const char *entry = table_of(b);
     for (int64_t i = 0; i < needed; ++i, entry += table_step_) {
-        const int64_t page = read(entry, table_wide_);
+        const int64_t page = read_integer(entry, table_wide_);
         if (page < 0 || page >= pool)
             return fail(ATTN_ERROR_DATA, "BLOCK_TABLE: page %lld of sequence %lld = %lld: must be 0 .. %lld", wide(i),
                         wide(b), wide(page), wide(pool - 1));

@@ -4,21 +4,10 @@
 #define ATTN_BACKENDS_CPU_DENSE_SEQUENCES_H
 
 #include "arguments.h"
+#include "backends/cpu/lengths.h"
 #include "dense.h"
 
 namespace attn::cpu {
-
-/// A vector of integers, int32 or int64, with any stride. Absent: base is NULL.
-struct IntegerView {
-    const char *base = nullptr;
-    int64_t step = 0; ///< Bytes.
-    bool wide = false;
-
-    IntegerView() = default;
-    explicit IntegerView(const attn_tensor &view);
-    int64_t operator[](int64_t i) const noexcept;
-    explicit operator bool() const noexcept { return base != nullptr; }
-};
 
 /// One sequence.
 struct Sequence {

@@ -2,6 +2,7 @@
 
 #include "backends/cpu/merge/kernel.h"
 #include "backends/cpu/merge/tokens.h"
+#include "backends/cpu/views.h"
 #include "handle.h"
 #include "json.h"
 #include "merge.h"
@@ -20,23 +21,6 @@ constexpr float kEmpty = -std::numeric_limits<float>::infinity(); ///< LSE of a 
 /// What a task should read: enough that taking the next one costs nothing, little enough to share out.
 constexpr int64_t kTaskBytes = 64 << 10;
 
-bool element_of(attn_dtype dtype, Element *element)
-{
-    switch (dtype) {
-    case ATTN_FLOAT32:
-        *element = Element::float32;
-        return true;
-    case ATTN_FLOAT16:
-        *element = Element::float16;
-        return true;
-    case ATTN_BFLOAT16:
-        *element = Element::bfloat16;
-        return true;
-    default:
-        return false;
-    }
-}
-
 const MergeKernel &kernel_of(Isa isa)
 {
 #if defined(__x86_64__)
@@ -45,11 +29,6 @@ const MergeKernel &kernel_of(Isa isa)
 #endif
     static_cast<void>(isa);
     return kMergeBaseline;
-}
-
-Gate gate_of(attn_gate gate)
-{
-    return gate == ATTN_GATE_LINEAR ? Gate::linear : gate == ATTN_GATE_SILU ? Gate::silu : Gate::sigmoid;
 }
 
 MergeShape make_shape(const MergeProblem &p)

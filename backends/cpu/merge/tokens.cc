@@ -14,25 +14,12 @@ Tokens::Tokens(const MergeProblem &problem, const Arguments &arguments)
 
 attn_status Tokens::check() const noexcept
 {
-    const auto wide = [](int64_t value) { return static_cast<long long>(value); };
-    if (cu_ && cu_[0] < 0) return fail(ATTN_ERROR_DATA, "CU_SEQLENS_Q[0] = %lld: must be >= 0", wide(cu_[0]));
-    for (int64_t b = 0; b < batch_; ++b) {
-        if (cu_) {
-            if (cu_[b + 1] < cu_[b])
-                return fail(ATTN_ERROR_DATA, "CU_SEQLENS_Q[%lld] = %lld: must not be less than the one before, %lld",
-                            wide(b + 1), wide(cu_[b + 1]), wide(cu_[b]));
-            if (cu_[b + 1] > total_q_)
-                return fail(ATTN_ERROR_DATA, "CU_SEQLENS_Q[%lld] = %lld: must be at most the %lld rows of the tensor",
-                            wide(b + 1), wide(cu_[b + 1]), wide(total_q_));
-            if (length_of(b) > problem_.max_q)
-                return fail(ATTN_ERROR_DATA,
-                            "CU_SEQLENS_Q[%lld] - CU_SEQLENS_Q[%lld] = %lld: the plan bounds a sequence to %lld",
-                            wide(b + 1), wide(b), wide(length_of(b)), wide(problem_.max_q));
-        }
-        if (used_ && (used_[b] < 0 || used_[b] > length_of(b)))
-            return fail(ATTN_ERROR_DATA, "SEQLENS_Q[%lld] = %lld: must be 0 .. %lld", wide(b), wide(used_[b]),
-                        wide(length_of(b)));
-    }
+    if (cu_)
+        if (const attn_status status = check_boundaries("CU_SEQLENS_Q", cu_, batch_, total_q_, problem_.max_q))
+            return status;
+    if (used_)
+        for (int64_t b = 0; b < batch_; ++b)
+            if (const attn_status status = check_length("SEQLENS_Q", b, used_[b], length_of(b))) return status;
     return ATTN_OK;
 }
 

@@ -4,7 +4,7 @@
 #define ATTN_BACKENDS_CPU_MERGE_TOKENS_H
 
 #include "arguments.h"
-#include "backends/cpu/dense/sequences.h"
+#include "backends/cpu/lengths.h"
 #include "merge.h"
 
 namespace attn::cpu {
