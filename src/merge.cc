@@ -15,9 +15,6 @@ namespace {
 constexpr size_t kMostOtherTensors = 8;
 static_assert(2 * kMostParts + kMostOtherTensors <= kMostTensors);
 
-constexpr uint32_t kBroadcastFlags =
-    ATTN_BIND_BROADCAST_AXIS0 | ATTN_BIND_BROADCAST_AXIS1 | ATTN_BIND_BROADCAST_AXIS2 | ATTN_BIND_BROADCAST_AXIS3;
-
 /// Sizes that attn_problem cannot give a merge: checked before it is read, so that the message names the right field.
 attn_status check_dim(const attn_problem *given)
 {
