@@ -6,7 +6,9 @@
 #include "names.h"
 #include "option_checks.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <numeric>
 
@@ -134,9 +136,12 @@ attn_status read_bias_table(const attn_bias_table *given, DenseProblem *out)
     BiasTable &result = out->bias_table;
     result.present = true;
     result.kind = table.kind;
+    std::copy(std::begin(table.grid), std::end(table.grid), result.grid);
     const bool bucket = table.kind == ATTN_TABLE_BUCKET, grid = table.kind == ATTN_TABLE_GRID;
     if (grid) return read_grid(table, &result);
     const int64_t buckets = table.buckets ? table.buckets : 32;
+    result.buckets = bucket ? buckets : 0;
+    result.bidirectional = table.bidirectional != 0;
     result.max_distance = table.max_distance ? table.max_distance : 128;
     if (const attn_status status = check_extent("attn_bias_table.max_distance", result.max_distance, 1, 1 << 24))
         return status;

@@ -25,6 +25,9 @@ struct BiasTable {
     attn_table_kind kind = ATTN_TABLE_DISTANCE;
     int64_t entries = 0;
     int64_t max_distance = 0;
+    int64_t buckets = 0; ///< Of ATTN_TABLE_BUCKET.
+    bool bidirectional = false;
+    int64_t grid[4] = {};                   ///< Extents, up to the first 0.
     std::vector<int32_t> entry_of_distance; ///< [2 max_distance + 1]
     std::vector<int32_t> grid_offset;       ///< [tokens]: entry = grid_offset[i] - grid_offset[j] + grid_center
     int64_t grid_center = 0;

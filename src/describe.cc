@@ -101,7 +101,24 @@ void describe_dense(JsonWriter &json, const DenseProblem &p)
     if (p.mask.has_right) json.add("window_right", p.mask.right);
     json.add("sink_tokens", p.mask.sink_tokens);
     json.add("softcap", p.softcap);
-    json.add("activation", activation_name(ATTN_SOFTMAX));
+    json.add("activation", activation_name(p.activation));
+    json.add("activation_bias", p.activation_bias);
+    json.add("activation_length", p.activation_length);
+    json.add("bias_stage", static_cast<int64_t>(p.bias_stage));
+    json.add("gate", static_cast<int64_t>(p.gate));
+    json.add("bias_rank", p.bias_rank);
+    if (p.bias_table.present) {
+        const BiasTable &table = p.bias_table;
+        json.open("bias_table");
+        json.add("kind", static_cast<int64_t>(table.kind));
+        json.add("bidirectional", table.bidirectional);
+        json.add("buckets", table.buckets);
+        json.add("max_distance", table.max_distance);
+        json.open_array("grid");
+        for (const int64_t extent : table.grid) json.add(nullptr, extent);
+        json.close_array();
+        json.close();
+    }
     json.close();
 }
 
