@@ -8,9 +8,11 @@
  *
  * @code
  * attn::Handle handle;
- * attn::Plan plan(handle,
- * attn::Dense(attn::Problem(ATTN_FLOAT32).heads(8).dims(64).lengths(512)).causal(ATTN_TOP_LEFT)); attn::Workspace
- * workspace(plan); plan.execute({attn::arg(ATTN_SLOT_Q, attn::view(q, {1, 512, 8, 64})), ...}, workspace);
+ * attn::Problem problem(ATTN_FLOAT32);
+ * problem.heads(8).dims(64).lengths(512);
+ * attn::Plan plan(handle, attn::Dense(problem).causal(ATTN_TOP_LEFT));
+ * attn::Workspace workspace(plan);
+ * plan.execute({attn::arg(ATTN_SLOT_Q, attn::view(q, {1, 512, 8, 64})), ...}, workspace);
  * @endcode
  */
 #ifndef ATTN_ATTN_HPP
