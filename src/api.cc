@@ -90,6 +90,7 @@ attn_status make_plan(const char *function, attn_handle handle, attn_kind kind, 
         auto made = std::make_unique<attn_plan_s>(handle);
         if (const attn_status status = read_problem_of(kind, desc, &made->problem)) return status;
         if (const attn_status status = handle->backend->plan(*handle, *made->problem, &made->executor)) return status;
+        handle->write_log(4, "%s: %s", function, made->executor->kernel());
         *plan = made.release();
         return ATTN_OK;
     });

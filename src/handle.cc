@@ -3,6 +3,8 @@
 #include "abi.h"
 #include "names.h"
 
+#include <cstdarg>
+#include <cstdio>
 #include <new>
 #include <system_error>
 #include <unistd.h>
@@ -153,6 +155,8 @@ attn_status create_handle(const attn_options *given, attn_handle *out)
                         handle->workers, error.what());
         }
     }
+    handle->write_log(3, "libattn 0x%06x: %s backend, %d workers%s", static_cast<unsigned>(ATTN_VERSION),
+                      handle->backend->name(), handle->workers, handle->parallel_for ? " of the caller" : "");
     *out = handle.release();
     return ATTN_OK;
 }
@@ -162,6 +166,17 @@ attn_status create_handle(const attn_options *given, attn_handle *out)
 bool attn_handle_s::forked() const noexcept
 {
     return getpid() != process;
+}
+
+void attn_handle_s::write_log(int32_t level, const char *format, ...) const noexcept
+{
+    if (!log || level > log_level) return;
+    char text[512];
+    va_list values;
+    va_start(values, format);
+    vsnprintf(text, sizeof text, format, values);
+    va_end(values);
+    log(log_ctx, level, text);
 }
 
 void attn_handle_s::release() noexcept

@@ -25,6 +25,8 @@ struct attn_handle_s {
 
     /// Whether this is a child forked after attn_create().
     bool forked() const noexcept;
+    /// Passes a line to the caller's log if it wants that level: 1 error .. 4 debug.
+    [[gnu::format(printf, 3, 4)]] void write_log(int32_t level, const char *format, ...) const noexcept;
     void retain() noexcept { references.fetch_add(1, std::memory_order_relaxed); }
     void release() noexcept;
 };

@@ -28,7 +28,6 @@ Gate gate_of(attn_gate gate) noexcept
 
 Bytes::Bytes(const attn_tensor &view) : data(view.data ? static_cast<char *>(view.data) + view.byte_offset : nullptr)
 {
-    ndim = view.ndim;
     element_of(view.dtype, &type);
     const int64_t bytes = dtype_bytes(view.dtype);
     // The stride of an axis that never steps may be anything, also too large to multiply.

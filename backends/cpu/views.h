@@ -18,7 +18,6 @@ struct Bytes {
     char *data = nullptr;
     int64_t step[4] = {};
     int64_t channel_step = 1; ///< Of the last axis, in elements; 0 where it is broadcast.
-    int ndim = 0;
     Element type = Element::float32;
 
     Bytes() = default;

@@ -430,7 +430,7 @@ typedef struct attn_options {
     attn_device_alloc device_alloc; /**< NULL: the driver's allocator. Give both or neither. */
     attn_device_free device_free;   /**< See device_alloc. */
     void *alloc_ctx;                /**< Their first argument. */
-    attn_log log;                   /**< NULL: no log. */
+    attn_log log;                   /**< NULL: no log. Level 3: handles; 4: plans with their kernels. */
     void *log_ctx;                  /**< Its first argument. */
     const char *cache_dir;          /**< UTF-8. NULL: ATTN_CACHE_DIR, else the user's cache directory. */
     const char *kernel_path;        /**< Packs, `:`-separated. NULL: ATTN_KERNEL_PATH. */

@@ -127,6 +127,31 @@ TEST(Options, Accepted)
     const caller::Handle defaults(nullptr);
 }
 
+/// The log of a caller: its lines, with their levels.
+using Lines = std::vector<std::pair<int32_t, std::string>>;
+
+void ATTN_CALL keep_line(void *lines, int32_t level, const char *text)
+{
+    static_cast<Lines *>(lines)->emplace_back(level, text);
+}
+
+TEST(Options, LogGetsLinesUpToItsLevel)
+{
+    for (const int32_t level : {0, 3, 4}) {
+        Lines lines;
+        attn_options options = zeroed<attn_options>();
+        options.max_workers = 1, options.log = keep_line, options.log_ctx = &lines, options.log_level = level;
+        const caller::Handle handle(&options);
+        caller::Dense desc;
+        const caller::Plan plan(handle, desc);
+        ASSERT_EQ(lines.size(), level == 4 ? 2u : level == 3 ? 1u : 0u);
+        const char *wanted[] = {"cpu backend, 1 workers", "attn_plan_dense: cpu.dense"};
+        for (size_t i = 0; i < lines.size(); ++i)
+            EXPECT_NE(lines[i].second.find(wanted[i]), std::string::npos) << lines[i].second;
+        for (const auto &line : lines) EXPECT_LE(line.first, level);
+    }
+}
+
 /// Sets ATTN_CPU_ISA for as long as it lives.
 class IsaVariable {
 public:

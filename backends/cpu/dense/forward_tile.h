@@ -6,9 +6,10 @@
 //   or, with few rows, the same without panels                                                  (tile_few.h)
 //
 // Scores are kept in units of log2(e), so that the exponential is 2^x. Key blocks lie on a grid that begins at key 0
-// and every element is one chain of multiply-adds in key order within its block: a row's bits depend neither on its
-// place in the tile nor on keys it cannot see. Masked scores become -inf by selection, so nothing that K holds there
-// matters; a V block with a non-finite element takes the path that adds visible keys only.
+// and every element is summed in key order within its block: a row's bits depend neither on its place in the tile nor
+// on keys it cannot see. (Few rows sum the channels of a score in another order, so whether a tile has few rows does
+// show: a property of its own sequence, whatever else is in the batch.) Masked scores become -inf by selection, so
+// nothing that K holds there matters; a V block with a non-finite element takes the path that adds visible keys only.
 #ifndef ATTN_BACKENDS_CPU_DENSE_FORWARD_TILE_H
 #define ATTN_BACKENDS_CPU_DENSE_FORWARD_TILE_H
 
