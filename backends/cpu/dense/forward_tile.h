@@ -51,7 +51,8 @@ inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *m
         scratch.spread[r] = 0;
         store(scratch.sum + r * kWidth, Vec{});
     }
-    for (int64_t i = 0; i < shape.tile_rows * scratch.o_columns; i += kWidth) store(scratch.o + i, Vec{});
+    const int64_t strips = few ? tile.rows : round_up(tile.rows, kStrip);
+    for (int64_t i = 0; i < strips * scratch.o_columns; i += kWidth) store(scratch.o + i, Vec{});
 
     for (int64_t block = tile.key_begin; block < tile.key_end; block += shape.key_block) {
         const int64_t length = smaller_of(shape.key_block, tile.key_end - block);
