@@ -37,14 +37,16 @@ set(attn_sources
 # One translation unit per instruction set, picked at run time. Nothing in them may be shared with other units, or the
 # linker could keep the copy that needs the newer processor (tests/abi checks that they define no weak symbol).
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  list(APPEND attn_sources backends/cpu/dense/forward_avx2.cc backends/cpu/dense/forward_avx512.cc
-       backends/cpu/merge/merge_avx2.cc backends/cpu/merge/merge_avx512.cc)
+  list(APPEND attn_sources backends/cpu/dense/forward_amx.cc backends/cpu/dense/forward_avx2.cc
+       backends/cpu/dense/forward_avx512.cc backends/cpu/dense/forward_avx512_bf16.cc backends/cpu/merge/merge_avx2.cc backends/cpu/merge/merge_avx512.cc)
   set_source_files_properties(backends/cpu/dense/forward_avx2.cc backends/cpu/merge/merge_avx2.cc
                               PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
-  set_source_files_properties(
-    backends/cpu/dense/forward_avx512.cc backends/cpu/merge/merge_avx512.cc
-    PROPERTIES COMPILE_OPTIONS
-               "-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mprefer-vector-width=512")
+  set(attn_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
+  set_source_files_properties(backends/cpu/dense/forward_avx512.cc backends/cpu/merge/merge_avx512.cc
+                              PROPERTIES COMPILE_OPTIONS "${attn_avx512}")
+  # The tiles of AMX are written as assembly, so that unit needs no option of its own.
+  set_source_files_properties(backends/cpu/dense/forward_avx512_bf16.cc backends/cpu/dense/forward_amx.cc
+                              PROPERTIES COMPILE_OPTIONS "${attn_avx512};-mavx512bf16")
 endif()
 
 add_library(attn_objects OBJECT ${attn_sources})
@@ -57,7 +59,8 @@ set_target_properties(
              VISIBILITY_INLINES_HIDDEN ON)
 target_include_directories(attn_objects PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src
                                                 ${PROJECT_SOURCE_DIR})
-target_compile_definitions(attn_objects PRIVATE ATTN_BUILDING ATTN_EXPERIMENTAL)
+target_compile_definitions(attn_objects PRIVATE ATTN_BUILDING ATTN_EXPERIMENTAL
+                                                $<$<BOOL:${ATTN_EMULATE_AMX}>:ATTN_EMULATE_AMX>)
 target_compile_options(attn_objects PRIVATE -Wall -Wextra -Wpedantic -fno-math-errno -ffp-contract=fast
                                             $<$<CXX_COMPILER_ID:GNU>:-Wno-psabi>
                                             $<$<BOOL:${ATTN_WERROR}>:-Werror>)

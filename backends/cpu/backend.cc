@@ -15,12 +15,13 @@ struct Implementation {
     attn_kind kind;
     const char *name;
     /// Why it does not serve a problem; empty if it does.
-    std::string (*refuse)(const Problem &problem);
+    std::string (*refuse)(const Problem &problem, Isa isa);
     std::unique_ptr<Executor> (*make)(const attn_handle_s &handle, const Problem &problem, Isa isa);
 };
 
 /// For each kind the best first.
 constexpr Implementation kImplementations[] = {
+    {ATTN_KIND_DENSE, "cpu.dense.forward_bf16", refuse_forward_bf16, make_forward_bf16},
     {ATTN_KIND_DENSE, "cpu.dense.forward", refuse_forward, make_forward},
     {ATTN_KIND_MERGE, "cpu.merge", refuse_merge, make_merge},
     {ATTN_KIND_APPEND, "cpu.append", refuse_append, make_append},
@@ -38,7 +39,7 @@ public:
         std::string refusals;
         for (const Implementation &implementation : kImplementations) {
             if (implementation.kind != problem.kind) continue;
-            const std::string reason = implementation.refuse(problem);
+            const std::string reason = implementation.refuse(problem, isa_);
             if (reason.empty()) {
                 if (executor) *executor = implementation.make(handle, problem, isa_);
                 return ATTN_OK;

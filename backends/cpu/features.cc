@@ -10,17 +10,40 @@
 #include <unistd.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
 #endif
 
 namespace attn {
 namespace cpu {
 namespace {
 
+#if defined(ATTN_EMULATE_AMX)
+bool has_tiles() noexcept
+{
+    return true;
+}
+#elif defined(__x86_64__)
+/// Whether the processor has AMX for bfloat16 and the kernel lets this process use it. Linux wants to be asked: a
+/// thread that uses tiles has 8 KiB more to save.
+bool has_tiles() noexcept
+{
+    constexpr unsigned kTiles = 1u << 24, kBfloat16 = 1u << 22;
+    constexpr long kRequestPermission = 0x1023, kTileData = 18; // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || !(edx & kTiles) || !(edx & kBfloat16)) return false;
+    return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
+
 bool is_available(Isa isa) noexcept
 {
 #if defined(__x86_64__)
     // These also ask the operating system whether it saves the wider registers.
     switch (isa) {
+    case Isa::amx:
+        return has_tiles() && is_available(Isa::avx512_bf16);
+    case Isa::avx512_bf16:
+        return __builtin_cpu_supports("avx512bf16") && is_available(Isa::avx512);
     case Isa::avx512:
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && is_available(Isa::avx2);
@@ -61,6 +84,10 @@ void processor_name(char *text, size_t capacity)
 const char *isa_name(Isa isa) noexcept
 {
     switch (isa) {
+    case Isa::amx:
+        return "amx";
+    case Isa::avx512_bf16:
+        return "avx512_bf16";
     case Isa::avx512:
         return "avx512";
     case Isa::avx2:
@@ -73,7 +100,7 @@ const char *isa_name(Isa isa) noexcept
 
 Isa best_isa() noexcept
 {
-    for (const Isa isa : {Isa::avx512, Isa::avx2})
+    for (const Isa isa : {Isa::amx, Isa::avx512_bf16, Isa::avx512, Isa::avx2})
         if (is_available(isa)) return isa;
     return Isa::baseline;
 }
@@ -83,7 +110,7 @@ attn_status choose_isa(Isa *isa) noexcept
     *isa = best_isa();
     const char *asked = getenv("ATTN_CPU_ISA");
     if (!asked || !*asked) return ATTN_OK;
-    for (const Isa candidate : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+    for (const Isa candidate : {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx}) {
         if (strcmp(asked, isa_name(candidate)) != 0) continue;
         if (!is_available(candidate))
             return fail(ATTN_ERROR_NO_DEVICE, "ATTN_CPU_ISA = %s: this processor has only up to %s", asked,
@@ -91,7 +118,7 @@ attn_status choose_isa(Isa *isa) noexcept
         *isa = candidate;
         return ATTN_OK;
     }
-    return fail(ATTN_ERROR_INVALID, "ATTN_CPU_ISA = %s: must be baseline, avx2 or avx512", asked);
+    return fail(ATTN_ERROR_INVALID, "ATTN_CPU_ISA = %s: must be baseline, avx2, avx512, avx512_bf16 or amx", asked);
 }
 
 } // namespace cpu

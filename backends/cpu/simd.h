@@ -141,29 +141,42 @@ ATTN_INLINE float reduce_add(Vec v)
     return lanes[0];
 }
 
-/// 2^x (minimax of degree 6 on [-1/2, 1/2], relative error 2e-9 before rounding; 1 ulp, without FMA 1.2) for x < 128.
-/// 2^-inf = 0, 2^0 = 1, NaN stays. Results below 2^-126 are flushed to 0 except with AVX-512.
+/// 2^f on [-1/2, 1/2], 1 at 0: minimax, relative error 2e-9 (degree 6) or 2.8e-6 (degree 4) before rounding.
+template <int Degree>
+ATTN_INLINE Vec exp2_fraction(Vec f)
+{
+    static_assert(Degree == 4 || Degree == 6);
+    if constexpr (Degree == 4) {
+        Vec p = splat(0.009582852944731712f);
+        p = p * f + 0.055906426161527634f;
+        p = p * f + 0.24024099111557007f;
+        p = p * f + 0.6931241750717163f;
+        return p * f + 1.0f;
+    } else {
+        Vec p = splat(0.00015353366325143725f);
+        p = p * f + 0.0013398875016719103f;
+        p = p * f + 0.00961843691766262f;
+        p = p * f + 0.055503323674201965f;
+        p = p * f + 0.24022647738456726f;
+        p = p * f + 0.6931471824645996f;
+        return p * f + 1.0f;
+    }
+}
+
+/// 2^x for x < 128 (degree 6: 1 ulp, without FMA 1.2). 2^-inf = 0, 2^0 = 1, NaN stays. Results below 2^-126 are flushed
+/// to 0 except with AVX-512.
+template <int Degree = 6>
 ATTN_INLINE Vec exp2_below_128(Vec x)
 {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
     // x - round(x), 0 for an infinity. (The masked form: that without is "maybe uninitialized" to gcc 12.)
     const Vec f = _mm512_maskz_reduce_ps(0xffff, x, 0x08);
+    return _mm512_maskz_scalef_ps(0xffff, exp2_fraction<Degree>(f), x - f);
 #else
     // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits.
     constexpr float kRound = 12582912.0f;
     const Vec shifted = x + kRound;
-    const Vec f = x - (shifted - kRound);
-#endif
-    Vec p = splat(0.00015353366325143725f);
-    p = p * f + 0.0013398875016719103f;
-    p = p * f + 0.00961843691766262f;
-    p = p * f + 0.055503323674201965f;
-    p = p * f + 0.24022647738456726f;
-    p = p * f + 0.6931471824645996f;
-    p = p * f + 1.0f;
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
-    return _mm512_maskz_scalef_ps(0xffff, p, x - f);
-#else
+    const Vec p = exp2_fraction<Degree>(x - (shifted - kRound));
     const VecU scaled = reinterpret_cast<VecU>(p) + (reinterpret_cast<VecU>(shifted) << 23);
     const Vec normal = x < -126.0f ? Vec{} : reinterpret_cast<Vec>(scaled);
     return x == x ? normal : x;

@@ -16,6 +16,8 @@ constexpr Entry entries[] = {
     {"cpu/baseline", "baseline"},
     {"cpu/avx2", "avx2"},
     {"cpu/avx512", "avx512"},
+    {"cpu/avx512_bf16", "avx512_bf16"},
+    {"cpu/amx", "amx"},
 };
 
 struct Found {

@@ -262,7 +262,7 @@ private:
 
 } // namespace
 
-std::string refuse_append(const Problem &problem)
+std::string refuse_append(const Problem &problem, Isa)
 {
     if (!problem.unserved.empty()) {
         std::string reason = "does not compute ";

@@ -8,7 +8,7 @@
 namespace attn::cpu {
 
 /// Why the kernel does not serve a problem; empty if it does.
-std::string refuse_append(const Problem &problem);
+std::string refuse_append(const Problem &problem, Isa isa);
 
 /// Prepares the kernel for a problem that refuse_append() accepted. One kernel serves every instruction set: it moves
 /// memory.

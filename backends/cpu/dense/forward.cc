@@ -25,7 +25,7 @@ constexpr int64_t kTileBytes = 256 << 10;
 const ForwardKernel &kernel_of(Isa isa)
 {
 #if defined(__x86_64__)
-    if (isa == Isa::avx512) return kForwardAvx512;
+    if (isa >= Isa::avx512) return kForwardAvx512;
     if (isa == Isa::avx2) return kForwardAvx2;
 #endif
     static_cast<void>(isa);
@@ -418,7 +418,7 @@ private:
 
 } // namespace
 
-std::string refuse_forward(const Problem &problem)
+std::string refuse_forward(const Problem &problem, Isa)
 {
     if (!problem.unserved.empty()) {
         std::string reason = "does not compute ";
@@ -451,6 +451,34 @@ std::string refuse_forward(const Problem &problem)
 std::unique_ptr<Executor> make_forward(const attn_handle_s &handle, const Problem &problem, Isa isa)
 {
     return std::make_unique<Forward>(handle, static_cast<const DenseProblem &>(problem), kernel_of(isa));
+}
+
+std::string refuse_forward_bf16(const Problem &problem, Isa isa)
+{
+    if (isa < Isa::avx512_bf16) return std::string("needs avx512_bf16, this is ") + isa_name(isa);
+    const struct {
+        const char *field;
+        attn_dtype dtype;
+    } dtypes[] = {{"q_dtype", problem.q_dtype},
+                  {"k_dtype", problem.k_dtype},
+                  {"v_dtype", problem.v_dtype},
+                  {"out_dtype", problem.out_dtype}};
+    for (const auto &entry : dtypes)
+        if (entry.dtype != ATTN_BFLOAT16)
+            return std::string("attn_problem.") + entry.field + " = " + dtype_text(entry.dtype) + ": needs bfloat16";
+    for (const attn_slot slot : {ATTN_SLOT_BIAS_LOWRANK_Q, ATTN_SLOT_V_TEMPERATURE})
+        if (problem.has(slot)) return std::string("does not compute ") + slot_name(slot);
+    return refuse_forward(problem, isa);
+}
+
+std::unique_ptr<Executor> make_forward_bf16(const attn_handle_s &handle, const Problem &problem, Isa isa)
+{
+#if defined(__x86_64__)
+    const ForwardKernel &kernel = isa == Isa::amx ? kForwardAmx : kForwardAvx512Bf16;
+    return std::make_unique<Forward>(handle, static_cast<const DenseProblem &>(problem), kernel);
+#else
+    return make_forward(handle, problem, isa);
+#endif
 }
 
 } // namespace attn::cpu

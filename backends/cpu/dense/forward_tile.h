@@ -1,7 +1,7 @@
 // Dense forward attention of one tile of query rows, for the instruction set that the including unit is compiled for.
 //
 //   for each block of keys that a row of the tile can see:
-//       K block -> panels [channel][kPanel keys], V block -> panels [key][kPanel channels]      (float, in L2)
+//       K block -> panels [channel][kPanel keys], V block -> panels [key][kPanel channels]                (in L2)
 //       for each strip of query rows: scores, online softmax, weighted sum                      (tile_blocked.h)
 //   or, with few rows, the same without panels                                                  (tile_few.h)
 //
@@ -29,6 +29,7 @@ inline size_t scratch_bytes(const ForwardShape &shape)
 inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *memory)
 {
     const Scratch scratch(shape, memory);
+    const TileRegisters registers;
     const bool few = tile.rows <= kFewRows;
     if (few)
         pack_few_q(shape, tile, scratch);

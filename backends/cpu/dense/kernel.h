@@ -146,6 +146,8 @@ extern const ForwardKernel kForwardBaseline;
 #if defined(__x86_64__)
 extern const ForwardKernel kForwardAvx2;
 extern const ForwardKernel kForwardAvx512;
+extern const ForwardKernel kForwardAvx512Bf16;
+extern const ForwardKernel kForwardAmx;
 #endif
 
 } // namespace attn::cpu

@@ -41,6 +41,7 @@ inline void add_columns(const ForwardShape &shape, const ForwardTile &tile, doub
 {
     if (!may_see(shape, tile)) return;
     const Scratch scratch(shape, memory);
+    const TileRegisters registers;
     const int64_t block = tile.key_begin, length = tile.key_end - block;
     int64_t least = 0, most = 0;
     if (shape.by_position) read_positions(tile, block, length, scratch.position, &least, &most);
@@ -59,12 +60,12 @@ inline void add_columns(const ForwardShape &shape, const ForwardTile &tile, doub
         const int64_t rows = smaller_of(kStrip, tile.rows - first);
         const Hull part = all.full ? all : hull(first, rows);
         if (part.begin >= part.end) continue;
-        at_height(strip_height(rows), [&]<int M>(StripHeight<M>) {
-            score_strip<M>(scratch.q + first * shape.dim_qk, scratch.k, shape.dim_qk, part.begin, part.end, scratch.s);
-        });
+        at_height(strip_height(rows),
+                  [&]<int M>(StripHeight<M>) { score_strip<M>(shape, scratch, first, part.begin, part.end); });
         const int64_t begin = round_down(part.begin, kWidth), end = round_up(part.end, kWidth);
         for (int64_t m = 0; m < rows; ++m) {
             float *s = scratch.s + m * kRowStep;
+            scale_products(scratch, first + m, s, part.begin, part.end);
             finish_scores(shape, tile, scratch, first + m, s, block, part);
             const RowPlace at(shape, tile, first + m);
             if (shape.weight == Weight::softmax) {

@@ -4,17 +4,59 @@
 //   softcap, mask, running maximum, P = 2^(S - max), running sum
 //   for each kWidth keys:     O[row] += P[row][key] * v[key]    the rows of V stay in L1 for all query rows
 //
+// With pairs of bfloat16, channels and keys go by twos.
+//
 // Such tiles wait for memory, and rows of one head can be further apart than a hardware prefetcher follows. So each
 // product fetches what the other one reads next: scores the V of the block, the weighted sum the K of the next block.
 #ifndef ATTN_BACKENDS_CPU_DENSE_TILE_FEW_H
 #define ATTN_BACKENDS_CPU_DENSE_TILE_FEW_H
 
-#include "backends/cpu/dense/tile_mask.h"
-#include "backends/cpu/dense/tile_pack.h"
-#include "backends/cpu/dense/tile_weigh.h"
+#include "backends/cpu/dense/tile_blocked.h"
 
 namespace attn::cpu {
 namespace {
+
+#if defined(ATTN_PRODUCTS_AMX) || defined(ATTN_PRODUCTS_DOT)
+
+inline void pack_few_q(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch)
+{
+    for (int64_t r = 0; r < tile.rows; ++r) {
+        read_pairs(q_row(shape, tile, r), tile.q_channel_step, shape.dim_k, scratch.q + r * scratch.q_columns);
+        scratch.factor[r] = score_factor(shape, tile, r);
+    }
+}
+
+ATTN_INLINE void read_key(const ForwardShape &shape, const ForwardTile &tile, int64_t key, float *out)
+{
+    read_pairs(key_row(tile.k, key), tile.k.channel_step, shape.dim_k, out);
+}
+ATTN_INLINE void read_value(const ForwardShape &shape, const ForwardTile &tile, int64_t key, float *out)
+{
+    read_pairs(key_row(tile.v, key), tile.v.channel_step, shape.dim_v, out);
+}
+ATTN_INLINE bool is_k_direct(const ForwardShape &shape, const ForwardTile &tile)
+{
+    return is_pairs_in_place(tile.k, shape.dim_k);
+}
+ATTN_INLINE bool is_v_direct(const ForwardShape &shape, const ForwardTile &tile)
+{
+    return is_pairs_in_place(tile.v, shape.dim_v);
+}
+
+/// sum + q k, for words that are pairs.
+ATTN_INLINE Vec add_product(Vec sum, Vec q, Vec k)
+{
+    return add_pair_products(sum, q, k);
+}
+
+/// Words are read as they are.
+template <class Run>
+ATTN_INLINE void with_type(Element, bool, Run run)
+{
+    run.template operator()<Element::float32>();
+}
+
+#else
 
 /// Q times its factor, row by row; channels beyond the last are 0.
 inline void pack_few_q(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch)
@@ -25,6 +67,42 @@ inline void pack_few_q(const ForwardShape &shape, const ForwardTile &tile, const
         for (int64_t c = 0; c < scratch.q_columns; c += kWidth) store(row + c, load(scratch.row + c));
     }
 }
+
+ATTN_INLINE void read_key(const ForwardShape &shape, const ForwardTile &tile, int64_t key, float *out)
+{
+    read_k_row(shape, tile, key, out);
+}
+ATTN_INLINE void read_value(const ForwardShape &shape, const ForwardTile &tile, int64_t key, float *out)
+{
+    read_v_row(shape, tile, key, out);
+}
+ATTN_INLINE bool is_k_direct(const ForwardShape &shape, const ForwardTile &tile)
+{
+    return !tile.rank_q.base && tile.k.channel_step == 1 && shape.dim_qk % kWidth == 0;
+}
+ATTN_INLINE bool is_v_direct(const ForwardShape &shape, const ForwardTile &tile)
+{
+    return !tile.v_temperature.base && tile.v.channel_step == 1 && shape.dim_v % kWidth == 0;
+}
+
+ATTN_INLINE Vec add_product(Vec sum, Vec q, Vec k)
+{
+    return sum + q * k;
+}
+
+/// Calls `run` with the type of rows read where they are, or float for converted ones, as a constant.
+template <class Run>
+ATTN_INLINE void with_type(Element type, bool direct, Run run)
+{
+    if (!direct || type == Element::float32)
+        run.template operator()<Element::float32>();
+    else if (type == Element::float16)
+        run.template operator()<Element::float16>();
+    else
+        run.template operator()<Element::bfloat16>();
+}
+
+#endif
 
 /// Half of the sums of each of two vectors: lane i of the result is of `a` where bit `Block` of i is clear, else of
 /// `b`.
@@ -135,7 +213,10 @@ inline void score_group(const float *q, int64_t columns, const KeyGroup &keys, c
                 for (int r = 0; r < Rows; ++r) {
                     const Vec query = load(q + r * columns + c);
                     ATTN_UNROLL
-                    for (int i = 0; i < kOnce; ++i) sum[r * kKeys + some + i] += query * channels[i];
+                    for (int i = 0; i < kOnce; ++i) {
+                        Vec &total = sum[r * kKeys + some + i];
+                        total = add_product(total, query, channels[i]);
+                    }
                 }
                 ahead.template fetch<kOnce>(first, byte);
             }
@@ -147,6 +228,54 @@ inline void score_group(const float *q, int64_t columns, const KeyGroup &keys, c
     ATTN_UNROLL
     for (int r = 0; r < Rows; ++r) store(s + r * kRowStep, scores[r]);
 }
+
+#if defined(ATTN_PRODUCTS_AMX) || defined(ATTN_PRODUCTS_DOT)
+
+/// out[r][c ..] += sum of weights[r][i] * keys.row[i][c ..] for N vectors of channels and a pair of keys at a time; of
+/// one row only the visible keys. `weights` are pairs.
+template <Element, int Rows, int N, bool AllVisible>
+ATTN_INLINE void add_keys(const KeyGroup &keys, const Ahead &ahead, const float *weights, uint32_t visible, int64_t c,
+                          int64_t columns, float *out)
+{
+    Vec acc[Rows][N];
+    ATTN_UNROLL
+    for (int r = 0; r < Rows; ++r) {
+        ATTN_UNROLL
+        for (int n = 0; n < N; ++n) acc[r][n] = load(out + r * columns + c + n * kWidth);
+    }
+    for (int i = 0; i < kWidth; i += 2) {
+        Vec channels[N];
+        ATTN_UNROLL
+        for (int n = 0; n < N; n += 2) {
+            const int64_t byte = (c + n * kWidth) * 2;
+            interleave(load(reinterpret_cast<const float *>(keys.row[i] + byte)),
+                       load(reinterpret_cast<const float *>(keys.row[i + 1] + byte)), &channels[n], &channels[n + 1]);
+            ahead.template fetch<2>(i, byte);
+        }
+        if (!AllVisible) {
+            const uint32_t kept = (visible >> i & 1 ? 0xffffu : 0u) | (visible >> i & 2 ? 0xffff0000u : 0u);
+            ATTN_UNROLL
+            for (int n = 0; n < N; ++n) channels[n] = from_bits(bits(channels[n]) & static_cast<int32_t>(kept));
+        }
+        ATTN_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+            int32_t pair;
+            __builtin_memcpy(&pair, weights + r * kRowStep + i / 2, sizeof pair);
+            const Vec weight = (Vec)_mm512_set1_epi32(pair);
+            ATTN_UNROLL
+            for (int n = 0; n < N; ++n) acc[r][n] = add_pair_products(acc[r][n], weight, channels[n]);
+        }
+    }
+    ATTN_UNROLL
+    for (int r = 0; r < Rows; ++r) {
+        ATTN_UNROLL
+        for (int n = 0; n < N; ++n) store(out + r * columns + c + n * kWidth, acc[r][n]);
+    }
+}
+constexpr int64_t kWeightsPerWord = 2;
+constexpr int kFewestVectors = 2; ///< Of channels that add_keys() can do.
+
+#else
 
 /// out[r][c ..] += sum of weights[r][i] * keys.row[i][c ..] for N vectors of channels; of one row only the visible
 /// keys.
@@ -182,31 +311,24 @@ ATTN_INLINE void add_keys(const KeyGroup &keys, const Ahead &ahead, const float 
         for (int n = 0; n < N; ++n) store(out + r * columns + c + n * kWidth, acc[r][n]);
     }
 }
+constexpr int64_t kWeightsPerWord = 1;
+constexpr int kFewestVectors = 1; ///< Of channels that add_keys() can do.
+
+#endif
 
 template <Element Type, int Rows, bool AllVisible>
 inline void weigh_group(const KeyGroup &keys, const Ahead &ahead, const float *weights, uint32_t visible,
                         int64_t columns, float *out)
 {
     constexpr int kSums = kWidth == 16 ? 16 : 8; // leaves registers for a row of V
-    constexpr int kOnce = kSums / Rows > 8 ? 8 : kSums / Rows;
+    constexpr int kMost = kSums / Rows > 8 ? 8 : kSums / Rows;
+    constexpr int kOnce = kMost > kFewestVectors ? kMost : kFewestVectors;
     int64_t c = 0;
     for (; c + kOnce * kWidth <= columns; c += kOnce * kWidth)
         add_keys<Type, Rows, kOnce, AllVisible>(keys, ahead, weights, visible, c, columns, out);
     for (; c < columns; c += kWidth)
         add_keys<Type, Rows, 1, AllVisible>(keys, ahead, weights, visible, c, columns, out);
     ahead.fetch_rest(columns * element_bytes(Type));
-}
-
-/// Calls `run` with the type as a constant.
-template <class Run>
-ATTN_INLINE void with_type(Element type, Run run)
-{
-    if (type == Element::float32)
-        run.template operator()<Element::float32>();
-    else if (type == Element::float16)
-        run.template operator()<Element::float16>();
-    else
-        run.template operator()<Element::bfloat16>();
 }
 
 /// Calls `run(first)` for rows [0, rows) in pieces of powers of 2, with their number as a constant.
@@ -217,22 +339,16 @@ ATTN_INLINE void in_pieces(int64_t rows, Run run, int64_t first = 0)
     if constexpr (Rows > 1) in_pieces<Rows / 2>(rows, run, first);
 }
 
-/// Whether rows can be read where they are, in whole vectors.
-ATTN_INLINE bool is_direct(const KeyRows &rows, int64_t channels)
-{
-    return rows.channel_step == 1 && channels % kWidth == 0;
-}
-
 inline void score_few(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t block,
                       const Hull &hull)
 {
-    const bool direct = !tile.rank_q.base && is_direct(tile.k, shape.dim_qk);
+    const bool direct = is_k_direct(shape, tile);
     const int64_t v_bytes = shape.dim_v * element_bytes(shape.v_type);
-    const auto read = [&](int64_t key, float *out) { read_k_row(shape, tile, key, out); };
+    const auto read = [&](int64_t key, float *out) { read_key(shape, tile, key, out); };
     for (int64_t first = round_down(hull.begin, kWidth); first < hull.end; first += kWidth) {
         const KeyGroup keys(tile.k, scratch, block, first, hull.begin, hull.end, direct, read);
         const Ahead ahead(tile.v, block + larger_of(first, hull.begin), block + hull.end, v_bytes);
-        with_type(direct ? shape.k_type : Element::float32, [&]<Element Type>() {
+        with_type(shape.k_type, direct, [&]<Element Type>() {
             in_pieces(tile.rows, [&]<int Rows>(int64_t r) {
                 score_group<Type, Rows>(scratch.q + r * scratch.q_columns, scratch.q_columns, keys,
                                         r == 0 ? ahead : Ahead(), scratch.s + r * kRowStep + first);
@@ -258,26 +374,27 @@ ATTN_INLINE uint32_t visible_keys(const ForwardShape &shape, const Scratch &scra
 inline void weigh_few(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t block,
                       const Hull &hull)
 {
-    const bool direct = !tile.v_temperature.base && is_direct(tile.v, shape.dim_v);
+    const bool direct = is_v_direct(shape, tile);
     const int64_t k_bytes = shape.dim_k * element_bytes(shape.k_type);
-    const auto read = [&](int64_t key, float *out) { read_v_row(shape, tile, key, out); };
+    const auto read = [&](int64_t key, float *out) { read_value(shape, tile, key, out); };
     const int64_t columns = scratch.o_columns;
     for (int64_t i = 0; i < tile.rows * columns; i += kWidth) store(scratch.block_o + i, Vec{});
     for (int64_t first = round_down(hull.begin, kWidth); first < hull.end; first += kWidth) {
         const KeyGroup keys(tile.v, scratch, block, first, hull.begin, hull.end, direct, read);
         const Ahead ahead(tile.k, block + shape.key_block + first, tile.key_end, k_bytes);
         const bool whole = hull.full && first >= hull.begin && first + kWidth <= hull.end;
-        with_type(direct ? shape.v_type : Element::float32, [&]<Element Type>() {
+        with_type(shape.v_type, direct, [&]<Element Type>() {
             if (whole) {
                 in_pieces(tile.rows, [&]<int Rows>(int64_t r) {
-                    weigh_group<Type, Rows, true>(keys, r == 0 ? ahead : Ahead(), scratch.s + r * kRowStep + first, 0,
-                                                  columns, scratch.block_o + r * columns);
+                    weigh_group<Type, Rows, true>(keys, r == 0 ? ahead : Ahead(),
+                                                  scratch.s + r * kRowStep + first / kWeightsPerWord, 0, columns,
+                                                  scratch.block_o + r * columns);
                 });
                 return;
             }
             // Only keys the row sees are added, whatever V holds elsewhere.
             for (int64_t r = 0; r < tile.rows; ++r)
-                weigh_group<Type, 1, false>(keys, Ahead(), scratch.s + r * kRowStep + first,
+                weigh_group<Type, 1, false>(keys, Ahead(), scratch.s + r * kRowStep + first / kWeightsPerWord,
                                             visible_keys(shape, scratch, r, block, first, hull), columns,
                                             scratch.block_o + r * columns);
         });
@@ -295,7 +412,7 @@ inline void run_few(const ForwardShape &shape, const ForwardTile &tile, const Sc
 {
     score_few(shape, tile, scratch, block, hull);
     for (int64_t r = 0; r < tile.rows; ++r)
-        scratch.alpha[r] = weigh_scores(shape, tile, scratch, r, scratch.s + r * kRowStep, block, hull);
+        scratch.alpha[r] = weigh_row(shape, tile, scratch, r, scratch.s + r * kRowStep, block, hull);
     weigh_few(shape, tile, scratch, block, hull);
 }
 

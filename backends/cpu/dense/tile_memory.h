@@ -8,9 +8,19 @@
 namespace attn::cpu {
 namespace {
 
+// Products of bfloat16 pairs instead of floats: with tiles, or with dot products. See tile_blocked.h.
+#if defined(ATTN_PRODUCTS_AMX) || defined(ATTN_PRODUCTS_DOT)
+constexpr bool kPairs = true;
+#else
+constexpr bool kPairs = false;
+#endif
+#if defined(ATTN_PRODUCTS_AMX)
+constexpr int kStrip = 32; ///< Two tiles of 16 rows.
+#else
+constexpr int kStrip = kWidth == 16 ? 12 : 6; ///< Fills the registers: kStrip * kVectors accumulators and 3 more.
+#endif
 constexpr int kVectors = 2; ///< Vectors of a panel.
 constexpr int kPanel = kVectors * kWidth;
-constexpr int kStrip = kWidth == 16 ? 12 : 6;    ///< Fills the registers: kStrip * kVectors accumulators and 3 more.
 constexpr int kRowStep = kMostKeysPerBlock + 16; ///< Floats from row to row of S and P: no power of 2, see the cache.
 
 constexpr int kFewRows = kWidth == 16 ? 16 : 8; ///< Tiles of at most so many rows read K and V in place.
@@ -47,32 +57,34 @@ struct RowMask {
 
 /// The scratch of a worker, carved from one piece of memory. Sizes depend on the shape alone.
 struct Scratch {
-    float *q;          ///< Strips of [channel][rows of the strip]; few rows: [row][q_columns].
-    float *k;          ///< Panels of [channel][kPanel].
-    float *v;          ///< Panels of [key_block][panel width].
-    float *o;          ///< [tile_rows][o_columns]
-    float *s;          ///< [kScoreRows][kRowStep]
-    float *row;        ///< kWidth rows of channels, converted to float.
-    float *max;        ///< [tile_rows]
-    float *sum;        ///< [tile_rows][kWidth]
-    float *spread;     ///< [tile_rows]: sums of weight times distance of the score from the maximum.
-    float *alpha;      ///< [kScoreRows]
-    float *block_o;    ///< [kFewRows][o_columns]: what one block adds to few rows.
-    RowMask *mask;     ///< [tile_rows]
+    float *q;       ///< Strips of [channel][rows of the strip]; few rows: [row][q_columns]. Pairs: tile_pack_pairs.h.
+    float *k;       ///< Panels of [channel][kPanel].
+    float *v;       ///< Panels of [key_block][panel width].
+    float *o;       ///< [tile_rows][o_columns]
+    float *s;       ///< [kScoreRows][kRowStep]
+    float *row;     ///< kWidth rows of channels, converted to float.
+    float *max;     ///< [tile_rows]
+    float *sum;     ///< [tile_rows][kWidth]
+    float *spread;  ///< [tile_rows]: sums of weight times distance of the score from the maximum.
+    float *alpha;   ///< [kScoreRows]
+    float *factor;  ///< Pairs: [tile_rows], of the products of a row.
+    float *block_o; ///< [kFewRows][o_columns]: what one block adds to few rows.
+    RowMask *mask;  ///< [tile_rows]
     int64_t *position; ///< [key_block], of the keys of the block.
-    int64_t q_columns, o_columns, row_columns;
+    int64_t q_columns; ///< Words of a row of Q and K.
+    int64_t o_columns, row_columns;
     size_t bytes;
 
     Scratch(const ForwardShape &shape, void *memory)
-        : q_columns(round_up(shape.dim_qk, kWidth)),
-          o_columns(round_up(shape.dim_v, kWidth)),
+        : q_columns(kPairs ? round_up(shape.dim_qk, 2 * kWidth) / 2 : round_up(shape.dim_qk, kWidth)),
+          o_columns(round_up(shape.dim_v, kPairs ? 2 * kWidth : kWidth)),
           row_columns(round_up(larger_of(shape.dim_qk, shape.dim_v), kWidth) + kWidth),
           bytes(0),
           base_(static_cast<char *>(memory))
     {
         q = take<float>(shape.tile_rows * q_columns + kWidth);
-        k = take<float>(round_up(shape.key_block, kPanel) * shape.dim_qk + kWidth);
-        v = take<float>(shape.key_block * round_up(shape.dim_v, kPanel));
+        k = take<float>(round_up(shape.key_block, kPanel) * (kPairs ? q_columns : shape.dim_qk) + kWidth);
+        v = take<float>(round_up(shape.key_block, kPanel) * round_up(shape.dim_v, kPanel) / (kPairs ? 2 : 1));
         o = take<float>(shape.tile_rows * o_columns);
         s = take<float>(kScoreRows * kRowStep);
         row = take<float>(kWidth * row_columns);
@@ -80,6 +92,7 @@ struct Scratch {
         sum = take<float>(shape.tile_rows * kWidth);
         spread = take<float>(shape.tile_rows);
         alpha = take<float>(kScoreRows);
+        factor = take<float>(kPairs ? shape.tile_rows : 0);
         block_o = take<float>(kFewRows * o_columns);
         mask = take<RowMask>(shape.tile_rows);
         position = take<int64_t>(shape.key_block);

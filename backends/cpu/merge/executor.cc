@@ -24,7 +24,7 @@ constexpr int64_t kTaskBytes = 64 << 10;
 const MergeKernel &kernel_of(Isa isa)
 {
 #if defined(__x86_64__)
-    if (isa == Isa::avx512) return kMergeAvx512;
+    if (isa >= Isa::avx512) return kMergeAvx512;
     if (isa == Isa::avx2) return kMergeAvx2;
 #endif
     static_cast<void>(isa);
@@ -242,7 +242,7 @@ private:
 
 } // namespace
 
-std::string refuse_merge(const Problem &problem)
+std::string refuse_merge(const Problem &problem, Isa)
 {
     const auto &p = static_cast<const MergeProblem &>(problem);
     if (!p.unserved.empty()) {

@@ -8,7 +8,7 @@
 namespace attn::cpu {
 
 /// Why the kernel does not serve a problem; empty if it does.
-std::string refuse_merge(const Problem &problem);
+std::string refuse_merge(const Problem &problem, Isa isa);
 
 /// Prepares the kernel of an instruction set for a problem that refuse_merge() accepted.
 std::unique_ptr<Executor> make_merge(const attn_handle_s &handle, const Problem &problem, Isa isa);

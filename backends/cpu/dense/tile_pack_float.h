@@ -1,65 +1,11 @@
 // Panels: Q, K and V as floats in the order in which the products read them.
-#ifndef ATTN_BACKENDS_CPU_DENSE_TILE_PACK_H
-#define ATTN_BACKENDS_CPU_DENSE_TILE_PACK_H
+#ifndef ATTN_BACKENDS_CPU_DENSE_TILE_PACK_FLOAT_H
+#define ATTN_BACKENDS_CPU_DENSE_TILE_PACK_FLOAT_H
 
-#include "backends/cpu/dense/tile_memory.h"
+#include "backends/cpu/dense/tile_panels.h"
 
 namespace attn::cpu {
 namespace {
-
-/// Rows of a strip of which `rows` are in use: the next of a few heights that kernels exist for.
-ATTN_INLINE int strip_height(int64_t rows)
-{
-    if (rows > kStrip / 3 * 2) return kStrip;
-    if (rows > kStrip / 3) return kStrip / 3 * 2;
-    if (rows > 2) return kStrip / 3;
-    return rows > 1 ? 2 : 1;
-}
-
-template <int M>
-struct StripHeight {
-};
-
-/// Calls run(StripHeight<M>()) with M = height.
-template <class Run>
-inline void at_height(int height, Run run)
-{
-    if (height == kStrip)
-        run(StripHeight<kStrip>());
-    else if (height == kStrip / 3 * 2)
-        run(StripHeight<kStrip / 3 * 2>());
-    else if (height == kStrip / 3)
-        run(StripHeight<kStrip / 3>());
-    else if (height == 2)
-        run(StripHeight<2>());
-    else
-        run(StripHeight<1>());
-}
-
-/// Rows of kWidth queries or keys as floats, each a whole number of vectors.
-struct RowGroup {
-    const float *row[kWidth];
-};
-
-/// Writes a group to a panel, transposed: lane i of channel c goes to panel[c * step + i]. Where the lanes reach beyond
-/// the step, every store spills into the next channel, which is written after it; behind the last, kWidth floats may
-/// change.
-ATTN_INLINE void write_transposed(const RowGroup &group, int64_t channels, float factor, int64_t step, float *panel)
-{
-    int64_t c = 0;
-    for (; c < channels; c += kWidth) {
-        Vec square[kWidth];
-        ATTN_UNROLL
-        for (int i = 0; i < kWidth; ++i) square[i] = load(group.row[i] + c) * factor;
-        transpose(square);
-        if (c + kWidth <= channels) {
-            ATTN_UNROLL
-            for (int i = 0; i < kWidth; ++i) store(panel + (c + i) * step, square[i]);
-        } else {
-            for (int i = 0; i < channels - c; ++i) store(panel + (c + i) * step, square[i]);
-        }
-    }
-}
 
 /// Q times its factor, transposed by strips. What pads a strip repeats a row in use and is not used itself.
 inline void pack_q(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch)
@@ -81,7 +27,7 @@ inline void pack_q(const ForwardShape &shape, const ForwardTile &tile, const Scr
                     group.row[i] = converted;
                 }
             }
-            write_transposed(group, shape.dim_qk, in_place ? shape.q_factor : 1.0f, height, panel + base);
+            write_transposed<true>(group, shape.dim_qk, in_place ? shape.q_factor : 1.0f, height, panel + base);
         }
     }
 }
@@ -104,8 +50,8 @@ inline void pack_k(const ForwardShape &shape, const ForwardTile &tile, const Scr
                 group.row[i] = converted;
             }
         }
-        write_transposed(group, shape.dim_qk, 1.0f, kPanel,
-                         scratch.k + round_down(first, kPanel) * shape.dim_qk + first % kPanel);
+        write_transposed<false>(group, shape.dim_qk, 1.0f, kPanel,
+                                scratch.k + round_down(first, kPanel) * shape.dim_qk + first % kPanel);
     }
 }
 
