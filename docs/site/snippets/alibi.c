@@ -29,8 +29,10 @@ int main(void)
                             .dim_qk = D,
                             .max_q = T};
     attn_dense dense = {.size = sizeof dense, .problem = &problem, .causal = ATTN_BOTTOM_RIGHT};
-    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D), tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
-    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D), to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
+    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D),
+                tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
+    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D),
+                to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
     attn_tensor ts = attn_tensor_1d(slopes, ATTN_FLOAT32, H);
     const attn_arg args[] = {{ATTN_SLOT_Q, 0, &tq},
                              {ATTN_SLOT_K, 0, &tk},
@@ -39,7 +41,13 @@ int main(void)
                              {ATTN_SLOT_ALIBI_SLOPES, 0, &ts}};
     compute_dense(&dense, args, COUNT(args));
     /* [plan] */
-    const definition d = {
-        .tq = T, .heads_q = H, .dim_qk = D, .q = q, .k = k, .v = v, .score = penalised, .visible = causal};
+    const definition d = {.tq = T,
+                          .heads_q = H,
+                          .dim_qk = D,
+                          .q = q,
+                          .k = k,
+                          .v = v,
+                          .score = penalised,
+                          .visible = causal};
     return verdict("ALiBi", difference(&d, out));
 }

@@ -22,9 +22,14 @@ int main(void)
                             .heads_q = H,
                             .dim_qk = D,
                             .max_q = T};
-    attn_dense dense = {.size = sizeof dense, .problem = &problem, .softcap = 2, .bias_stage = ATTN_BIAS_PRE_SOFTCAP};
-    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D), tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
-    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D), to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
+    attn_dense dense = {.size = sizeof dense,
+                        .problem = &problem,
+                        .softcap = 2,
+                        .bias_stage = ATTN_BIAS_PRE_SOFTCAP};
+    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D),
+                tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
+    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D),
+                to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
     attn_tensor tb = attn_tensor_4d(bias, ATTN_FLOAT32, 1, H, T, T); /* [1, head, query, key] */
     const attn_arg args[] = {{ATTN_SLOT_Q, 0, &tq},
                              {ATTN_SLOT_K, 0, &tk},
@@ -33,6 +38,7 @@ int main(void)
                              {ATTN_SLOT_BIAS, 0, &tb}};
     compute_dense(&dense, args, COUNT(args));
     /* [plan] */
-    const definition d = {.tq = T, .heads_q = H, .dim_qk = D, .q = q, .k = k, .v = v, .score = biased};
+    const definition d = {
+        .tq = T, .heads_q = H, .dim_qk = D, .q = q, .k = k, .v = v, .score = biased};
     return verdict("bias before softcap", difference(&d, out));
 }

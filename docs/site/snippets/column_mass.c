@@ -1,4 +1,5 @@
-/* Attention that each key received: what eviction of a cache ranks by. A backend that does not serve it says so. */
+/* Attention that each key received: what eviction of a cache ranks by. A backend that does not
+ * serve it says so. */
 #include "definition.h"
 
 enum { T = 40, H = 4, D = 16, REFUSED = 77 };
@@ -31,8 +32,10 @@ int main(void)
         attn_destroy(handle);
         return REFUSED;
     }
-    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D), tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
-    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D), to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
+    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D),
+                tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
+    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D),
+                to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
     attn_tensor tm = attn_tensor_3d(mass, ATTN_FLOAT32, 1, H, T); /* [batch, head, key] */
     const attn_arg args[] = {{ATTN_SLOT_Q, 0, &tq},
                              {ATTN_SLOT_K, 0, &tk},
@@ -43,7 +46,8 @@ int main(void)
     execute_once(plan, args, COUNT(args));
     /* [plan] */
     attn_destroy(handle);
-    const definition d = {.tq = T, .heads_q = H, .dim_qk = D, .q = q, .k = k, .v = v, .visible = causal};
+    const definition d = {
+        .tq = T, .heads_q = H, .dim_qk = D, .q = q, .k = k, .v = v, .visible = causal};
     double worst = difference(&d, out), s[T], p[T];
     for (int h = 0; h < H; ++h) {
         double received[T] = {0};

@@ -1,4 +1,5 @@
-/* What no query may see has no effect on any bit: NaN past the length, and in a key of the future. */
+/* What no query may see has no effect on any bit: NaN past the length, and in a key of the
+ * future. */
 #include "definition.h"
 #include <string.h>
 
@@ -17,8 +18,10 @@ static void attend(float (*out)[H][D])
                             .dim_qk = D,
                             .max_q = T};
     attn_dense dense = {.size = sizeof dense, .problem = &problem, .causal = ATTN_TOP_LEFT};
-    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D), tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
-    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D), to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
+    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D),
+                tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
+    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D),
+                to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
     attn_tensor tl = attn_tensor_1d(lengths, ATTN_INT32, 1);
     const attn_arg args[] = {{ATTN_SLOT_Q, 0, &tq},
                              {ATTN_SLOT_K, 0, &tk},
@@ -37,7 +40,8 @@ int main(void)
         for (int n = 0; n < H * D; ++n)
             if (j == FUTURE || j >= USED) (&k[j][0][0])[n] = (&v[j][0][0])[n] = NAN;
     attend(dirty);
-    /* rows before the poisoned key: not a bit differs; rows that see it are NaN, as they must be */
+    /* rows before the poisoned key: not a bit differs; rows that see it are NaN, as they must
+     * be */
     const int same = memcmp(clean, dirty, FUTURE * sizeof clean[0]) == 0;
     const int seen = isnan(dirty[FUTURE][0][0]) && isnan(dirty[T - 1][0][0]);
     /* [poison] */

@@ -1,5 +1,5 @@
-/* Attention by its definition, in double precision, which the snippets of the documentation are checked against; and
- * what each of them would repeat: plan, workspace, execute. */
+/* Attention by its definition, in double precision, which the snippets of the documentation are
+ * checked against; and what each of them would repeat: plan, workspace, execute. */
 #ifndef SNIPPETS_DEFINITION_H
 #define SNIPPETS_DEFINITION_H
 
@@ -9,16 +9,17 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-/* One sequence. Arrays are row-major [token, head, channel]; h is a head of OUT, i a query, j a key. 0 takes the
- * default that attn_problem has, NULL means that the option is not in use. */
+/* One sequence. Arrays are row-major [token, head, channel]; h is a head of OUT, i a query, j a
+ * key. 0 takes the default that attn_problem has, NULL means that the option is not in use. */
 typedef struct definition {
     int64_t tq, tk, heads_q, heads_k, heads_v, dim_qk, dim_v;
     const float *q, *k, *v;
     double scale;
-    double (*score)(double s, int64_t h, int64_t i, int64_t j);  /* what the options make of scale * (q.k) */
-    bool (*visible)(int64_t i, int64_t j);                       /* does query i see key j? */
-    double (*weight)(double s);                                  /* activation without a sum; NULL: softmax */
-    const float *sink_logits;                                    /* [h] */
+    double (*score)(double s, int64_t h, int64_t i,
+                    int64_t j);            /* what the options make of scale * (q.k) */
+    bool (*visible)(int64_t i, int64_t j); /* does query i see key j? */
+    double (*weight)(double s);            /* activation without a sum; NULL: softmax */
+    const float *sink_logits;              /* [h] */
     double (*finish)(double x, int64_t h, int64_t i, int64_t c); /* gate, head weight */
 } definition;
 
@@ -38,9 +39,10 @@ static inline int64_t heads_out(const definition *d)
     return d->heads_q > kv ? d->heads_q : kv;
 }
 
-/* Fills s[tk] with the scores that the activation sees, -inf where hidden, and p[tk] with the weights; returns the
- * logarithm of the sum of exponentials, sink included. */
-static inline double define_row(const definition *given, int64_t h, int64_t i, double *s, double *p)
+/* Fills s[tk] with the scores that the activation sees, -inf where hidden, and p[tk] with the
+ * weights; returns the logarithm of the sum of exponentials, sink included. */
+static inline double define_row(const definition *given, int64_t h, int64_t i, double *s,
+                                double *p)
 {
     const definition d = with_defaults(*given);
     const int64_t heads = heads_out(&d), hq = h * d.heads_q / heads, hk = h * d.heads_k / heads;
@@ -50,7 +52,8 @@ static inline double define_row(const definition *given, int64_t h, int64_t i, d
         if (d.visible && !d.visible(i, j)) continue;
         double dot = 0;
         for (int64_t c = 0; c < d.dim_qk; ++c)
-            dot += (double)d.q[(i * d.heads_q + hq) * d.dim_qk + c] * d.k[(j * d.heads_k + hk) * d.dim_qk + c];
+            dot += (double)d.q[(i * d.heads_q + hq) * d.dim_qk + c] *
+                   d.k[(j * d.heads_k + hk) * d.dim_qk + c];
         s[j] = d.score ? d.score(d.scale * dot, h, i, j) : d.scale * dot;
         p[j] = d.weight ? d.weight(s[j]) : exp(s[j]);
         sum += p[j];
@@ -59,7 +62,8 @@ static inline double define_row(const definition *given, int64_t h, int64_t i, d
     return log(sum);
 }
 
-/* Largest difference between out[tq, heads, dim_v] and its definition; NaN if one of them is. */
+/* Largest difference between out[tq, heads, dim_v] and its definition; NaN if one of them is.
+ */
 static inline double difference(const definition *given, const float *out)
 {
     const definition d = with_defaults(*given);
@@ -72,7 +76,8 @@ static inline double difference(const definition *given, const float *out)
             for (int64_t c = 0; c < d.dim_v; ++c) {
                 double x = 0;
                 for (int64_t j = 0; j < d.tk; ++j)
-                    x += s[d.tk + j] * d.v[(j * d.heads_v + h * d.heads_v / heads) * d.dim_v + c];
+                    x += s[d.tk + j] *
+                         d.v[(j * d.heads_v + h * d.heads_v / heads) * d.dim_v + c];
                 if (d.finish) x = d.finish(x, h, i, c);
                 const double error = fabs(out[(i * heads + h) * d.dim_v + c] - x);
                 if (!(error <= largest)) largest = error;
@@ -100,7 +105,8 @@ static inline void execute_once(attn_plan plan, const attn_arg *args, size_t cou
     attn_plan_destroy(plan);
 }
 
-/* Plans, executes and destroys: a program that computes more than once keeps handle, plan and workspace. */
+/* Plans, executes and destroys: a program that computes more than once keeps handle, plan and
+ * workspace. */
 static inline void compute_dense(const attn_dense *dense, const attn_arg *args, size_t count)
 {
     attn_handle handle;

@@ -1,4 +1,5 @@
-/* Rows that see no key: 3 queries level with the last of 1 key, so the first two see nothing. */
+/* Rows that see no key: 3 queries level with the last of 1 key, so the first two see nothing.
+ */
 #include "definition.h"
 
 enum { TQ = 3, TK = 1, H = 2, D = 8 };
@@ -18,11 +19,15 @@ static int attend(const float *sinks)
                             .max_kv = TK};
     attn_dense dense = {.size = sizeof dense, .problem = &problem, .causal = ATTN_BOTTOM_RIGHT};
     /* [plan] */
-    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, TQ, H, D), tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, TK, H, D);
-    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, TK, H, D), to = attn_tensor_4d(out, ATTN_FLOAT32, 1, TQ, H, D);
-    attn_tensor tl = attn_tensor_3d(lse, ATTN_FLOAT32, 1, H, TQ), ts = attn_tensor_1d(sinks, ATTN_FLOAT32, H);
-    const attn_arg args[] = {{ATTN_SLOT_Q, 0, &tq},   {ATTN_SLOT_K, 0, &tk},   {ATTN_SLOT_V, 0, &tv},
-                             {ATTN_SLOT_OUT, 0, &to}, {ATTN_SLOT_LSE, 0, &tl}, {ATTN_SLOT_SINK_LOGITS, 0, &ts}};
+    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, TQ, H, D),
+                tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, TK, H, D);
+    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, TK, H, D),
+                to = attn_tensor_4d(out, ATTN_FLOAT32, 1, TQ, H, D);
+    attn_tensor tl = attn_tensor_3d(lse, ATTN_FLOAT32, 1, H, TQ),
+                ts = attn_tensor_1d(sinks, ATTN_FLOAT32, H);
+    const attn_arg args[] = {{ATTN_SLOT_Q, 0, &tq},   {ATTN_SLOT_K, 0, &tk},
+                             {ATTN_SLOT_V, 0, &tv},   {ATTN_SLOT_OUT, 0, &to},
+                             {ATTN_SLOT_LSE, 0, &tl}, {ATTN_SLOT_SINK_LOGITS, 0, &ts}};
     compute_dense(&dense, args, sinks ? 6 : 5);
     int failed = 0;
     /* [result] */
@@ -40,6 +45,7 @@ int main(void)
     const float sinks[H] = {0.5f, -2};
     fill(q, COUNT(q)), fill(k, COUNT(k)), fill(v, COUNT(v));
     const int failed = attend(NULL) | attend(sinks);
-    printf("rows that see no key: %s\n", failed ? "not as documented" : "OUT 0, LSE -inf or the sink");
+    printf("rows that see no key: %s\n",
+           failed ? "not as documented" : "OUT 0, LSE -inf or the sink");
     return failed;
 }

@@ -15,7 +15,11 @@ int main(void)
     attn_handle handle;
     attn_plan plan = NULL;
     CHECK(attn_create(NULL, &handle));
-    attn_problem problem = {.size = sizeof problem, .q_dtype = ATTN_FLOAT32, .heads_q = 2, .dim_qk = 8, .max_q = 16};
+    attn_problem problem = {.size = sizeof problem,
+                            .q_dtype = ATTN_FLOAT32,
+                            .heads_q = 2,
+                            .dim_qk = 8,
+                            .max_q = 16};
     int failed = 0;
 
     /* [value] */
@@ -24,22 +28,26 @@ int main(void)
                          .flags = ATTN_WINDOW_LEFT,
                          .window_left = -3,
                          .align = ATTN_TOP_LEFT};
-    failed |= expect(attn_plan_dense(handle, &window, &plan), ATTN_ERROR_INVALID,
-                     "attn_dense.window_left = -3: must be >= 0; clear its flag for an unlimited window");
+    failed |= expect(
+        attn_plan_dense(handle, &window, &plan), ATTN_ERROR_INVALID,
+        "attn_dense.window_left = -3: must be >= 0; clear its flag for an unlimited window");
     /* [value] */
 
     /* [unused] */
-    attn_dense unused = {.size = sizeof unused, .problem = &problem, .window_left = 7}; /* its flag is not set */
-    failed |= expect(attn_plan_dense(handle, &unused, &plan), ATTN_ERROR_INVALID,
-                     "attn_dense.window_left = 7: must be 0 unless flag ATTN_WINDOW_LEFT is set");
+    attn_dense unused = {
+        .size = sizeof unused, .problem = &problem, .window_left = 7}; /* its flag is not set */
+    failed |=
+        expect(attn_plan_dense(handle, &unused, &plan), ATTN_ERROR_INVALID,
+               "attn_dense.window_left = 7: must be 0 unless flag ATTN_WINDOW_LEFT is set");
     /* [unused] */
 
     /* [unsupported] */
     attn_problem half = problem;
     half.k_dtype = ATTN_FLOAT8_E4M3FN;
     attn_dense quantised = {.size = sizeof quantised, .problem = &half};
-    failed |= expect(attn_plan_supports(handle, ATTN_KIND_DENSE, &quantised), ATTN_ERROR_UNSUPPORTED,
-                     "attn_problem.k_dtype = float8_e4m3fn: needs float32, float16 or bfloat16");
+    failed |=
+        expect(attn_plan_supports(handle, ATTN_KIND_DENSE, &quantised), ATTN_ERROR_UNSUPPORTED,
+               "attn_problem.k_dtype = float8_e4m3fn: needs float32, float16 or bfloat16");
     /* [unsupported] */
 
     /* [data] */
@@ -60,7 +68,8 @@ int main(void)
     CHECK(attn_plan_dense(handle, &dense, &plan));
     CHECK(attn_plan_workspace(plan, &bytes, NULL));
     void *workspace = malloc(bytes + 1);
-    failed |= expect(attn_execute(plan, args, COUNT(args), workspace, bytes, NULL), ATTN_ERROR_DATA, "99");
+    failed |= expect(attn_execute(plan, args, COUNT(args), workspace, bytes, NULL),
+                     ATTN_ERROR_DATA, "99");
     /* [data] */
 
     free(workspace);

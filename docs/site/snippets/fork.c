@@ -10,16 +10,21 @@ static float q[T * H * D], k[T * H * D], v[T * H * D], out[T * H * D];
 int main(void)
 {
     fill(q, COUNT(q)), fill(k, COUNT(k)), fill(v, COUNT(v));
-    attn_problem problem = {.size = sizeof problem, .q_dtype = ATTN_FLOAT32, .heads_q = H, .dim_qk = D, .max_q = T};
+    attn_problem problem = {
+        .size = sizeof problem, .q_dtype = ATTN_FLOAT32, .heads_q = H, .dim_qk = D, .max_q = T};
     attn_dense dense = {.size = sizeof dense, .problem = &problem};
     attn_handle handle;
     attn_plan plan;
     CHECK(attn_create(NULL, &handle));
     CHECK(attn_plan_dense(handle, &dense, &plan));
-    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D), tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
-    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D), to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
-    const attn_arg args[] = {
-        {ATTN_SLOT_Q, 0, &tq}, {ATTN_SLOT_K, 0, &tk}, {ATTN_SLOT_V, 0, &tv}, {ATTN_SLOT_OUT, 0, &to}};
+    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D),
+                tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
+    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D),
+                to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
+    const attn_arg args[] = {{ATTN_SLOT_Q, 0, &tq},
+                             {ATTN_SLOT_K, 0, &tk},
+                             {ATTN_SLOT_V, 0, &tv},
+                             {ATTN_SLOT_OUT, 0, &to}};
     const definition d = {.tq = T, .heads_q = H, .dim_qk = D, .q = q, .k = k, .v = v};
     /* [fork] */
     fflush(NULL);

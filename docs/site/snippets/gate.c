@@ -1,4 +1,5 @@
-/* Gated attention: a sigmoid gate for every element of OUT; and one for every head, whose channel axis is broadcast. */
+/* Gated attention: a sigmoid gate for every element of OUT; and one for every head, whose
+ * channel axis is broadcast. */
 #include "definition.h"
 
 enum { T = 40, H = 4, D = 16 };
@@ -16,7 +17,8 @@ static double attend(int64_t channels)
 {
     /* [plan] */
     const attn_bind binds[] = {
-        {.slot = ATTN_SLOT_GATE, .flags = channels == 1 ? ATTN_BIND_BROADCAST_AXIS3 : 0}}; /* q_dtype unless said */
+        {.slot = ATTN_SLOT_GATE,
+         .flags = channels == 1 ? ATTN_BIND_BROADCAST_AXIS3 : 0}}; /* q_dtype unless said */
     attn_problem problem = {.size = sizeof problem,
                             .binds = binds,
                             .bind_count = COUNT(binds),
@@ -25,8 +27,10 @@ static double attend(int64_t channels)
                             .dim_qk = D,
                             .max_q = T};
     attn_dense dense = {.size = sizeof dense, .problem = &problem, .gate = ATTN_GATE_SIGMOID};
-    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D), tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
-    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D), to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
+    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D),
+                tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
+    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D),
+                to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
     attn_tensor tg = attn_tensor_4d(gates, ATTN_FLOAT32, 1, T, H, channels);
     const attn_arg args[] = {{ATTN_SLOT_Q, 0, &tq},
                              {ATTN_SLOT_K, 0, &tk},
@@ -36,7 +40,8 @@ static double attend(int64_t channels)
     compute_dense(&dense, args, COUNT(args));
     /* [plan] */
     gate_channels = channels;
-    const definition d = {.tq = T, .heads_q = H, .dim_qk = D, .q = q, .k = k, .v = v, .finish = gated};
+    const definition d = {
+        .tq = T, .heads_q = H, .dim_qk = D, .q = q, .k = k, .v = v, .finish = gated};
     return difference(&d, out);
 }
 

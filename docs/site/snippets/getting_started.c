@@ -18,7 +18,8 @@ int main(void)
     enum { T = 4, H = 1, D = 2 }; /* tokens, heads, channels */
     float q[T * H * D] = {1, 0, 0, 1, 1, 1, 2, 0}, k[T * H * D] = {1, 0, 0, 1, 1, 1, 0, 0};
     float v[T * H * D] = {1, 2, 3, 4, 5, 6, 7, 8}, out[T * H * D];
-    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D); /* batch, token, head, channel */
+    attn_tensor tq =
+        attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D); /* batch, token, head, channel */
     attn_tensor tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
     attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D);
     attn_tensor to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
@@ -30,11 +31,12 @@ int main(void)
     /* [handle] */
 
     /* [plan] */
-    attn_problem problem = {.size = sizeof problem,  /* every growable struct starts with its size */
-                            .q_dtype = ATTN_FLOAT32, /* K, V and OUT have the same unless said */
-                            .heads_q = H,
-                            .dim_qk = D,
-                            .max_q = 512}; /* the longest sequence this plan will ever see */
+    attn_problem problem = {
+        .size = sizeof problem,  /* every growable struct starts with its size */
+        .q_dtype = ATTN_FLOAT32, /* K, V and OUT have the same unless said */
+        .heads_q = H,
+        .dim_qk = D,
+        .max_q = 512}; /* the longest sequence this plan will ever see */
     attn_dense dense = {.size = sizeof dense, .problem = &problem, .causal = ATTN_TOP_LEFT};
     attn_plan plan;
     if (attn_plan_dense(handle, &dense, &plan)) return fail();
@@ -47,8 +49,10 @@ int main(void)
     /* [workspace] */
 
     /* [execute] */
-    const attn_arg args[] = {
-        {ATTN_SLOT_Q, 0, &tq}, {ATTN_SLOT_K, 0, &tk}, {ATTN_SLOT_V, 0, &tv}, {ATTN_SLOT_OUT, 0, &to}};
+    const attn_arg args[] = {{ATTN_SLOT_Q, 0, &tq},
+                             {ATTN_SLOT_K, 0, &tk},
+                             {ATTN_SLOT_V, 0, &tv},
+                             {ATTN_SLOT_OUT, 0, &to}};
     if (attn_execute(plan, args, 4, workspace, bytes, NULL)) return fail();
     printf("%.3f %.3f\n", out[0], out[1]); /* the first token sees only itself: 1.000 2.000 */
     /* [execute] */

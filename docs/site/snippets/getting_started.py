@@ -9,14 +9,23 @@ q = rng.standard_normal((2, 96, 8, 64), dtype=np.float32)  # batch, token, head,
 k = rng.standard_normal((2, 96, 2, 64), dtype=np.float32)  # four query heads share a key head
 v = rng.standard_normal((2, 96, 2, 64), dtype=np.float32)
 
-out, lse = attn.attention(q, k, v, causal="bottom_right", window=(31, 0), sink_tokens=4, return_lse=True)
+out, lse = attn.attention(
+    q, k, v, causal="bottom_right", window=(31, 0), sink_tokens=4, return_lse=True
+)
 # [call]
 
 # [plan]
 plan = attn.Plan(
-    heads_q=8, heads_k=2, dim_qk=64, max_q=96, batch=2, q_dtype="float32",
-    causal="bottom_right", window=(31, 0), sink_tokens=4,
-)  # fmt: skip
+    q_dtype="float32",
+    batch=2,
+    heads_q=8,
+    heads_k=2,
+    dim_qk=64,
+    max_q=96,
+    causal="bottom_right",
+    window=(31, 0),
+    sink_tokens=4,
+)
 again = plan(q, k, v)
 # [plan]
 

@@ -27,8 +27,10 @@ int main(void)
                             .dim_qk = D,
                             .max_q = T};
     attn_dense dense = {.size = sizeof dense, .problem = &problem};
-    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D), tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
-    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D), to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
+    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D),
+                tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
+    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D),
+                to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
     attn_tensor tw = attn_tensor_3d(weights, ATTN_FLOAT32, 1, T, H);
     const attn_arg args[] = {{ATTN_SLOT_Q, 0, &tq},
                              {ATTN_SLOT_K, 0, &tk},
@@ -37,6 +39,7 @@ int main(void)
                              {ATTN_SLOT_OUT, 0, &to}};
     compute_dense(&dense, args, COUNT(args));
     /* [plan] */
-    const definition d = {.tq = T, .heads_q = H, .dim_qk = D, .q = q, .k = k, .v = v, .finish = routed};
+    const definition d = {
+        .tq = T, .heads_q = H, .dim_qk = D, .q = q, .k = k, .v = v, .finish = routed};
     return verdict("head weights", difference(&d, out));
 }

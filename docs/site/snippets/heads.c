@@ -22,12 +22,20 @@ static double attend(int64_t heads_q, int64_t heads_k, int64_t heads_v)
     attn_tensor tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, heads_k, D);
     attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, heads_v, D);
     attn_tensor to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, heads, D);
-    const attn_arg args[] = {
-        {ATTN_SLOT_Q, 0, &tq}, {ATTN_SLOT_K, 0, &tk}, {ATTN_SLOT_V, 0, &tv}, {ATTN_SLOT_OUT, 0, &to}};
+    const attn_arg args[] = {{ATTN_SLOT_Q, 0, &tq},
+                             {ATTN_SLOT_K, 0, &tk},
+                             {ATTN_SLOT_V, 0, &tv},
+                             {ATTN_SLOT_OUT, 0, &to}};
     compute_dense(&dense, args, COUNT(args));
     /* [plan] */
-    const definition d = {
-        .tq = T, .heads_q = heads_q, .heads_k = heads_k, .heads_v = heads_v, .dim_qk = D, .q = q, .k = k, .v = v};
+    const definition d = {.tq = T,
+                          .heads_q = heads_q,
+                          .heads_k = heads_k,
+                          .heads_v = heads_v,
+                          .dim_qk = D,
+                          .q = q,
+                          .k = k,
+                          .v = v};
     return difference(&d, out);
 }
 
@@ -49,6 +57,7 @@ int main(void)
     /* [table] */
     int failed = 0;
     for (size_t n = 0; n < COUNT(kinds); ++n)
-        failed |= verdict(kinds[n].name, attend(kinds[n].heads_q, kinds[n].heads_k, kinds[n].heads_v));
+        failed |= verdict(kinds[n].name,
+                          attend(kinds[n].heads_q, kinds[n].heads_k, kinds[n].heads_v));
     return failed;
 }

@@ -1,4 +1,5 @@
-/* The squared distance of points in the plane as a bias of rank 4: -|x - y|^2 = -|x|^2 - |y|^2 + 2 x.y */
+/* The squared distance of points in the plane as a bias of rank 4: -|x - y|^2 = -|x|^2 - |y|^2
+ * + 2 x.y */
 #include "definition.h"
 
 enum { T = 60, H = 4, D = 16, RANK = 4 };
@@ -18,11 +19,13 @@ int main(void)
     float factor_q[T][RANK], factor_k[T][RANK]; /* the same for all heads */
     for (int i = 0; i < T; ++i) {
         const float x = point[i][0], y = point[i][1], square = x * x + y * y;
-        factor_q[i][0] = -square, factor_q[i][1] = 1, factor_q[i][2] = 2 * x, factor_q[i][3] = 2 * y;
+        factor_q[i][0] = -square, factor_q[i][1] = 1, factor_q[i][2] = 2 * x,
+        factor_q[i][3] = 2 * y;
         factor_k[i][0] = 1, factor_k[i][1] = -square, factor_k[i][2] = x, factor_k[i][3] = y;
     }
-    const attn_bind binds[] = {{.slot = ATTN_SLOT_BIAS_LOWRANK_Q, .flags = ATTN_BIND_BROADCAST_AXIS2},
-                               {.slot = ATTN_SLOT_BIAS_LOWRANK_K, .flags = ATTN_BIND_BROADCAST_AXIS2}};
+    const attn_bind binds[] = {
+        {.slot = ATTN_SLOT_BIAS_LOWRANK_Q, .flags = ATTN_BIND_BROADCAST_AXIS2},
+        {.slot = ATTN_SLOT_BIAS_LOWRANK_K, .flags = ATTN_BIND_BROADCAST_AXIS2}};
     attn_problem problem = {.size = sizeof problem,
                             .binds = binds,
                             .bind_count = COUNT(binds),
@@ -31,8 +34,10 @@ int main(void)
                             .dim_qk = D,
                             .max_q = T};
     attn_dense dense = {.size = sizeof dense, .problem = &problem, .bias_rank = RANK};
-    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D), tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
-    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D), to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
+    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D),
+                tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
+    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D),
+                to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
     attn_tensor fq = attn_tensor_4d(factor_q, ATTN_FLOAT32, 1, T, 1, RANK);
     attn_tensor fk = attn_tensor_4d(factor_k, ATTN_FLOAT32, 1, T, 1, RANK);
     const attn_arg args[] = {{ATTN_SLOT_Q, 0, &tq},
@@ -43,6 +48,7 @@ int main(void)
                              {ATTN_SLOT_BIAS_LOWRANK_K, 0, &fk}};
     compute_dense(&dense, args, COUNT(args));
     /* [plan] */
-    const definition d = {.tq = T, .heads_q = H, .dim_qk = D, .q = q, .k = k, .v = v, .score = attracted};
+    const definition d = {
+        .tq = T, .heads_q = H, .dim_qk = D, .q = q, .k = k, .v = v, .score = attracted};
     return verdict("low-rank bias", difference(&d, out));
 }

@@ -38,7 +38,8 @@ int main(void)
     }
     /* [parts] */
     /* [merge] */
-    const attn_bind merge_binds[] = {{.slot = ATTN_SLOT_LSE}}; /* of the whole, where it is wanted */
+    const attn_bind merge_binds[] = {
+        {.slot = ATTN_SLOT_LSE}}; /* of the whole, where it is wanted */
     attn_problem result = {.size = sizeof result,
                            .binds = merge_binds,
                            .bind_count = COUNT(merge_binds),
@@ -49,16 +50,19 @@ int main(void)
     attn_merge both = {.size = sizeof both, .problem = &result, .parts = 2};
     attn_tensor whole = attn_tensor_4d(out, ATTN_FLOAT32, 1, TQ, H, D);
     attn_tensor whole_lse = attn_tensor_3d(lse, ATTN_FLOAT32, 1, H, TQ);
-    const attn_arg args[] = {{ATTN_SLOT_PARTIAL_OUT, 0, &to[0]}, {ATTN_SLOT_PARTIAL_LSE, 0, &tl[0]},
-                             {ATTN_SLOT_PARTIAL_OUT, 1, &to[1]}, {ATTN_SLOT_PARTIAL_LSE, 1, &tl[1]},
-                             {ATTN_SLOT_OUT, 0, &whole},         {ATTN_SLOT_LSE, 0, &whole_lse}};
+    const attn_arg args[] = {
+        {ATTN_SLOT_PARTIAL_OUT, 0, &to[0]}, {ATTN_SLOT_PARTIAL_LSE, 0, &tl[0]},
+        {ATTN_SLOT_PARTIAL_OUT, 1, &to[1]}, {ATTN_SLOT_PARTIAL_LSE, 1, &tl[1]},
+        {ATTN_SLOT_OUT, 0, &whole},         {ATTN_SLOT_LSE, 0, &whole_lse}};
     CHECK(attn_plan_merge(handle, &both, &merge));
     execute_once(merge, args, COUNT(args));
     /* [merge] */
     attn_destroy(handle);
-    const definition d = {.tq = TQ, .tk = TK, .heads_q = H, .dim_qk = D, .q = q, .k = k, .v = v};
+    const definition d = {
+        .tq = TQ, .tk = TK, .heads_q = H, .dim_qk = D, .q = q, .k = k, .v = v};
     double worst = difference(&d, out), s[TK], p[TK];
     for (int h = 0; h < H; ++h)
-        for (int i = 0; i < TQ; ++i) worst = fmax(worst, fabs(lse[h * TQ + i] - define_row(&d, h, i, s, p)));
+        for (int i = 0; i < TQ; ++i)
+            worst = fmax(worst, fabs(lse[h * TQ + i] - define_row(&d, h, i, s, p)));
     return verdict("two halves merged", worst);
 }

@@ -1,4 +1,5 @@
-/* What the header declares and the CPU does not compute is refused when the plan is made, by name. */
+/* What the header declares and the CPU does not compute is refused when the plan is made, by
+ * name. */
 #define ATTN_EXPERIMENTAL
 #include "definition.h"
 #include <string.h>
@@ -16,7 +17,11 @@ static int refused(const attn_dense *dense, const char *name)
 int main(void)
 {
     CHECK(attn_create(NULL, &handle));
-    attn_problem problem = {.size = sizeof problem, .q_dtype = ATTN_FLOAT32, .heads_q = 2, .dim_qk = 8, .max_q = 16};
+    attn_problem problem = {.size = sizeof problem,
+                            .q_dtype = ATTN_FLOAT32,
+                            .heads_q = 2,
+                            .dim_qk = 8,
+                            .max_q = 16};
     attn_dense dense = {.size = sizeof dense, .problem = &problem};
     int failed = 0;
     CHECK(attn_plan_supports(handle, ATTN_KIND_DENSE, &dense)); /* as it stands it is served */
@@ -34,12 +39,14 @@ int main(void)
     rotated.rope = &rope;
     failed |= refused(&rotated, "attn_dense.rope");
 
-    const attn_dropout dropout = {.ext = {.size = sizeof dropout, .type = ATTN_EXT_DROPOUT}, .probability = 0.1};
+    const attn_dropout dropout = {.ext = {.size = sizeof dropout, .type = ATTN_EXT_DROPOUT},
+                                  .probability = 0.1};
     attn_dense dropping = dense;
     dropping.next = &dropout.ext;
     failed |= refused(&dropping, "ATTN_EXT_DROPOUT");
 
-    static const attn_dtype quantised[] = {ATTN_INT8, ATTN_UINT4, ATTN_FLOAT8_E4M3FN, ATTN_FLOAT8_E5M2};
+    static const attn_dtype quantised[] = {ATTN_INT8, ATTN_UINT4, ATTN_FLOAT8_E4M3FN,
+                                           ATTN_FLOAT8_E5M2};
     for (size_t n = 0; n < COUNT(quantised); ++n) {
         attn_problem other = problem;
         other.k_dtype = quantised[n];

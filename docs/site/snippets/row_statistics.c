@@ -14,7 +14,8 @@ int main(void)
 {
     fill(q, COUNT(q)), fill(k, COUNT(k)), fill(v, COUNT(v));
     /* [plan] */
-    const attn_bind binds[] = {{.slot = ATTN_SLOT_LSE}, {.slot = ATTN_SLOT_ROW_MAX}, {.slot = ATTN_SLOT_ROW_ENTROPY}};
+    const attn_bind binds[] = {
+        {.slot = ATTN_SLOT_LSE}, {.slot = ATTN_SLOT_ROW_MAX}, {.slot = ATTN_SLOT_ROW_ENTROPY}};
     attn_problem problem = {.size = sizeof problem,
                             .binds = binds,
                             .bind_count = COUNT(binds),
@@ -23,17 +24,21 @@ int main(void)
                             .dim_qk = D,
                             .max_q = T};
     attn_dense dense = {.size = sizeof dense, .problem = &problem, .causal = ATTN_TOP_LEFT};
-    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D), tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
-    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D), to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
+    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D),
+                tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
+    attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D),
+                to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
     attn_tensor tl = attn_tensor_3d(lse, ATTN_FLOAT32, 1, H, T); /* [batch, head, query] */
     attn_tensor tm = attn_tensor_3d(row_max, ATTN_FLOAT32, 1, H, T),
                 te = attn_tensor_3d(entropy, ATTN_FLOAT32, 1, H, T);
-    const attn_arg args[] = {{ATTN_SLOT_Q, 0, &tq},          {ATTN_SLOT_K, 0, &tk},   {ATTN_SLOT_V, 0, &tv},
-                             {ATTN_SLOT_OUT, 0, &to},        {ATTN_SLOT_LSE, 0, &tl}, {ATTN_SLOT_ROW_MAX, 0, &tm},
+    const attn_arg args[] = {{ATTN_SLOT_Q, 0, &tq},          {ATTN_SLOT_K, 0, &tk},
+                             {ATTN_SLOT_V, 0, &tv},          {ATTN_SLOT_OUT, 0, &to},
+                             {ATTN_SLOT_LSE, 0, &tl},        {ATTN_SLOT_ROW_MAX, 0, &tm},
                              {ATTN_SLOT_ROW_ENTROPY, 0, &te}};
     compute_dense(&dense, args, COUNT(args));
     /* [plan] */
-    const definition d = {.tq = T, .heads_q = H, .dim_qk = D, .q = q, .k = k, .v = v, .visible = causal};
+    const definition d = {
+        .tq = T, .heads_q = H, .dim_qk = D, .q = q, .k = k, .v = v, .visible = causal};
     double worst = difference(&d, out), s[T], p[T];
     for (int h = 0; h < H; ++h)
         for (int i = 0; i < T; ++i) {

@@ -16,8 +16,9 @@ int main(void)
     fill(&q[0][0][0], T * H * D), fill(&k[0][0][0], T * H * D), fill(&v[0][0][0], T * H * D);
     fill(&q_temperature[0][0], T * H), fill(v_temperature, T);
     /* [plan] */
-    const attn_bind binds[] = {{.slot = ATTN_SLOT_Q_TEMPERATURE},
-                               {.slot = ATTN_SLOT_V_TEMPERATURE, .flags = ATTN_BIND_BROADCAST_AXIS2}};
+    const attn_bind binds[] = {
+        {.slot = ATTN_SLOT_Q_TEMPERATURE},
+        {.slot = ATTN_SLOT_V_TEMPERATURE, .flags = ATTN_BIND_BROADCAST_AXIS2}};
     attn_problem problem = {.size = sizeof problem,
                             .binds = binds,
                             .bind_count = COUNT(binds),
@@ -27,7 +28,8 @@ int main(void)
                             .max_q = T,
                             .scale = 0.125};
     attn_dense dense = {.size = sizeof dense, .problem = &problem};
-    attn_tensor tokens[4] = {attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D), attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D),
+    attn_tensor tokens[4] = {attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D),
+                             attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D),
                              attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D),
                              attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D)};
     attn_tensor of_queries = attn_tensor_3d(q_temperature, ATTN_FLOAT32, 1, T, H);
@@ -41,7 +43,8 @@ int main(void)
     compute_dense(&dense, args, COUNT(args));
     /* [plan] */
     static float weighted[T][H][D];
-    for (int n = 0; n < T * H * D; ++n) (&weighted[0][0][0])[n] = v_temperature[n / (H * D)] * (&v[0][0][0])[n];
+    for (int n = 0; n < T * H * D; ++n)
+        (&weighted[0][0][0])[n] = v_temperature[n / (H * D)] * (&v[0][0][0])[n];
     const definition d = {.tq = T,
                           .heads_q = H,
                           .dim_qk = D,
