@@ -6,7 +6,7 @@ usage: check_site.py HTML_DIR   (in the root of the repository)
 - every link and every file that a page loads exists, anchors included, and nothing is loaded from elsewhere
 - pages show code of tested programs only: \\snippet of a program in docs/site/snippets or examples, shell commands aside
 - every program in docs/site/snippets is built by the tests and quoted by a page
-- formulas have reached the pages
+- every public declaration of attn.h has its description, and formulas have reached the pages
 """
 
 import html.parser
@@ -91,6 +91,21 @@ def check_links(root):
     report(f"{formulas} displayed formulas", [] if formulas >= 20 else ["fewer than 20"])
 
 
+def check_reference(root):
+    """Doxygen's index of what it documents against the declarations of the header."""
+    header = pathlib.Path("include/attn/attn.h").read_text()
+    declared = set(re.findall(r"ATTN_CALL (attn_\w+)\(|^static inline \w+ (attn_\w+)\(", header, re.MULTILINE))
+    names = {name for pair in declared for name in pair if name}
+    names.update(re.findall(r"^    (ATTN_\w+) = ", header, re.MULTILINE))
+    names.update(re.findall(r"^} (attn_\w+);$", header, re.MULTILINE))
+    names.update(re.findall(r"^typedef \w+ (attn_\w+);$", header, re.MULTILINE))
+    index = set(re.findall(r"<name>(\w+)</name>", (root / "libattn.tag").read_text()))
+    problems = [f"{name} is not in the reference" for name in names - index]
+    if len(names) < 200:
+        problems.append("too few declarations found: this is not the header")
+    report(f"{len(names)} public declarations are in the reference", problems)
+
+
 def loose_code(source):
     """Lines of a page that show code other than \\snippet does; shell commands are fine."""
     language, blank = None, True
@@ -126,5 +141,6 @@ def check_sources():
 
 
 check_links(pathlib.Path(sys.argv[1]).resolve())
+check_reference(pathlib.Path(sys.argv[1]).resolve())
 check_sources()
 sys.exit(failed)

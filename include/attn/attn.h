@@ -272,7 +272,7 @@ enum attn_slot_values {
 
 /**
  * @defgroup c_tensors Tensors and declarations
- * @brief Views, arguments, binds, terms of masks, extensions: structs without `size`, which never change.
+ * @brief Views, arguments, binds, terms of masks, the head of extensions: structs that never change.
  * @{
  */
 

@@ -18,8 +18,8 @@ int main(void)
     enum { T = 4, H = 1, D = 2 }; /* tokens, heads, channels */
     float q[T * H * D] = {1, 0, 0, 1, 1, 1, 2, 0}, k[T * H * D] = {1, 0, 0, 1, 1, 1, 0, 0};
     float v[T * H * D] = {1, 2, 3, 4, 5, 6, 7, 8}, out[T * H * D];
-    attn_tensor tq =
-        attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D); /* batch, token, head, channel */
+    /* A view is [batch, token, head, channel]. */
+    attn_tensor tq = attn_tensor_4d(q, ATTN_FLOAT32, 1, T, H, D);
     attn_tensor tk = attn_tensor_4d(k, ATTN_FLOAT32, 1, T, H, D);
     attn_tensor tv = attn_tensor_4d(v, ATTN_FLOAT32, 1, T, H, D);
     attn_tensor to = attn_tensor_4d(out, ATTN_FLOAT32, 1, T, H, D);
