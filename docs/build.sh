@@ -20,11 +20,12 @@ read -r major minor patch <<<"$version"
 ATTN_DOCS_VERSION=$((16#$major)).$((16#$minor)).$((16#$patch))
 export ATTN_DOCS_VERSION
 
-# Doxygen's own page header, with the scripts of the style added.
+# Doxygen's own page frame, with the scripts of the style added and its logo as text, which suits light and dark.
 rm -rf "$output/html" "$output/template"
 mkdir -p "$output/template"
 doxygen -w html "$output/template/header.html" "$output/template/footer.html" "$output/template/doxygen.css" >/dev/null
 sed -i '/^<\/head>/e cat docs/site/head.html' "$output/template/header.html"
+sed -i 's|<img class="footer"[^>]*>|Doxygen|' "$output/template/footer.html"
 
 mkdir -p "$output/html/mathjax"
 doxygen docs/site/Doxyfile

@@ -54,6 +54,13 @@ int main(void)
         failed |= refused(&desc, "attn_problem.k_dtype");
     }
 
+    attn_problem wide = problem, wide_v = problem;
+    wide.dim_qk = 1025, wide.dim_v = 8, wide_v.dim_v = 1025;
+    const attn_dense wide_keys = {.size = sizeof wide_keys, .problem = &wide};
+    const attn_dense wide_values = {.size = sizeof wide_values, .problem = &wide_v};
+    failed |= refused(&wide_keys, "attn_problem.dim_qk") |
+              refused(&wide_values, "attn_problem.dim_v");
+
     static const attn_direction directions[] = {ATTN_BACKWARD, ATTN_JVP};
     for (size_t n = 0; n < COUNT(directions); ++n) {
         attn_problem other = problem;
@@ -64,12 +71,15 @@ int main(void)
     attn_destroy(handle);
 
     /* [device] */
-    static const attn_device gpus[] = {ATTN_DEVICE_CUDA, ATTN_DEVICE_HIP};
+    static const struct {
+        attn_device device;
+        const char *name;
+    } gpus[] = {{ATTN_DEVICE_CUDA, "cuda"}, {ATTN_DEVICE_HIP, "hip"}};
     for (size_t n = 0; n < COUNT(gpus); ++n) {
-        const attn_options options = {.size = sizeof options, .device = gpus[n]};
+        const attn_options options = {.size = sizeof options, .device = gpus[n].device};
         const attn_status status = attn_create(&options, &handle);
         printf("%s: %s\n", attn_status_name(status), attn_last_error());
-        failed |= status != ATTN_ERROR_NO_DEVICE;
+        failed |= status != ATTN_ERROR_NO_DEVICE || !strstr(attn_last_error(), gpus[n].name);
     }
     /* [device] */
     return failed;
