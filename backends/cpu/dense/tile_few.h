@@ -4,7 +4,8 @@
 //   softcap, mask, running maximum, P = 2^(S - max), running sum
 //   for each kWidth keys:     O[row] += P[row][key] * v[key]    the rows of V stay in L1 for all query rows
 //
-// The next keys are prefetched: rows of one head are far apart in memory, further than a hardware prefetcher follows.
+// Such tiles wait for memory, and rows of one head can be further apart than a hardware prefetcher follows. So each
+// product fetches what the other one reads next: scores the V of the block, the weighted sum the K of the next block.
 #ifndef ATTN_BACKENDS_CPU_DENSE_TILE_FEW_H
 #define ATTN_BACKENDS_CPU_DENSE_TILE_FEW_H
 
@@ -25,116 +26,261 @@ inline void pack_few_q(const ForwardShape &shape, const ForwardTile &tile, const
     }
 }
 
+/// Half of the sums of each of two vectors: lane i of the result is of `a` where bit `Block` of i is clear, else of
+/// `b`.
+template <int Block, int... Index>
+ATTN_INLINE Vec fold_pair(Vec a, Vec b, Indices<Index...>)
+{
+    const Vec kept = shuffle<((Index & Block) ? kWidth + Index : Index)...>(a, b);
+    const Vec moved = shuffle<((Index & Block) ? kWidth + Index - Block : Index + Block)...>(a, b);
+    return kept + moved;
+}
+
 template <int Block>
 ATTN_INLINE void fold_from(Vec (&rows)[kWidth])
 {
     ATTN_UNROLL
-    for (int i = 0; i < Block; ++i) {
-        exchange<Block>(rows[i], rows[i + Block], typename MakeIndices<kWidth>::type{});
-        rows[i] += rows[i + Block];
-    }
+    for (int i = 0; i < Block; ++i)
+        rows[i] = fold_pair<Block>(rows[i], rows[i + Block], typename MakeIndices<kWidth>::type{});
     if constexpr (Block > 1) fold_from<Block / 2>(rows);
 }
 
-/// The sums of the lanes of kWidth vectors, in one vector.
+/// The sums of the lanes of kWidth vectors, in one vector. The order of a sum does not depend on which vector it is.
 ATTN_INLINE Vec fold(Vec (&rows)[kWidth])
 {
     fold_from<kWidth / 2>(rows);
     return rows[0];
 }
 
-ATTN_INLINE void prefetch_row(const char *row, int64_t bytes)
+/// From vectors of Rows rows of kWidth / Rows keys each, the keys in order, to a vector of kWidth keys for each row.
+template <int Rows, int Block = kWidth / Rows>
+ATTN_INLINE void gather_rows(Vec (&vectors)[Rows])
 {
-    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + i);
+    if constexpr (Block < kWidth) {
+        constexpr int kStep = Block * Rows / kWidth;
+        ATTN_UNROLL
+        for (int i = 0; i < Rows; ++i)
+            if (!(i & kStep)) exchange<Block>(vectors[i], vectors[i + kStep], typename MakeIndices<kWidth>::type{});
+        gather_rows<Rows, 2 * Block>(vectors);
+    }
 }
 
-/// Rows of kWidth keys as floats: in place, or converted by `read(key, floats)`. Keys outside [begin, end) repeat the
-/// first, unused.
+/// Rows of kWidth keys: whole vectors of elements.
 struct KeyGroup {
-    const float *row[kWidth];
+    const char *row[kWidth];
 
+    KeyGroup() = default;
+
+    /// Of the keys from `first` of the block: where they are, or converted by `read(key, floats)`. Keys outside
+    /// [begin, end) repeat one inside, unused.
     template <class Read>
-    ATTN_INLINE KeyGroup(const KeyRows &rows, int64_t bytes, bool in_place, const Scratch &scratch, int64_t block,
-                         int64_t first, int64_t begin, int64_t end, Read read)
+    ATTN_INLINE KeyGroup(const KeyRows &rows, const Scratch &scratch, int64_t block, int64_t first, int64_t begin,
+                         int64_t end, bool direct, Read read)
     {
         for (int i = 0; i < kWidth; ++i) {
-            const int64_t key = first + i, used = block + (key < begin || key >= end ? begin : key);
-            if (in_place) {
-                row[i] = reinterpret_cast<const float *>(key_row(rows, used));
-            } else {
-                float *converted = scratch.row + i * scratch.row_columns;
-                read(used, converted);
-                row[i] = converted;
-            }
-            if (key + kWidth < end && key + kWidth >= begin) prefetch_row(key_row(rows, block + key + kWidth), bytes);
+            const int64_t key = block + smaller_of(larger_of(first + i, begin), end - 1);
+            row[i] =
+                direct ? key_row(rows, key) : reinterpret_cast<const char *>(scratch.row + i * scratch.row_columns);
+            if (!direct) read(key, scratch.row + i * scratch.row_columns);
         }
     }
 };
 
-inline void score_few(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t block,
-                      const Hull &hull)
+/// Rows that the other product reads next: fetched a line at a time, to L2, while this one computes.
+struct Ahead {
+    const char *row[kWidth];
+    int64_t bytes = 0; ///< Of a row; 0: nothing to fetch.
+
+    /// Keys [first, end) of the sequence, at most kWidth of them.
+    ATTN_INLINE Ahead(const KeyRows &rows, int64_t first, int64_t end, int64_t row_bytes)
+    {
+        if (first >= end) return;
+        bytes = row_bytes;
+        for (int i = 0; i < kWidth; ++i) row[i] = key_row(rows, smaller_of(first + i, end - 1));
+    }
+    Ahead() = default;
+
+    template <int Count>
+    ATTN_INLINE void fetch(int first, int64_t byte) const
+    {
+        if (byte % 64 != 0 || byte >= bytes) return;
+        ATTN_UNROLL
+        for (int i = 0; i < Count; ++i) __builtin_prefetch(row[first + i] + byte, 0, 3);
+    }
+    /// What is left of rows longer than `byte`.
+    ATTN_INLINE void fetch_rest(int64_t byte) const
+    {
+        for (byte = round_up(byte, 64); byte < bytes; byte += 64) fetch<kWidth>(0, byte);
+    }
+};
+
+/// Scores of Rows query rows against a group of keys.
+template <Element Type, int Rows>
+inline void score_group(const float *q, int64_t columns, const KeyGroup &keys, const Ahead &ahead, float *s)
 {
-    const bool in_place = is_k_in_place(shape, tile);
-    const int64_t bytes = shape.dim_k * element_bytes(shape.k_type);
-    const auto read = [&](int64_t key, float *out) { read_k_row(shape, tile, key, out); };
-    for (int64_t first = round_down(hull.begin, kWidth); first < hull.end; first += kWidth) {
-        const KeyGroup keys(tile.k, bytes, in_place, scratch, block, first, hull.begin, hull.end, read);
-        for (int64_t r = 0; r < tile.rows; ++r) {
-            const float *q = scratch.q + r * scratch.q_columns;
-            Vec sum[kWidth] = {};
-            for (int64_t c = 0; c < scratch.q_columns; c += kWidth) {
-                const Vec channels = load(q + c);
+    constexpr int kKeys = kWidth / Rows;                      // keys of one vector of sums
+    constexpr int kOnce = Rows < 4 || Rows == kWidth ? 1 : 2; // keys that share a load of Q
+    Vec scores[Rows];
+    for (int part = 0; part < Rows; ++part) {
+        Vec sum[kWidth] = {};
+        ATTN_UNROLL
+        for (int some = 0; some < kKeys; some += kOnce) {
+            const int first = part * kKeys + some;
+            for (int64_t c = 0; c < columns; c += kWidth) {
+                const int64_t byte = c * element_bytes(Type);
+                Vec channels[kOnce];
                 ATTN_UNROLL
-                for (int i = 0; i < kWidth; ++i) sum[i] += channels * load(keys.row[i] + c);
+                for (int i = 0; i < kOnce; ++i) channels[i] = read_vector(keys.row[first + i] + byte, Type);
+                ATTN_UNROLL
+                for (int r = 0; r < Rows; ++r) {
+                    const Vec query = load(q + r * columns + c);
+                    ATTN_UNROLL
+                    for (int i = 0; i < kOnce; ++i) sum[r * kKeys + some + i] += query * channels[i];
+                }
+                ahead.template fetch<kOnce>(first, byte);
             }
-            store(scratch.s + r * kRowStep + first, fold(sum));
         }
+        scores[part] = fold(sum);
+    }
+    ahead.fetch_rest(columns * element_bytes(Type));
+    gather_rows<Rows>(scores);
+    ATTN_UNROLL
+    for (int r = 0; r < Rows; ++r) store(s + r * kRowStep, scores[r]);
+}
+
+/// out[r][c ..] += sum of weights[r][i] * keys.row[i][c ..] for N vectors of channels; of one row only the visible
+/// keys.
+template <Element Type, int Rows, int N, bool AllVisible>
+ATTN_INLINE void add_keys(const KeyGroup &keys, const Ahead &ahead, const float *weights, uint32_t visible, int64_t c,
+                          int64_t columns, float *out)
+{
+    Vec acc[Rows][N];
+    ATTN_UNROLL
+    for (int r = 0; r < Rows; ++r) {
+        ATTN_UNROLL
+        for (int n = 0; n < N; ++n) acc[r][n] = load(out + r * columns + c + n * kWidth);
+    }
+    for (int i = 0; i < kWidth; ++i) {
+        if (!AllVisible && !(visible >> i & 1)) continue;
+        Vec channels[N];
+        ATTN_UNROLL
+        for (int n = 0; n < N; ++n) {
+            const int64_t byte = (c + n * kWidth) * element_bytes(Type);
+            channels[n] = read_vector(keys.row[i] + byte, Type);
+            ahead.template fetch<1>(i, byte);
+        }
+        ATTN_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+            const Vec weight = splat(weights[r * kRowStep + i]);
+            ATTN_UNROLL
+            for (int n = 0; n < N; ++n) acc[r][n] += weight * channels[n];
+        }
+    }
+    ATTN_UNROLL
+    for (int r = 0; r < Rows; ++r) {
+        ATTN_UNROLL
+        for (int n = 0; n < N; ++n) store(out + r * columns + c + n * kWidth, acc[r][n]);
     }
 }
 
-/// out[c ..] += sum of weights[i] * rows[i][c ..] over the keys in `visible`, for N vectors of channels.
-template <int N>
-ATTN_INLINE void add_keys(const KeyGroup &keys, const float *weights, uint32_t visible, int64_t c, float *out)
+template <Element Type, int Rows, bool AllVisible>
+inline void weigh_group(const KeyGroup &keys, const Ahead &ahead, const float *weights, uint32_t visible,
+                        int64_t columns, float *out)
 {
-    Vec acc[N];
-    ATTN_UNROLL
-    for (int n = 0; n < N; ++n) acc[n] = load(out + c + n * kWidth);
-    for (int i = 0; i < kWidth; ++i) {
-        if (!(visible >> i & 1)) continue;
-        const Vec weight = splat(weights[i]);
-        ATTN_UNROLL
-        for (int n = 0; n < N; ++n) acc[n] += weight * load(keys.row[i] + c + n * kWidth);
+    constexpr int kSums = kWidth == 16 ? 16 : 8; // leaves registers for a row of V
+    constexpr int kOnce = kSums / Rows > 8 ? 8 : kSums / Rows;
+    int64_t c = 0;
+    for (; c + kOnce * kWidth <= columns; c += kOnce * kWidth)
+        add_keys<Type, Rows, kOnce, AllVisible>(keys, ahead, weights, visible, c, columns, out);
+    for (; c < columns; c += kWidth)
+        add_keys<Type, Rows, 1, AllVisible>(keys, ahead, weights, visible, c, columns, out);
+    ahead.fetch_rest(columns * element_bytes(Type));
+}
+
+/// Calls `run` with the type as a constant.
+template <class Run>
+ATTN_INLINE void with_type(Element type, Run run)
+{
+    if (type == Element::float32)
+        run.template operator()<Element::float32>();
+    else if (type == Element::float16)
+        run.template operator()<Element::float16>();
+    else
+        run.template operator()<Element::bfloat16>();
+}
+
+/// Calls `run(first)` for rows [0, rows) in pieces of powers of 2, with their number as a constant.
+template <int Rows = kWidth, class Run>
+ATTN_INLINE void in_pieces(int64_t rows, Run run, int64_t first = 0)
+{
+    for (; first + Rows <= rows; first += Rows) run.template operator()<Rows>(first);
+    if constexpr (Rows > 1) in_pieces<Rows / 2>(rows, run, first);
+}
+
+/// Whether rows can be read where they are, in whole vectors.
+ATTN_INLINE bool is_direct(const KeyRows &rows, int64_t channels)
+{
+    return rows.channel_step == 1 && channels % kWidth == 0;
+}
+
+inline void score_few(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t block,
+                      const Hull &hull)
+{
+    const bool direct = !tile.rank_q.base && is_direct(tile.k, shape.dim_qk);
+    const int64_t v_bytes = shape.dim_v * element_bytes(shape.v_type);
+    const auto read = [&](int64_t key, float *out) { read_k_row(shape, tile, key, out); };
+    for (int64_t first = round_down(hull.begin, kWidth); first < hull.end; first += kWidth) {
+        const KeyGroup keys(tile.k, scratch, block, first, hull.begin, hull.end, direct, read);
+        const Ahead ahead(tile.v, block + larger_of(first, hull.begin), block + hull.end, v_bytes);
+        with_type(direct ? shape.k_type : Element::float32, [&]<Element Type>() {
+            in_pieces(tile.rows, [&]<int Rows>(int64_t r) {
+                score_group<Type, Rows>(scratch.q + r * scratch.q_columns, scratch.q_columns, keys,
+                                        r == 0 ? ahead : Ahead(), scratch.s + r * kRowStep + first);
+            });
+        });
     }
-    ATTN_UNROLL
-    for (int n = 0; n < N; ++n) store(out + c + n * kWidth, acc[n]);
+}
+
+/// The keys of a group that a row sees, as bits.
+ATTN_INLINE uint32_t visible_keys(const ForwardShape &shape, const Scratch &scratch, int64_t row, int64_t block,
+                                  int64_t first, const Hull &hull)
+{
+    uint32_t visible = 0;
+    for (int i = 0; i < kWidth; ++i) {
+        const int64_t key = first + i;
+        if (key < hull.begin || key >= hull.end) continue;
+        const int64_t position = shape.by_position ? scratch.position[key] : 0;
+        if (hull.full || sees(shape, scratch.mask[row], block + key, position)) visible |= 1u << i;
+    }
+    return visible;
 }
 
 inline void weigh_few(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t block,
                       const Hull &hull)
 {
-    const bool in_place = is_v_in_place(shape, tile);
-    const int64_t bytes = shape.dim_v * element_bytes(shape.v_type);
+    const bool direct = !tile.v_temperature.base && is_direct(tile.v, shape.dim_v);
+    const int64_t k_bytes = shape.dim_k * element_bytes(shape.k_type);
     const auto read = [&](int64_t key, float *out) { read_v_row(shape, tile, key, out); };
     const int64_t columns = scratch.o_columns;
     for (int64_t i = 0; i < tile.rows * columns; i += kWidth) store(scratch.block_o + i, Vec{});
     for (int64_t first = round_down(hull.begin, kWidth); first < hull.end; first += kWidth) {
-        const KeyGroup keys(tile.v, bytes, in_place, scratch, block, first, hull.begin, hull.end, read);
-        for (int64_t r = 0; r < tile.rows; ++r) {
-            // Only keys the row sees are added, whatever V holds elsewhere.
-            uint32_t visible = 0;
-            for (int i = 0; i < kWidth; ++i) {
-                const int64_t key = first + i;
-                if (key < hull.begin || key >= hull.end) continue;
-                const int64_t position = shape.by_position ? scratch.position[key] : 0;
-                if (hull.full || sees(shape, scratch.mask[r], block + key, position)) visible |= 1u << i;
+        const KeyGroup keys(tile.v, scratch, block, first, hull.begin, hull.end, direct, read);
+        const Ahead ahead(tile.k, block + shape.key_block + first, tile.key_end, k_bytes);
+        const bool whole = hull.full && first >= hull.begin && first + kWidth <= hull.end;
+        with_type(direct ? shape.v_type : Element::float32, [&]<Element Type>() {
+            if (whole) {
+                in_pieces(tile.rows, [&]<int Rows>(int64_t r) {
+                    weigh_group<Type, Rows, true>(keys, r == 0 ? ahead : Ahead(), scratch.s + r * kRowStep + first, 0,
+                                                  columns, scratch.block_o + r * columns);
+                });
+                return;
             }
-            const float *weights = scratch.s + r * kRowStep + first;
-            float *out = scratch.block_o + r * columns;
-            int64_t c = 0;
-            for (; c + 8 * kWidth <= columns; c += 8 * kWidth) add_keys<8>(keys, weights, visible, c, out);
-            for (; c + 4 * kWidth <= columns; c += 4 * kWidth) add_keys<4>(keys, weights, visible, c, out);
-            for (; c < columns; c += kWidth) add_keys<1>(keys, weights, visible, c, out);
-        }
+            // Only keys the row sees are added, whatever V holds elsewhere.
+            for (int64_t r = 0; r < tile.rows; ++r)
+                weigh_group<Type, 1, false>(keys, Ahead(), scratch.s + r * kRowStep + first,
+                                            visible_keys(shape, scratch, r, block, first, hull), columns,
+                                            scratch.block_o + r * columns);
+        });
     }
     for (int64_t r = 0; r < tile.rows; ++r)
         for (int64_t c = 0; c < columns; c += kWidth) {

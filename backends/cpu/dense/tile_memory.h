@@ -13,7 +13,7 @@ constexpr int kPanel = kVectors * kWidth;
 constexpr int kStrip = kWidth == 16 ? 12 : 6;    ///< Fills the registers: kStrip * kVectors accumulators and 3 more.
 constexpr int kRowStep = kMostKeysPerBlock + 16; ///< Floats from row to row of S and P: no power of 2, see the cache.
 
-constexpr int kFewRows = kWidth == 16 ? 6 : 8; ///< Tiles of at most so many rows read K and V in place.
+constexpr int kFewRows = kWidth == 16 ? 16 : 8; ///< Tiles of at most so many rows read K and V in place.
 constexpr int kScoreRows = kStrip > kFewRows ? kStrip : kFewRows;
 
 ATTN_INLINE int64_t smaller_of(int64_t a, int64_t b)
