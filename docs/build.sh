@@ -4,8 +4,9 @@
 # them. Style and formulas are copied, so the site needs no network.
 # usage: build.sh [DIR]   (DOXYGEN_AWESOME=dir, MATHJAX=dir: elsewhere)
 set -euo pipefail
-mkdir -p "${1:-$(dirname "$0")/../build/docs}"
-output=$(cd "${1:-$(dirname "$0")/../build/docs}" && pwd)
+output=${1:-$(dirname "$0")/../build/docs}
+mkdir -p "$output"
+output=$(cd "$output" && pwd)
 cd "$(dirname "$0")/.."
 export ATTN_DOCS_OUTPUT=$output
 export DOXYGEN_AWESOME=${DOXYGEN_AWESOME:-/usr/share/doxygen-awesome-css}
