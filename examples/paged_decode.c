@@ -6,11 +6,14 @@ int main(void)
     enum { BATCH = 3, HQ = 8, HK = 2, D = 64, PAGE = 16, PAGES = 64, PER_SEQUENCE = 20 };
     const int32_t lengths[BATCH] = {1, 100, 317};
 
+    /* [table] */
     /* Pages of each sequence, in any order and anywhere; entries past the length are never read. */
     int32_t table[BATCH][PER_SEQUENCE];
     for (int b = 0, next = 0; b < BATCH; ++b)
         for (int p = 0; p < PER_SEQUENCE; ++p) table[b][p] = p * PAGE < lengths[b] ? next++ * 37 % PAGES : -1;
+    /* [table] */
 
+    /* [plan] */
     const attn_bind binds[] = {{.slot = ATTN_SLOT_SEQLENS_KV}, {.slot = ATTN_SLOT_LSE}};
     attn_problem problem = {.size = sizeof problem,
                             .binds = binds,
@@ -24,6 +27,7 @@ int main(void)
                             .max_kv = PER_SEQUENCE * PAGE,
                             .page_size = PAGE};
     attn_dense dense = {.size = sizeof dense, .problem = &problem, .causal = ATTN_BOTTOM_RIGHT};
+    /* [plan] */
     attn_handle handle;
     attn_plan plan;
     size_t bytes;
@@ -34,6 +38,7 @@ int main(void)
 
     float *q = noise(BATCH * HQ * D), *k = noise(PAGES * PAGE * HK * D), *v = noise(PAGES * PAGE * HK * D);
     float *out = noise(BATCH * HQ * D), *lse = noise(BATCH * HQ);
+    /* [execute] */
     attn_tensor q_view = attn_tensor_4d(q, ATTN_FLOAT32, BATCH, 1, HQ, D);
     attn_tensor k_view = attn_tensor_4d(k, ATTN_FLOAT32, PAGES, PAGE, HK, D);
     attn_tensor v_view = attn_tensor_4d(v, ATTN_FLOAT32, PAGES, PAGE, HK, D);
@@ -49,6 +54,7 @@ int main(void)
                              {ATTN_SLOT_BLOCK_TABLE, 0, &table_view},
                              {ATTN_SLOT_SEQLENS_KV, 0, &lengths_view}};
     CHECK(attn_execute(plan, args, 7, workspace, bytes, NULL));
+    /* [execute] */
 
     double worst = 0;
     for (int b = 0; b < BATCH; ++b)

@@ -16,16 +16,22 @@
         } \
     } while (0)
 
-/* Memory for `count` floats in -1 .. 1, the same in every run. */
-static inline float *noise(int64_t count)
+/* Writes `count` floats in -1 .. 1, the same in every run. */
+static inline void fill(float *values, int64_t count)
 {
     static uint32_t state = 1;
-    float *values = malloc((size_t)count * sizeof *values);
-    if (!values) exit(1);
     for (int64_t n = 0; n < count; ++n) {
         state = state * 1664525u + 1013904223u;
         values[n] = (float)(state >> 8) / 8388608.0f - 1.0f;
     }
+}
+
+/* Memory filled so. */
+static inline float *noise(int64_t count)
+{
+    float *values = malloc((size_t)count * sizeof *values);
+    if (!values) exit(1);
+    fill(values, count);
     return values;
 }
 

@@ -5,9 +5,12 @@
 int main(void)
 {
     enum { BATCH = 4, HQ = 8, HK = 2, D = 64, WINDOW = 64, SINKS = 4 };
+    /* [lengths] */
     const int32_t cu[BATCH + 1] = {0, 300, 300, 301, 500}; /* lengths 300, 0, 1 and 199 */
+    /* [lengths] */
     const int64_t total = cu[BATCH], longest = 300;
 
+    /* [plan] */
     /* The bounds are those of an engine; one plan serves every step within them. */
     const attn_bind binds[] = {{.slot = ATTN_SLOT_CU_SEQLENS_Q}, {.slot = ATTN_SLOT_CU_SEQLENS_KV}};
     attn_problem problem = {.size = sizeof problem,
@@ -27,11 +30,13 @@ int main(void)
                         .flags = ATTN_WINDOW_LEFT,
                         .window_left = WINDOW - 1,
                         .sink_tokens = SINKS};
+    /* [plan] */
     attn_handle handle;
     attn_plan plan;
     CHECK(attn_create(NULL, &handle));
     CHECK(attn_plan_dense(handle, &dense, &plan));
 
+    /* [workspace] */
     /* Scratch for the sizes at hand rather than for the bounds. */
     attn_sizes sizes = {
         .size = sizeof sizes, .batch = BATCH, .max_q = longest, .max_kv = longest, .total_q = total, .total_kv = total};
@@ -39,9 +44,11 @@ int main(void)
     CHECK(attn_plan_workspace(plan, &bound, NULL));
     CHECK(attn_plan_workspace_for(plan, &sizes, &bytes));
     void *workspace = malloc(bytes + 1);
+    /* [workspace] */
 
     float *q = noise(total * HQ * D), *k = noise(total * HK * D), *v = noise(total * HK * D);
     float *out = noise(total * HQ * D);
+    /* [execute] */
     attn_tensor q_view = attn_tensor_3d(q, ATTN_FLOAT32, total, HQ, D);
     attn_tensor k_view = attn_tensor_3d(k, ATTN_FLOAT32, total, HK, D);
     attn_tensor v_view = attn_tensor_3d(v, ATTN_FLOAT32, total, HK, D);
@@ -54,6 +61,7 @@ int main(void)
                              {ATTN_SLOT_CU_SEQLENS_Q, 0, &cu_view},
                              {ATTN_SLOT_CU_SEQLENS_KV, 0, &cu_view}};
     CHECK(attn_execute(plan, args, 6, workspace, bytes, NULL));
+    /* [execute] */
 
     double worst = 0;
     for (int b = 0; b < BATCH; ++b)

@@ -5,7 +5,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 export JOBS=${JOBS:-$(nproc)}
 
-steps=(setup format headers build ctest symbols abidiff consumers compilers asan tsan python examples tidy)
+steps=(setup format headers build ctest symbols abidiff consumers compilers asan tsan python examples docs tidy)
 only=${steps[*]}
 while [ "$#" -gt 0 ]; do
   case $1 in
@@ -24,7 +24,7 @@ logs=build/test-logs
 mkdir -p "$logs"
 
 sources() {
-  find include src backends tests examples bindings \
+  find include src backends tests examples bindings docs \
     -name '*.h' -o -name '*.hpp' -o -name '*.c' -o -name '*.cc' | grep -v /build/ | sort
 }
 # each_file COMMAND...: runs it on each file named on stdin and says which of them fail.
@@ -52,7 +52,7 @@ step_headers() { bash tests/abi/headers.sh; }
 
 step_build() { configure_and_build release; }
 
-# Unit tests, conformance and the C examples.
+# Unit tests, conformance, the C examples and the snippets of the documentation.
 step_ctest() {
   configure_and_build release || return
   ctest --preset release -j "$JOBS"
@@ -92,10 +92,21 @@ step_tsan() { configure_and_build tsan && ctest --preset tsan -j "$JOBS"; }
 step_python() {
   need_bindings && need_python pytest ml_dtypes mypy || return
   .venv/bin/python -m pytest -q -p no:cacheprovider bindings/python/tests || return
-  bash tests/readme.sh python >"$logs/readme.py" && .venv/bin/python "$logs/readme.py" && echo "ok - README example"
+  bash tests/readme.sh python >"$logs/readme.py" && .venv/bin/python "$logs/readme.py" && echo "ok - README example" &&
+    .venv/bin/python docs/site/snippets/getting_started.py && echo "ok - Python snippet of the documentation"
 }
 
 step_examples() { bash examples/run.sh; }
+
+# The site from nothing, a warning being an error; its links; that its pages show tested code only.
+step_docs() {
+  need_packages \
+    "doxygen=command -v doxygen" \
+    "doxygen-awesome-css=test -e /usr/share/doxygen-awesome-css/doxygen-awesome.css" \
+    "libjs-mathjax=test -e /usr/share/javascript/mathjax/MathJax.js" || return
+  rm -rf build/docs
+  bash docs/build.sh && echo "ok - site without warnings" && python3 docs/check_site.py build/docs/html
+}
 
 step_tidy() {
   configure_and_build release &&

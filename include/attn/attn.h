@@ -48,6 +48,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/**
+ * @defgroup c_types Types and constants
+ * @brief Version, linkage, and the sets of constants that fields take. Fields are int32_t, so an unknown value is an
+ * error, never undefined; the enum tags only name the sets.
+ * @{
+ */
+
 /** @brief Version of this header, `major << 16 | minor << 8 | patch`; compare with attn_version(). */
 #define ATTN_VERSION 0x000100
 
@@ -77,11 +84,6 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/* ---------------------------------------------------------------------------------------------------------------
- * Scalars and enumerations. Fields are int32_t, so an unknown value is an error, never undefined; the enum tags only
- * name the sets of constants.
- * ------------------------------------------------------------------------------------------------------------- */
 
 /** @brief A device with its threads, kernels and caches. Thread-safe. */
 typedef struct attn_handle_s *attn_handle;
@@ -266,9 +268,13 @@ enum attn_slot_values {
     ATTN_SLOT_ZERO_POINT = 0x8000 /**< With `|`: shaped as SCALE; `x = scale * (q - zero_point)`. */
 };
 
-/* ---------------------------------------------------------------------------------------------------------------
- * Frozen structs.
- * ------------------------------------------------------------------------------------------------------------- */
+/** @} */
+
+/**
+ * @defgroup c_tensors Tensors and declarations
+ * @brief Views, arguments, binds, terms of masks, the head of extensions: structs that never change.
+ * @{
+ */
 
 /** @brief A view of memory, as DLPack's DLTensor. The library never frees `data`. Strides may be 0 or negative. */
 typedef struct attn_tensor {
@@ -388,9 +394,13 @@ typedef struct attn_ext {
     uint32_t reserved;           /**< 0. */
 } attn_ext;
 
-/* ---------------------------------------------------------------------------------------------------------------
- * Handle.
- * ------------------------------------------------------------------------------------------------------------- */
+/** @} */
+
+/**
+ * @defgroup c_handle Handle
+ * @brief A device with its threads; versions, errors and what devices there are.
+ * @{
+ */
 
 /** @brief One task of a parallel loop. @param arg as given @param task 0 .. count-1 @param worker 0 .. max_workers-1,
  *  never the same for two tasks at a time. */
@@ -485,9 +495,13 @@ ATTN_API attn_status ATTN_CALL attn_create(const attn_options *options, attn_han
 /** @brief Releases a handle. Plans made from it stay valid. @param handle NULL is allowed */
 ATTN_API void ATTN_CALL attn_destroy(attn_handle handle);
 
-/* ---------------------------------------------------------------------------------------------------------------
- * Descriptors.
- * ------------------------------------------------------------------------------------------------------------- */
+/** @} */
+
+/**
+ * @defgroup c_descriptors Descriptors
+ * @brief What a plan is made from: sizes and dtypes, and the options of each kind of operation.
+ * @{
+ */
 
 /** @brief Bits of attn_problem.flags. */
 enum attn_problem_flags {
@@ -673,9 +687,13 @@ typedef struct attn_sizes {
     int64_t total_kv;     /**< Packed rows of K. */
 } attn_sizes;
 
-/* ---------------------------------------------------------------------------------------------------------------
- * Plans.
- * ------------------------------------------------------------------------------------------------------------- */
+/** @} */
+
+/**
+ * @defgroup c_plans Plans
+ * @brief Planning, asking and executing.
+ * @{
+ */
 
 /** @brief Plans dense attention. May allocate and compile; 100 us or less once the kernel is cached.
  *  @param handle device @param desc descriptor, with everything it points to read during the call only
@@ -735,9 +753,13 @@ ATTN_API attn_status ATTN_CALL attn_execute(attn_plan plan, const attn_arg *args
 /** @brief Releases a plan; its enqueued work must have completed. @param plan NULL is allowed */
 ATTN_API void ATTN_CALL attn_plan_destroy(attn_plan plan);
 
-/* ---------------------------------------------------------------------------------------------------------------
- * Tensor helpers. Inline: not part of the ABI.
- * ------------------------------------------------------------------------------------------------------------- */
+/** @} */
+
+/**
+ * @defgroup c_views View helpers
+ * @brief Inline functions that fill an ::attn_tensor: not part of the ABI.
+ * @{
+ */
 
 /** @brief Row-major view of four axes on the device of the handle. @param data address @param dtype element type
  *  @param n0 extent @param n1 extent @param n2 extent @param n3 extent @return view */
@@ -801,9 +823,13 @@ static inline attn_tensor attn_tensor_swap_axes(attn_tensor t, int32_t a, int32_
     return t;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------
- * Experimental: may change in any release. Define ATTN_EXPERIMENTAL to use it.
- * ------------------------------------------------------------------------------------------------------------- */
+/** @} */
+
+/**
+ * @defgroup c_experimental Experimental
+ * @brief May change in any release. Define ATTN_EXPERIMENTAL to use it.
+ * @{
+ */
 #ifdef ATTN_EXPERIMENTAL
 
 /** @brief Values of ::attn_ext_type. */
@@ -817,6 +843,7 @@ typedef struct attn_dropout {
     double probability; /**< Of dropping, in (0, 1). */
 } attn_dropout;
 #endif /* ATTN_EXPERIMENTAL */
+/** @} */
 
 #ifdef __cplusplus
 }

@@ -33,6 +33,12 @@
 /** @brief The C++ face of libattn. */
 namespace attn {
 
+/**
+ * @defgroup cpp C++
+ * @brief attn.hpp: owning handles and plans, errors as exceptions, descriptors without designators.
+ * @{
+ */
+
 /* ---------------------------------------------------------------------------------------------------------------
  * Errors.
  * ------------------------------------------------------------------------------------------------------------- */
@@ -577,6 +583,8 @@ inline void Plan::execute(std::initializer_list<attn_arg> args, Workspace &works
 {
     execute(args, workspace.data(), workspace.size());
 }
+
+/** @} */
 
 } // namespace attn
 
