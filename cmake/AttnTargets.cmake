@@ -44,6 +44,11 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
     backends/cpu/dense/forward_avx512.cc backends/cpu/merge/merge_avx512.cc
     PROPERTIES COMPILE_OPTIONS
                "-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mprefer-vector-width=512")
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
+  list(APPEND attn_sources backends/cpu/dense/forward_neon.cc backends/cpu/merge/merge_neon.cc)
+  # Scheduled before registers are allocated, the loads of a step would take registers from its accumulators.
+  set_source_files_properties(backends/cpu/dense/forward_neon.cc
+                              PROPERTIES COMPILE_OPTIONS "$<$<CXX_COMPILER_ID:GNU>:-fno-schedule-insns>")
 endif()
 
 add_library(attn_objects OBJECT ${attn_sources})

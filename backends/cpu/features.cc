@@ -32,8 +32,12 @@ bool is_available(Isa isa) noexcept
     }
     case Isa::baseline:
         return true;
+    case Isa::neon:
+        break;
     }
     return false;
+#elif defined(__aarch64__)
+    return isa == Isa::baseline || isa == Isa::neon; // a part of every AArch64 processor that runs Linux
 #else
     return isa == Isa::baseline;
 #endif
@@ -65,6 +69,8 @@ const char *isa_name(Isa isa) noexcept
         return "avx512";
     case Isa::avx2:
         return "avx2";
+    case Isa::neon:
+        return "neon";
     case Isa::baseline:
         break;
     }
@@ -73,7 +79,7 @@ const char *isa_name(Isa isa) noexcept
 
 Isa best_isa() noexcept
 {
-    for (const Isa isa : {Isa::avx512, Isa::avx2})
+    for (const Isa isa : {Isa::avx512, Isa::avx2, Isa::neon})
         if (is_available(isa)) return isa;
     return Isa::baseline;
 }
@@ -83,7 +89,7 @@ attn_status choose_isa(Isa *isa) noexcept
     *isa = best_isa();
     const char *asked = getenv("ATTN_CPU_ISA");
     if (!asked || !*asked) return ATTN_OK;
-    for (const Isa candidate : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+    for (const Isa candidate : {Isa::baseline, Isa::neon, Isa::avx2, Isa::avx512}) {
         if (strcmp(asked, isa_name(candidate)) != 0) continue;
         if (!is_available(candidate))
             return fail(ATTN_ERROR_NO_DEVICE, "ATTN_CPU_ISA = %s: this processor has only up to %s", asked,
@@ -91,7 +97,7 @@ attn_status choose_isa(Isa *isa) noexcept
         *isa = candidate;
         return ATTN_OK;
     }
-    return fail(ATTN_ERROR_INVALID, "ATTN_CPU_ISA = %s: must be baseline, avx2 or avx512", asked);
+    return fail(ATTN_ERROR_INVALID, "ATTN_CPU_ISA = %s: must be baseline, neon, avx2 or avx512", asked);
 }
 
 } // namespace cpu

@@ -7,9 +7,9 @@
 namespace attn::cpu {
 
 /// Instruction sets that kernels are compiled for, worst first.
-enum class Isa : int { baseline, avx2, avx512 };
+enum class Isa : int { baseline, neon, avx2, avx512 };
 
-/// "baseline", "avx2", "avx512".
+/// "baseline", "neon", "avx2", "avx512".
 const char *isa_name(Isa isa) noexcept;
 
 /// The best that both this build and this processor have.

@@ -10,7 +10,12 @@ namespace {
 
 constexpr int kVectors = 2; ///< Vectors of a panel.
 constexpr int kPanel = kVectors * kWidth;
-constexpr int kStrip = kWidth == 16 ? 12 : 6;    ///< Fills the registers: kStrip * kVectors accumulators and 3 more.
+/// Fills the registers, 32 with AVX-512 and NEON, else 16: kStrip * kVectors accumulators and 3 more.
+#if defined(__AVX512F__) || defined(ATTN_NEON)
+constexpr int kStrip = 12;
+#else
+constexpr int kStrip = 6;
+#endif
 constexpr int kRowStep = kMostKeysPerBlock + 16; ///< Floats from row to row of S and P: no power of 2, see the cache.
 
 constexpr int kFewRows = kWidth == 16 ? 6 : 8; ///< Tiles of at most so many rows read K and V in place.
