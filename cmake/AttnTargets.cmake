@@ -47,6 +47,11 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   # The tiles of AMX are written as assembly, so that unit needs no option of its own.
   set_source_files_properties(backends/cpu/dense/forward_avx512_bf16.cc backends/cpu/dense/forward_amx.cc
                               PROPERTIES COMPILE_OPTIONS "${attn_avx512};-mavx512bf16")
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
+  list(APPEND attn_sources backends/cpu/dense/forward_neon.cc backends/cpu/merge/merge_neon.cc)
+  # Scheduled before registers are allocated, the loads of a step would take registers from its accumulators.
+  set_source_files_properties(backends/cpu/dense/forward_neon.cc
+                              PROPERTIES COMPILE_OPTIONS "$<$<CXX_COMPILER_ID:GNU>:-fno-schedule-insns>")
 endif()
 
 add_library(attn_objects OBJECT ${attn_sources})

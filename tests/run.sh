@@ -5,7 +5,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 export JOBS=${JOBS:-$(nproc)}
 
-steps=(setup format headers build ctest symbols abidiff consumers compilers asan tsan python examples docs tidy)
+steps=(setup format headers build ctest symbols abidiff consumers compilers neon asan tsan python examples docs tidy)
 only=${steps[*]}
 while [ "$#" -gt 0 ]; do
   case $1 in
@@ -34,6 +34,12 @@ each_file() {
     file=${*: -1}
     if report=$("$@" 2>&1); then echo "ok - $file"; else printf "not ok - %s\n%s\n" "$*" "$report"; exit 1; fi' each "$@"
 }
+# tidy PRESET NAME...: clang-tidy for files of the library with such names.
+tidy() {
+  find src backends -name "${@:2}" | sort |
+    each_file clang-tidy --quiet -p "build/$1" --extra-arg=-Wno-unknown-warning-option \
+      --extra-arg=-Wno-ignored-optimization-argument
+}
 configure_and_build() { cmake --preset "$1" "${@:2}" && cmake --build --preset "$1" -j "$JOBS"; }
 
 step_setup() {
@@ -52,14 +58,16 @@ step_headers() { bash tests/abi/headers.sh; }
 
 step_build() { configure_and_build release; }
 
-# Unit tests, conformance, the C examples and the snippets of the documentation.
-step_ctest() {
-  configure_and_build release || return
-  ctest --preset release -j "$JOBS"
+# run_ctest PRESET: what the preset built, with the summaries of conformance.
+run_ctest() {
+  ctest --preset "$1" -j "$JOBS"
   local status=$?
-  sed -n '/^conformance summary/,/^  total:/s/^/# /p' build/release/Testing/Temporary/LastTest.log
+  sed -n '/^conformance summary/,/^  total:/s/^/# /p' "build/$1/Testing/Temporary/LastTest.log"
   return "$status"
 }
+
+# Unit tests, conformance and the C examples.
+step_ctest() { configure_and_build release && run_ctest release; }
 
 step_symbols() { configure_and_build release && bash tests/abi/symbols.sh build/release; }
 
@@ -84,7 +92,21 @@ step_compilers() {
   return "$failed"
 }
 
-# The sanitizers slow everything down, so their test presets choose a fixed part of the conformance table.
+# 64-bit ARM, compiled here and run by an emulator, which slows everything down too.
+step_neon() {
+  need_packages \
+    "g++-aarch64-linux-gnu=command -v aarch64-linux-gnu-g++" \
+    "qemu-user-static=command -v qemu-aarch64 || command -v qemu-aarch64-static" \
+    "googletest=test -e /usr/src/googletest/CMakeLists.txt" || return
+  configure_and_build neon || return
+  local failed=0
+  bash tests/abi/symbols.sh build/neon || failed=1
+  tidy neon '*_neon.cc' || failed=1
+  run_ctest neon || failed=1
+  return "$failed"
+}
+
+# The sanitizers slow everything down, so their test presets, and that of the emulator, choose a fixed part of the conformance table.
 step_asan() { configure_and_build asan && ctest --preset asan -j "$JOBS"; }
 
 step_tsan() { configure_and_build tsan && ctest --preset tsan -j "$JOBS"; }
@@ -108,11 +130,7 @@ step_docs() {
   bash docs/build.sh && echo "ok - site without warnings" && python3 docs/check_site.py build/docs/html
 }
 
-step_tidy() {
-  configure_and_build release &&
-    find src backends -name '*.cc' | sort |
-    each_file clang-tidy --quiet -p build/release --extra-arg=-Wno-unknown-warning-option
-}
+step_tidy() { configure_and_build release && tidy release '*.cc' ! -name '*_neon.cc'; }
 
 # Reads a log: checks passed and failed, as the test programs counted them. Lines that begin with "# " are shown.
 count() {

@@ -61,6 +61,9 @@ ATTN_INLINE void write_vector(char *p, Element type, Vec v)
 #elif defined(__F16C__)
     const __m128i half = _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
     __builtin_memcpy(p, &half, sizeof half);
+#elif defined(ATTN_NEON)
+    const float16x4_t half = vcvt_f16_f32(v);
+    __builtin_memcpy(p, &half, sizeof half);
 #else
     for (int i = 0; i < kWidth; ++i) {
         const uint16_t half = to_float16(v[i]);

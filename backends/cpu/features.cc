@@ -55,8 +55,12 @@ bool is_available(Isa isa) noexcept
     }
     case Isa::baseline:
         return true;
+    case Isa::neon:
+        break;
     }
     return false;
+#elif defined(__aarch64__)
+    return isa == Isa::baseline || isa == Isa::neon; // a part of every AArch64 processor that runs Linux
 #else
     return isa == Isa::baseline;
 #endif
@@ -92,6 +96,8 @@ const char *isa_name(Isa isa) noexcept
         return "avx512";
     case Isa::avx2:
         return "avx2";
+    case Isa::neon:
+        return "neon";
     case Isa::baseline:
         break;
     }
@@ -100,7 +106,7 @@ const char *isa_name(Isa isa) noexcept
 
 Isa best_isa() noexcept
 {
-    for (const Isa isa : {Isa::amx, Isa::avx512_bf16, Isa::avx512, Isa::avx2})
+    for (const Isa isa : {Isa::amx, Isa::avx512_bf16, Isa::avx512, Isa::avx2, Isa::neon})
         if (is_available(isa)) return isa;
     return Isa::baseline;
 }
@@ -110,7 +116,7 @@ attn_status choose_isa(Isa *isa) noexcept
     *isa = best_isa();
     const char *asked = getenv("ATTN_CPU_ISA");
     if (!asked || !*asked) return ATTN_OK;
-    for (const Isa candidate : {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx}) {
+    for (const Isa candidate : {Isa::baseline, Isa::neon, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx}) {
         if (strcmp(asked, isa_name(candidate)) != 0) continue;
         if (!is_available(candidate))
             return fail(ATTN_ERROR_NO_DEVICE, "ATTN_CPU_ISA = %s: this processor has only up to %s", asked,
@@ -118,7 +124,8 @@ attn_status choose_isa(Isa *isa) noexcept
         *isa = candidate;
         return ATTN_OK;
     }
-    return fail(ATTN_ERROR_INVALID, "ATTN_CPU_ISA = %s: must be baseline, avx2, avx512, avx512_bf16 or amx", asked);
+    return fail(ATTN_ERROR_INVALID, "ATTN_CPU_ISA = %s: must be baseline, neon, avx2, avx512, avx512_bf16 or amx",
+                asked);
 }
 
 } // namespace cpu

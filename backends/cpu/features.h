@@ -6,10 +6,10 @@
 
 namespace attn::cpu {
 
-/// Instruction sets that kernels are compiled for, worst first. Each has what those before it have.
-enum class Isa : int { baseline, avx2, avx512, avx512_bf16, amx };
+/// Instruction sets that kernels are compiled for, worst first. On one architecture each has what those before it have.
+enum class Isa : int { baseline, neon, avx2, avx512, avx512_bf16, amx };
 
-/// "baseline", "avx2", "avx512", "avx512_bf16" (with its dot products), "amx" (with bfloat16 tiles as well).
+/// "baseline", "neon", "avx2", "avx512", "avx512_bf16" (with its dot products), "amx" (with bfloat16 tiles as well).
 const char *isa_name(Isa isa) noexcept;
 
 /// The best that both this build and this processor have.

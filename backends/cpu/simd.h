@@ -10,6 +10,8 @@
 
 #if defined(__AVX2__) || defined(__AVX512F__)
 #include <immintrin.h>
+#elif defined(ATTN_NEON) // by the units for NEON: no compiler flag tells them from the baseline
+#include <arm_neon.h>
 #endif
 
 #define ATTN_INLINE inline __attribute__((always_inline))
@@ -121,6 +123,9 @@ ATTN_INLINE void transpose(Vec (&rows)[kWidth])
 
 ATTN_INLINE float reduce_max(Vec v)
 {
+#if defined(ATTN_NEON)
+    return vmaxnmvq_f32(v);
+#else
     float lanes[kWidth];
     store(lanes, v);
     ATTN_UNROLL
@@ -128,10 +133,14 @@ ATTN_INLINE float reduce_max(Vec v)
         for (int i = 0; i < step; ++i) lanes[i] = lanes[i + step] > lanes[i] ? lanes[i + step] : lanes[i];
     }
     return lanes[0];
+#endif
 }
 
 ATTN_INLINE float reduce_add(Vec v)
 {
+#if defined(ATTN_NEON)
+    return vaddvq_f32(v);
+#else
     float lanes[kWidth];
     store(lanes, v);
     ATTN_UNROLL
@@ -139,6 +148,7 @@ ATTN_INLINE float reduce_add(Vec v)
         for (int i = 0; i < step; ++i) lanes[i] += lanes[i + step];
     }
     return lanes[0];
+#endif
 }
 
 /// 2^f on [-1/2, 1/2], 1 at 0: minimax, relative error 2e-9 (degree 6) or 2.8e-6 (degree 4) before rounding.
@@ -232,6 +242,8 @@ ATTN_INLINE Vec from_float16(const uint16_t *p)
     return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)));
 #elif defined(__F16C__)
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p)));
+#elif defined(ATTN_NEON)
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
 #else
     VecHalf h;
     __builtin_memcpy(&h, p, sizeof h);

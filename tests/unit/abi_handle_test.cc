@@ -185,13 +185,20 @@ std::string arch()
     return properties.arch;
 }
 
+/// Those of this kind of processor, worst first, then those of others.
+#if defined(__aarch64__)
+constexpr const char *kInstructionSets[] = {"baseline", "neon", "avx2", "avx512"};
+#else
+constexpr const char *kInstructionSets[] = {"baseline", "avx2", "avx512", "neon"};
+#endif
+
 TEST(InstructionSet, Unknown)
 {
     for (const char *name : {"sse9", "AVX2", "avx2 ", "baseline,avx2"}) {
         const IsaVariable variable(name);
         attn_handle handle = nullptr;
         const std::string value = std::string("ATTN_CPU_ISA = ") + name;
-        EXPECT_TRUE(fails(attn_create(nullptr, &handle), kInvalid, {value.c_str(), "baseline, avx2 or avx512"}));
+        EXPECT_TRUE(fails(attn_create(nullptr, &handle), kInvalid, {value.c_str(), "baseline, neon, avx2 or avx512"}));
         EXPECT_EQ(handle, nullptr);
         attn_device_properties properties = zeroed<attn_device_properties>();
         attn_device_properties before = properties;
@@ -210,7 +217,7 @@ TEST(InstructionSet, EachIsUsedOrRefused)
         EXPECT_EQ(arch(), best) << "an empty variable is none";
     }
     bool above = false;
-    for (const char *name : {"baseline", "avx2", "avx512"}) {
+    for (const char *name : kInstructionSets) {
         SCOPED_TRACE(name);
         const IsaVariable variable(name);
         attn_handle handle = nullptr;

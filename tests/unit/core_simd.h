@@ -1,5 +1,6 @@
-// The functions of backends/cpu/simd.h as one instruction set has them, behind plain pointers: the tests themselves are
-// compiled for the baseline, so nothing of them can end up in a unit that needs a newer processor.
+// The functions of backends/cpu/simd.h and element_vectors.h as one instruction set has them, behind plain pointers:
+// the tests themselves are compiled for the baseline, so nothing of them can end up in a unit that needs a newer
+// processor.
 #ifndef ATTN_TESTS_UNIT_CORE_SIMD_H
 #define ATTN_TESTS_UNIT_CORE_SIMD_H
 
@@ -25,12 +26,16 @@ struct SimdUnit {
     void (*from_float16)(const uint16_t *x, float *y, int64_t count);
     void (*to_bfloat16)(const float *x, uint16_t *y, int64_t count);
     void (*to_float16)(const float *x, uint16_t *y, int64_t count);
+    void (*write_bfloat16)(const float *x, uint16_t *y, int64_t count); ///< By whole vectors.
+    void (*write_float16)(const float *x, uint16_t *y, int64_t count);
 };
 
 extern const SimdUnit kSimdBaseline;
 #if defined(__x86_64__)
 extern const SimdUnit kSimdAvx2;
 extern const SimdUnit kSimdAvx512;
+#elif defined(__aarch64__)
+extern const SimdUnit kSimdNeon;
 #endif
 
 } // namespace attn::test

@@ -4,7 +4,7 @@
 
 #include "core_simd.h"
 
-#include "backends/cpu/simd.h"
+#include "backends/cpu/element_vectors.h"
 
 namespace attn::test {
 namespace {
@@ -76,6 +76,12 @@ void run_to_float16(const float *x, uint16_t *y, int64_t count)
     for (int64_t i = 0; i < count; ++i) y[i] = cpu::to_float16(x[i]);
 }
 
+template <cpu::Element Type>
+void run_write(const float *x, uint16_t *y, int64_t count)
+{
+    for (int64_t i = 0; i < count; i += kWidth) cpu::write_vector(reinterpret_cast<char *>(y + i), Type, load(x + i));
+}
+
 constexpr SimdUnit make_unit(const char *isa)
 {
     return {isa,
@@ -91,7 +97,9 @@ constexpr SimdUnit make_unit(const char *isa)
             run_from_bfloat16,
             run_from_float16,
             run_to_bfloat16,
-            run_to_float16};
+            run_to_float16,
+            run_write<cpu::Element::bfloat16>,
+            run_write<cpu::Element::float16>};
 }
 
 } // namespace

@@ -42,6 +42,8 @@ inline std::vector<const SimdUnit *> simd_units()
 #if defined(__x86_64__)
     all.push_back(&kSimdAvx2);
     all.push_back(&kSimdAvx512);
+#elif defined(__aarch64__)
+    all.push_back(&kSimdNeon);
 #endif
     return all;
 }

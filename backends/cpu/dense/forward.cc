@@ -27,6 +27,8 @@ const ForwardKernel &kernel_of(Isa isa)
 #if defined(__x86_64__)
     if (isa >= Isa::avx512) return kForwardAvx512;
     if (isa == Isa::avx2) return kForwardAvx2;
+#elif defined(__aarch64__)
+    if (isa == Isa::neon) return kForwardNeon;
 #endif
     static_cast<void>(isa);
     return kForwardBaseline;

@@ -148,6 +148,8 @@ extern const ForwardKernel kForwardAvx2;
 extern const ForwardKernel kForwardAvx512;
 extern const ForwardKernel kForwardAvx512Bf16;
 extern const ForwardKernel kForwardAmx;
+#elif defined(__aarch64__)
+extern const ForwardKernel kForwardNeon;
 #endif
 
 } // namespace attn::cpu

@@ -16,8 +16,11 @@ constexpr bool kPairs = false;
 #endif
 #if defined(ATTN_PRODUCTS_AMX)
 constexpr int kStrip = 32; ///< Two tiles of 16 rows.
+/// Fills the registers, 32 with AVX-512 and NEON, else 16: kStrip * kVectors accumulators and 3 more.
+#elif defined(__AVX512F__) || defined(ATTN_NEON)
+constexpr int kStrip = 12;
 #else
-constexpr int kStrip = kWidth == 16 ? 12 : 6; ///< Fills the registers: kStrip * kVectors accumulators and 3 more.
+constexpr int kStrip = 6;
 #endif
 constexpr int kVectors = 2; ///< Vectors of a panel.
 constexpr int kPanel = kVectors * kWidth;

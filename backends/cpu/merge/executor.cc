@@ -26,6 +26,8 @@ const MergeKernel &kernel_of(Isa isa)
 #if defined(__x86_64__)
     if (isa >= Isa::avx512) return kMergeAvx512;
     if (isa == Isa::avx2) return kMergeAvx2;
+#elif defined(__aarch64__)
+    if (isa == Isa::neon) return kMergeNeon;
 #endif
     static_cast<void>(isa);
     return kMergeBaseline;

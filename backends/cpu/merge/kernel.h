@@ -51,6 +51,8 @@ extern const MergeKernel kMergeBaseline;
 #if defined(__x86_64__)
 extern const MergeKernel kMergeAvx2;
 extern const MergeKernel kMergeAvx512;
+#elif defined(__aarch64__)
+extern const MergeKernel kMergeNeon;
 #endif
 
 } // namespace attn::cpu
