@@ -25,6 +25,7 @@ set(attn_sources
     backends/cpu/append/channels.cc
     backends/cpu/append/rows.cc
     backends/cpu/append/write.cc
+    backends/cpu/dense/column_mass.cc
     backends/cpu/dense/forward.cc
     backends/cpu/dense/forward_baseline.cc
     backends/cpu/dense/schedule.cc

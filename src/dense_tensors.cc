@@ -102,6 +102,12 @@ public:
             else
                 add(slot, ATTN_FLOAT32, true, {Axis::batch, Axis::fixed, Axis::query}, p_.heads_out);
         }
+        if (binds_.has(ATTN_SLOT_COLUMN_MASS)) {
+            if (packed_kv)
+                add(ATTN_SLOT_COLUMN_MASS, ATTN_FLOAT32, true, {Axis::fixed, Axis::total_kv}, p_.heads_out);
+            else
+                add(ATTN_SLOT_COLUMN_MASS, ATTN_FLOAT32, true, {Axis::batch, Axis::fixed, Axis::key}, p_.heads_out);
+        }
         if (status) return status;
         binds_.for_each_left([&](size_t i, const attn_bind &bind) {
             if (!status) status = leftover(i, bind);
@@ -137,7 +143,7 @@ private:
         };
         // Score tensors name their head axis; in token tensors heads follow the tokens.
         const bool score = slot == ATTN_SLOT_LSE || slot == ATTN_SLOT_ROW_MAX || slot == ATTN_SLOT_ROW_ENTROPY ||
-                           slot == ATTN_SLOT_BIAS;
+                           slot == ATTN_SLOT_COLUMN_MASS || slot == ATTN_SLOT_BIAS;
         for (const Axis axis : axes)
             push(axis, axis != Axis::fixed ? p_.bounds[static_cast<int>(axis)] : score ? heads : p_.page_size);
         if (heads && !score) push(Axis::fixed, heads);
@@ -161,9 +167,9 @@ private:
     /// A bind that none of the tensors above asked for: known to dense plans but not computed yet, or misplaced.
     attn_status leftover(size_t i, const attn_bind &bind)
     {
-        static constexpr attn_slot kLater[] = {ATTN_SLOT_IDS_Q,       ATTN_SLOT_IDS_KV,   ATTN_SLOT_MASK_TABLE,
-                                               ATTN_SLOT_MASK,        ATTN_SLOT_ROPE_COS, ATTN_SLOT_ROPE_SIN,
-                                               ATTN_SLOT_COLUMN_MASS, ATTN_SLOT_STATUS,   ATTN_SLOT_RNG};
+        static constexpr attn_slot kLater[] = {ATTN_SLOT_IDS_Q,  ATTN_SLOT_IDS_KV,   ATTN_SLOT_MASK_TABLE,
+                                               ATTN_SLOT_MASK,   ATTN_SLOT_ROPE_COS, ATTN_SLOT_ROPE_SIN,
+                                               ATTN_SLOT_STATUS, ATTN_SLOT_RNG};
         const bool derived =
             (bind.slot & (ATTN_SLOT_GRAD | ATTN_SLOT_TANGENT | ATTN_SLOT_SCALE | ATTN_SLOT_ZERO_POINT));
         if (derived || std::find(std::begin(kLater), std::end(kLater), bind.slot) != std::end(kLater)) {

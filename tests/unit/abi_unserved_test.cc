@@ -24,9 +24,9 @@ TEST_F(Unserved, Options)
         {"mask", [](Dense &d) { d.dense.mask = &d.program; }, kUnsupported, {"attn_dense.mask"}},
         {"rope", [](Dense &d) { d.dense.rope = &d.rope; }, kUnsupported, {"attn_dense.rope"}},
         {"two at once",
-         [](Dense &d) { d.bind(ATTN_SLOT_COLUMN_MASS), d.dense.rope = &d.rope; },
+         [](Dense &d) { d.bind(ATTN_SLOT_IDS_Q), d.dense.rope = &d.rope; },
          kUnsupported,
-         {"attn_dense.rope", "slot COLUMN_MASS"}},
+         {"attn_dense.rope", "slot IDS_Q"}},
         {"dim_qk",
          [](Dense &d) { d.problem.dim_qk = 1025; },
          kUnsupported,
@@ -50,7 +50,7 @@ TEST_F(Unserved, NotThese)
     expect_valid("alibi", [](Dense &d) { d.bind(ATTN_SLOT_ALIBI_SLOPES), d.dense.align = ATTN_BOTTOM_RIGHT; });
     for (const attn_slot slot :
          {ATTN_SLOT_BIAS, ATTN_SLOT_SINK_LOGITS, ATTN_SLOT_Q_TEMPERATURE, ATTN_SLOT_V_TEMPERATURE, ATTN_SLOT_GATE,
-          ATTN_SLOT_HEAD_WEIGHT, ATTN_SLOT_ROW_MAX, ATTN_SLOT_ROW_ENTROPY}) {
+          ATTN_SLOT_HEAD_WEIGHT, ATTN_SLOT_ROW_MAX, ATTN_SLOT_ROW_ENTROPY, ATTN_SLOT_COLUMN_MASS}) {
         Dense d;
         d.bind(slot);
         EXPECT_EQ(attn_plan_supports(handle_, ATTN_KIND_DENSE, d.get()), ATTN_OK) << attn_last_error();
@@ -108,7 +108,6 @@ TEST_F(Unserved, Slots)
                  {ATTN_SLOT_MASK, "slot MASK"},
                  {ATTN_SLOT_ROPE_COS, "slot ROPE_COS"},
                  {ATTN_SLOT_ROPE_SIN, "slot ROPE_SIN"},
-                 {ATTN_SLOT_COLUMN_MASS, "slot COLUMN_MASS"},
                  {ATTN_SLOT_STATUS, "slot STATUS"},
                  {ATTN_SLOT_RNG, "slot RNG"},
                  {ATTN_SLOT_GRAD | ATTN_SLOT_Q, "slot GRAD|Q"},

@@ -1,5 +1,6 @@
 #include "backends/cpu/dense/forward.h"
 
+#include "backends/cpu/dense/column_mass.h"
 #include "backends/cpu/dense/kernel.h"
 #include "backends/cpu/dense/schedule.h"
 #include "backends/cpu/dense/sequences.h"
@@ -110,9 +111,13 @@ struct Run {
     Schedule schedule;
     const int64_t *tile_starts;
     float *partials;
+    const MassStart *mass_starts = nullptr;
+    char *row_scales = nullptr; ///< RowScale [query of the execute][OUT head]; NULL: not wanted.
+    char *mass_sums = nullptr;  ///< double [worker][head of a group][key_block]
     char *scratch;
     Bytes q, k, v, out, lse, q_positions, k_positions;
     Bytes q_temperature, rank_q, rank_k, v_temperature, bias, gate, head_weight, slopes, sinks, table, row_max, entropy;
+    Bytes mass;
 
     Run(const DenseProblem &p, const Arguments &arguments, const ForwardKernel &chosen, const ForwardShape &s,
         const ScheduleRules &r, const Sequences &all)
@@ -141,6 +146,7 @@ struct Run {
         bind(ATTN_SLOT_BIAS_TABLE, &table);
         bind(ATTN_SLOT_ROW_MAX, &row_max);
         bind(ATTN_SLOT_ROW_ENTROPY, &entropy);
+        bind(ATTN_SLOT_COLUMN_MASS, &mass);
     }
 
     float *partial(int64_t tile) const { return partials + tile * schedule.ranges * partial_floats(shape); }
@@ -242,6 +248,9 @@ ForwardTile make_tile(const Run &run, int64_t index)
     tile.lse = output(run.lse);
     tile.row_max = output(run.row_max);
     tile.row_entropy = output(run.entropy);
+    if (run.row_scales)
+        tile.row_scale = {run.row_scales + run.mass_starts[b].rows * run.rules.scale_bytes, run.rules.scale_bytes,
+                          sizeof(RowScale)};
     tile.k = rows_of(run, run.k, sequence, b, tile.head0 * p.heads_k / p.heads_out, true);
     tile.v = rows_of(run, run.v, sequence, b, tile.head0 * p.heads_v / p.heads_out, true);
     set_options(run, sequence, b, &tile);
@@ -276,6 +285,24 @@ void ATTN_CALL merge_task(void *arg, int64_t index, int32_t)
     run.kernel.merge(run.shape, make_tile(run, index), run.partial(index), run.schedule.ranges);
 }
 
+void ATTN_CALL run_mass_task(void *arg, int64_t index, int32_t worker)
+{
+    const Run &run = *static_cast<const Run *>(arg);
+    const ScheduleRules &rules = run.rules;
+    const MassTask task = mass_task(rules, run.sequences, run.mass_starts, index);
+    double *sums = reinterpret_cast<double *>(run.mass_sums + static_cast<size_t>(worker) * rules.sum_bytes);
+    std::fill_n(sums, rules.group * rules.key_block, 0.0);
+    const int64_t *starts = run.tile_starts + task.sequence;
+    const int64_t tiles = (starts[1] - starts[0]) / rules.groups;
+    for (int64_t i = 0; i < tiles; ++i) {
+        ForwardTile tile = make_tile(run, starts[0] + task.group * tiles + i);
+        tile.key_begin = task.key_begin, tile.key_end = task.key_end;
+        tile.head_weight = {}; // of OUT alone: a weight of 0 hides no row
+        run.kernel.add_columns(run.shape, tile, sums, run.scratch + static_cast<size_t>(worker) * rules.worker_bytes);
+    }
+    write_mass(run.mass, run.problem.storage == Storage::packed, rules, run.sequences, task, sums);
+}
+
 class Forward final : public Executor {
 public:
     Forward(const attn_handle_s &handle, const DenseProblem &problem, const ForwardKernel &kernel)
@@ -289,6 +316,7 @@ public:
         rules_.workers = handle.workers;
         rules_.row_floats = partial_floats(shape_) / shape_.tile_rows;
         rules_.worker_bytes = kernel.scratch_bytes(shape_);
+        set_mass_rules(problem, &rules_);
         if (problem.flags & ATTN_BATCH_INVARIANT)
             rules_.fixed_range = fixed_range(rules_, problem.max_q, problem.max_kv);
     }
@@ -304,13 +332,14 @@ public:
         if (stream) return fail(ATTN_ERROR_INVALID, "stream = %p: must be NULL on the CPU", stream);
         const Sequences sequences(problem_, arguments);
         if (const attn_status status = sequences.check()) return status;
-        ScheduleBounds actual = {sequences.batch(), 0, 0};
+        ScheduleBounds actual = {sequences.batch(), 0, 0, 0};
         for (int64_t b = 0; b < sequences.batch(); ++b) {
             const Sequence sequence = sequences[b];
             actual.max_q = std::max(actual.max_q, sequence.q_length);
             actual.max_kv = std::max(actual.max_kv, sequence.k_length);
+            actual.total_q += sequence.q_length;
         }
-        if (const attn_status status = check_biases(arguments, actual)) return status;
+        if (const attn_status status = check_columns(arguments, actual)) return status;
         const WorkspaceLayout layout = lay_out(rules_, actual);
         if (const attn_status status = check_workspace(workspace, bytes, layout.bytes, workspace_alignment()))
             return status;
@@ -323,9 +352,18 @@ public:
         run.tile_starts = tile_starts;
         run.partials = reinterpret_cast<float *>(base + layout.partials);
         run.scratch = base + layout.scratch;
+        int64_t mass_tasks = 0;
+        if (rules_.sum_bytes) {
+            MassStart *starts = reinterpret_cast<MassStart *>(base + layout.mass_starts);
+            mass_tasks = count_mass_tasks(rules_, sequences, starts);
+            run.mass_starts = starts;
+            run.row_scales = rules_.scale_bytes ? base + layout.row_scales : nullptr;
+            run.mass_sums = base + layout.mass_sums;
+        }
         if (const attn_status status = run_parallel(handle, run.schedule.tasks(), run_task, &run)) return status;
-        if (run.schedule.ranges == 1) return ATTN_OK;
-        return run_parallel(handle, run.schedule.tiles, merge_task, &run);
+        if (run.schedule.ranges > 1)
+            if (const attn_status status = run_parallel(handle, run.schedule.tiles, merge_task, &run)) return status;
+        return mass_tasks ? run_parallel(handle, mass_tasks, run_mass_task, &run) : ATTN_OK;
     }
 
     void describe(JsonWriter &json) const override
@@ -347,25 +385,29 @@ private:
         bounds.batch = within(problem_.batch, sizes.at(Axis::batch));
         bounds.max_q = within(within(problem_.max_q, sizes.at(Axis::query)), sizes.at(Axis::total_q));
         bounds.max_kv = within(within(problem_.max_kv, sizes.at(Axis::key)), sizes.at(Axis::total_kv));
+        if (problem_.packed_q) bounds.total_q = within(problem_.total_q, sizes.at(Axis::total_q));
         return bounds;
     }
 
-    /// A bias tensor of packed or paged keys has a column for every key, a grid a place for every token.
-    attn_status check_biases(const Arguments &arguments, const ScheduleBounds &actual) const noexcept
+    /// A tensor by key has a column for every key of packed or paged sequences, a grid a place for every token.
+    attn_status check_columns(const Arguments &arguments, const ScheduleBounds &actual) const noexcept
     {
         const BiasTable &table = problem_.bias_table;
         const int64_t tokens = static_cast<int64_t>(table.grid_offset.size());
         if (table.present && table.kind == ATTN_TABLE_GRID && std::max(actual.max_q, actual.max_kv) > tokens)
             return fail(ATTN_ERROR_INVALID, "attn_bias_table.grid has %lld tokens: the longest sequence has %lld",
                         static_cast<long long>(tokens), static_cast<long long>(std::max(actual.max_q, actual.max_kv)));
-        const int position = problem_.find(ATTN_SLOT_BIAS);
-        if (position < 0) return ATTN_OK;
-        const attn_tensor &view = *arguments.view[position];
-        const int axis = view.ndim - 1;
-        const bool broadcast = problem_.tensors[position].axes[axis] == Axis::fixed;
-        if (broadcast || view.shape[axis] >= actual.max_kv) return ATTN_OK;
-        return fail(ATTN_ERROR_INVALID, "BIAS.shape[%d] = %lld: must be at least the longest key sequence, %lld", axis,
-                    static_cast<long long>(view.shape[axis]), static_cast<long long>(actual.max_kv));
+        for (const attn_slot slot : {ATTN_SLOT_BIAS, ATTN_SLOT_COLUMN_MASS}) {
+            const int position = problem_.find(slot);
+            if (position < 0) continue;
+            const attn_tensor &view = *arguments.view[position];
+            const int axis = view.ndim - 1;
+            if (problem_.tensors[position].axes[axis] != Axis::key || view.shape[axis] >= actual.max_kv) continue;
+            return fail(ATTN_ERROR_INVALID, "%s.shape[%d] = %lld: must be at least the longest key sequence, %lld",
+                        slot_name(slot), axis, static_cast<long long>(view.shape[axis]),
+                        static_cast<long long>(actual.max_kv));
+        }
+        return ATTN_OK;
     }
 
     const DenseProblem &problem_; ///< Of the plan, which outlives its executor.

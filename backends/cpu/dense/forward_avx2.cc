@@ -3,6 +3,7 @@
 
 namespace attn::cpu {
 
-const ForwardKernel kForwardAvx2 = {"cpu.dense.forward.avx2", kStrip, kPanel, scratch_bytes, run_tile, merge_tile};
+const ForwardKernel kForwardAvx2 = {
+    "cpu.dense.forward.avx2", kStrip, kPanel, scratch_bytes, run_tile, merge_tile, add_columns};
 
 } // namespace attn::cpu

@@ -3,6 +3,7 @@
 
 namespace attn::cpu {
 
-const ForwardKernel kForwardAvx512 = {"cpu.dense.forward.avx512", kStrip, kPanel, scratch_bytes, run_tile, merge_tile};
+const ForwardKernel kForwardAvx512 = {
+    "cpu.dense.forward.avx512", kStrip, kPanel, scratch_bytes, run_tile, merge_tile, add_columns};
 
 } // namespace attn::cpu

@@ -14,6 +14,7 @@
 #define ATTN_BACKENDS_CPU_DENSE_FORWARD_TILE_H
 
 #include "backends/cpu/dense/tile_blocked.h"
+#include "backends/cpu/dense/tile_columns.h"
 #include "backends/cpu/dense/tile_few.h"
 #include "backends/cpu/dense/tile_result.h"
 
@@ -23,18 +24,6 @@ namespace {
 inline size_t scratch_bytes(const ForwardShape &shape)
 {
     return Scratch(shape, nullptr).bytes;
-}
-
-/// Positions of the keys of a block, and their range.
-inline void read_positions(const ForwardTile &tile, int64_t block, int64_t length, int64_t *position, int64_t *least,
-                           int64_t *most)
-{
-    *least = INT64_MAX, *most = INT64_MIN;
-    for (int64_t j = 0; j < length; ++j) {
-        position[j] = read_integer(key_row(tile.k_positions, block + j), tile.k_positions_wide);
-        *least = smaller_of(*least, position[j]);
-        *most = larger_of(*most, position[j]);
-    }
 }
 
 inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *memory)
@@ -75,17 +64,9 @@ inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *m
             const int64_t rows = smaller_of(kStrip, tile.rows - first);
             const Hull part = all.full ? all : hull(first, rows);
             if (part.begin >= part.end) continue;
-            const int height = strip_height(rows);
-            if (height == kStrip)
-                run_strip<kStrip>(shape, tile, scratch, first, rows, block, part, v_finite);
-            else if (height == kStrip / 3 * 2)
-                run_strip<kStrip / 3 * 2>(shape, tile, scratch, first, rows, block, part, v_finite);
-            else if (height == kStrip / 3)
-                run_strip<kStrip / 3>(shape, tile, scratch, first, rows, block, part, v_finite);
-            else if (height == 2)
-                run_strip<2>(shape, tile, scratch, first, rows, block, part, v_finite);
-            else
-                run_strip<1>(shape, tile, scratch, first, rows, block, part, v_finite);
+            at_height(strip_height(rows), [&]<int M>(StripHeight<M>) {
+                run_strip<M>(shape, tile, scratch, first, rows, block, part, v_finite);
+            });
         }
     }
 

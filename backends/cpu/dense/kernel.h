@@ -77,6 +77,11 @@ struct TokenOutput {
     int64_t token_step, head_step;
 };
 
+/// What makes weights of the scores of a row, once all of them are known: weight = factor * 2^(score - max).
+struct RowScale {
+    float max, factor;
+};
+
 /// One tile of work: rows first_row .. first_row + rows of one sequence and group of heads. Row r is token
 /// r / group and OUT head head0 + r % group.
 struct ForwardTile {
@@ -110,6 +115,7 @@ struct ForwardTile {
     char *out; ///< Token 0 of the sequence, head 0; NULL: write a partial result.
     int64_t out_token_step, out_head_step, out_channel_step;
     TokenOutput lse, row_max, row_entropy;
+    TokenOutput row_scale; ///< RowScale, for the pass over columns.
     // ... or a partial result for a merge, laid out as partial_floats() says.
     float *partial;
 };
@@ -132,6 +138,8 @@ struct ForwardKernel {
     /// Combines `parts` partial results of one tile, one after the other, into the final outputs of `tile`. Uses part 0
     /// as scratch.
     void (*merge)(const ForwardShape &shape, const ForwardTile &tile, float *partials, int64_t parts);
+    /// Adds the weights of the keys of the tile, which lie in one block, to sums [group][key_block], rows in order.
+    void (*add_columns)(const ForwardShape &shape, const ForwardTile &tile, double *sums, void *scratch);
 };
 
 extern const ForwardKernel kForwardBaseline;

@@ -28,6 +28,14 @@ int64_t tiles_of(const ScheduleRules &rules, int64_t queries)
     return divide_up(saturating_product(queries, rules.group), rules.tile_rows);
 }
 
+/// Bytes of a part of the workspace, capped like every size by what an address can reach.
+size_t part_bytes(int64_t count, size_t bytes)
+{
+    constexpr size_t kMost = static_cast<size_t>(kLargestExtent) * 64;
+    size_t product = 0;
+    return __builtin_mul_overflow(static_cast<size_t>(count), bytes, &product) || product > kMost ? kMost : product;
+}
+
 size_t aligned(size_t bytes)
 {
     return (bytes + kAlign - 1) / kAlign * kAlign;
@@ -61,7 +69,7 @@ Schedule make_schedule(const ScheduleRules &rules, int64_t tiles, int64_t longes
 WorkspaceLayout lay_out(const ScheduleRules &rules, const ScheduleBounds &bounds) noexcept
 {
     // Partial results: with a fixed range each tile has all of its ranges; else only few tiles are split, and into at
-    // most kTasksPerWorker * workers + tiles tasks. Capped like every size by what an address can reach.
+    // most kTasksPerWorker * workers + tiles tasks.
     int64_t partial_tiles = 0;
     if (rules.fixed_range) {
         const int64_t ranges = divide_up(bounds.max_kv, rules.fixed_range);
@@ -71,15 +79,16 @@ WorkspaceLayout lay_out(const ScheduleRules &rules, const ScheduleBounds &bounds
     } else if (bounds.max_kv > kShortestRange) {
         partial_tiles = (kTasksPerWorker + kFewTiles) * rules.workers;
     }
-    size_t partial_bytes = 0;
-    if (__builtin_mul_overflow(static_cast<size_t>(partial_tiles),
-                               static_cast<size_t>(rules.tile_rows * rules.row_floats) * 4, &partial_bytes) ||
-        partial_bytes > static_cast<size_t>(kLargestExtent) * 64)
-        partial_bytes = static_cast<size_t>(kLargestExtent) * 64;
+    const size_t partial_bytes = part_bytes(partial_tiles, static_cast<size_t>(rules.tile_rows * rules.row_floats) * 4);
+    const int64_t queries = std::min(bounds.total_q, saturating_product(bounds.batch, bounds.max_q));
     WorkspaceLayout layout;
     layout.tile_starts = 0;
     layout.partials = aligned(static_cast<size_t>(bounds.batch + 1) * sizeof(int64_t));
-    layout.scratch = layout.partials + aligned(partial_bytes);
+    layout.mass_starts = layout.partials + aligned(partial_bytes);
+    layout.row_scales =
+        layout.mass_starts + aligned(part_bytes(bounds.batch + 1, static_cast<size_t>(rules.start_bytes)));
+    layout.mass_sums = layout.row_scales + aligned(part_bytes(queries, static_cast<size_t>(rules.scale_bytes)));
+    layout.scratch = layout.mass_sums + aligned(part_bytes(rules.workers, aligned(rules.sum_bytes)));
     layout.bytes = layout.scratch + static_cast<size_t>(rules.workers) * aligned(rules.worker_bytes) + kAlign - 16;
     return layout;
 }

@@ -18,6 +18,10 @@ struct ScheduleRules {
     int64_t fixed_range = 0; ///< ATTN_BATCH_INVARIANT: keys of a range, whatever the batch. 0: chosen per execute.
     int64_t row_floats = 0;  ///< Floats that a row of a partial result takes.
     size_t worker_bytes = 0; ///< Scratch of one worker.
+    // COLUMN_MASS: what its pass takes of the workspace; 0 without it.
+    int64_t start_bytes = 0; ///< Of what comes before a sequence.
+    int64_t scale_bytes = 0; ///< Of the scales of a token, all heads.
+    size_t sum_bytes = 0;    ///< Sums of one worker.
 };
 
 /// Cutting of one execute.
@@ -35,6 +39,7 @@ constexpr int64_t kShortestRange = 512;
 /// Largest sizes an execute may have.
 struct ScheduleBounds {
     int64_t batch, max_q, max_kv;
+    int64_t total_q = INT64_MAX; ///< Queries of all sequences, where less than batch * max_q.
 };
 
 /// Keys per range when batches must not matter: as many ranges as one longest sequence alone would get.
@@ -47,6 +52,9 @@ Schedule make_schedule(const ScheduleRules &rules, int64_t tiles, int64_t longes
 struct WorkspaceLayout {
     size_t tile_starts; ///< int64 [batch + 1]: tiles before each sequence.
     size_t partials;    ///< float [tiles][ranges][tile_rows * row_floats]
+    size_t mass_starts; ///< [batch + 1][start_bytes]
+    size_t row_scales;  ///< [queries][scale_bytes]
+    size_t mass_sums;   ///< [workers][sum_bytes]
     size_t scratch;     ///< [workers][worker_bytes]
     size_t bytes;       ///< With room to align the address.
 };

@@ -14,7 +14,7 @@ inline RowMask mask_of_row(const ForwardShape &shape, const ForwardTile &tile, i
     RowMask mask;
     // A row that its head weight makes 0 need not be computed if nothing else is wanted of it.
     if (tile.head_weight.base && tile.out && !tile.lse.base && !tile.row_max.base && !tile.row_entropy.base &&
-        read_float(token_row(tile.head_weight, token, at.head), Element::float32) == 0.0f)
+        !tile.row_scale.base && read_float(token_row(tile.head_weight, token, at.head), Element::float32) == 0.0f)
         return {0, 0, 0, INT64_MIN};
     if (shape.by_position) {
         const int64_t at = read_integer(tile.q_positions + token * tile.q_position_step, tile.q_positions_wide);
@@ -80,6 +80,18 @@ ATTN_INLINE bool sees(const ForwardShape &shape, const RowMask &mask, int64_t ke
     if (shape.by_position)
         return position <= mask.limit && ((mask.begin <= position && position <= mask.end) || key < mask.sinks);
     return key < mask.sinks || (mask.begin <= key && key < mask.end);
+}
+
+/// Positions of the keys of a block, and their range.
+inline void read_positions(const ForwardTile &tile, int64_t block, int64_t length, int64_t *position, int64_t *least,
+                           int64_t *most)
+{
+    *least = INT64_MAX, *most = INT64_MIN;
+    for (int64_t j = 0; j < length; ++j) {
+        position[j] = read_integer(key_row(tile.k_positions, block + j), tile.k_positions_wide);
+        *least = smaller_of(*least, position[j]);
+        *most = larger_of(*most, position[j]);
+    }
 }
 
 ATTN_INLINE void fill_lowest(float *s, int64_t begin, int64_t end)

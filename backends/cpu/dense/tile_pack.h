@@ -16,6 +16,26 @@ ATTN_INLINE int strip_height(int64_t rows)
     return rows > 1 ? 2 : 1;
 }
 
+template <int M>
+struct StripHeight {
+};
+
+/// Calls run(StripHeight<M>()) with M = height.
+template <class Run>
+inline void at_height(int height, Run run)
+{
+    if (height == kStrip)
+        run(StripHeight<kStrip>());
+    else if (height == kStrip / 3 * 2)
+        run(StripHeight<kStrip / 3 * 2>());
+    else if (height == kStrip / 3)
+        run(StripHeight<kStrip / 3>());
+    else if (height == 2)
+        run(StripHeight<2>());
+    else
+        run(StripHeight<1>());
+}
+
 /// Rows of kWidth queries or keys as floats, each a whole number of vectors.
 struct RowGroup {
     const float *row[kWidth];

@@ -68,6 +68,14 @@ struct Normaliser {
     }
 };
 
+/// A row that saw no key, or only keys of score -inf, gets a reference that leaves their weights 0.
+ATTN_INLINE void write_scale(const TokenOutput &output, const RowPlace &at, float max, float factor)
+{
+    if (!output.base) return;
+    const RowScale scale = {max == kLowest ? 0.0f : max, factor};
+    __builtin_memcpy(output.base + at.token * output.token_step + at.head * output.head_step, &scale, sizeof scale);
+}
+
 /// Normalises one row and writes it, with what else is wanted of it.
 inline void write_row(const ForwardShape &shape, const ForwardTile &tile, int64_t row, const RowState &state)
 {
@@ -94,6 +102,7 @@ inline void write_row(const ForwardShape &shape, const ForwardTile &tile, int64_
     write_statistic(tile.lse, at, normaliser.lse);
     write_statistic(tile.row_max, at, static_cast<double>(state.max) / static_cast<double>(shape.unit));
     write_statistic(tile.row_entropy, at, normaliser.entropy);
+    write_scale(tile.row_scale, at, state.max, normaliser.factor);
 }
 
 inline void write_partial(const ForwardShape &shape, const ForwardTile &tile, int64_t row, const RowState &state)

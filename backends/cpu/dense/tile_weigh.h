@@ -56,9 +56,9 @@ inline void weigh_each(const ForwardShape &shape, const ForwardTile &tile, float
     *max = reduce_max(top);
 }
 
-/// Row `row` of the tile, whose products with a block of keys are `s`. Returns the factor of what the row has summed
-/// before.
-inline float weigh_scores(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t row,
+/// Row `row` of the tile: from its products with a block of keys to scores, over whole vectors. What the row does not
+/// see becomes -inf.
+inline void finish_scores(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t row,
                           float *s, int64_t block, const Hull &hull)
 {
     const int64_t begin = round_down(hull.begin, kWidth), end = round_up(hull.end, kWidth);
@@ -75,6 +75,14 @@ inline float weigh_scores(const ForwardShape &shape, const ForwardTile &tile, co
     if (!hull.full) mask_row(shape, scratch.mask[row], scratch.position, block, hull.begin, hull.end, s);
     fill_lowest(s, begin, hull.begin);
     fill_lowest(s, hull.end, end);
+}
+
+/// Likewise, and on to weights. Returns the factor of what the row has summed before.
+inline float weigh_scores(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t row,
+                          float *s, int64_t block, const Hull &hull)
+{
+    finish_scores(shape, tile, scratch, row, s, block, hull);
+    const int64_t begin = round_down(hull.begin, kWidth), end = round_up(hull.end, kWidth);
     if (shape.weight != Weight::softmax) {
         weigh_each(shape, tile, s, begin, end, scratch.max + row);
         return 1.0f;
