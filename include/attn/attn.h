@@ -256,7 +256,10 @@ enum attn_slot_values {
 
     /* 0x40 .. 0x5f: the indices of sparse plans and the gates and states of linear plans. */
 
-    ATTN_SLOT_COLUMN_MASS = 0x70, /**< Out. `[B, Ho, Tk]` f32: attention each key received. */
+    ATTN_SLOT_COLUMN_MASS = 0x70, /**< Out. `[B, Ho, Tk]` f32: attention each key received, its weights summed over the
+                                       queries: sink in the softmax sum, before V_TEMPERATURE, GATE and HEAD_WEIGHT.
+                                       0 for a key that no query sees; not written beyond SEQLENS_KV. `[Ho, rows of K]`
+                                       with CU_SEQLENS_KV; paged by key, Tk at least the longest sequence. */
     ATTN_SLOT_ROW_MAX = 0x71,     /**< Out. `[B, Ho, Tq]` f32: largest score. */
     ATTN_SLOT_ROW_ENTROPY = 0x72, /**< Out. `[B, Ho, Tq]` f32, in nats. */
     ATTN_SLOT_STATUS = 0x73,      /**< Out. `[4]` i32 of checked mode: status, slot, position, value. */

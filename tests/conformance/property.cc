@@ -10,6 +10,7 @@ Output output_of(const Instance &instance)
     for (std::size_t b = 0; b < instance.contents().size(); ++b) {
         o.out.push_back(instance.out(b));
         o.lse.push_back(instance.spec().lse ? instance.lse(b) : std::vector<double>{});
+        o.mass.push_back(instance.statistic(ATTN_SLOT_COLUMN_MASS, b));
     }
     return o;
 }
@@ -52,7 +53,8 @@ bool same_bits(const Output &a, const Output &b)
 {
     if (a.out.size() != b.out.size()) return false;
     for (std::size_t n = 0; n < a.out.size(); ++n)
-        if (!same_bits(a.out[n], b.out[n]) || !same_bits(a.lse[n], b.lse[n])) return false;
+        if (!same_bits(a.out[n], b.out[n]) || !same_bits(a.lse[n], b.lse[n]) || !same_bits(a.mass[n], b.mass[n]))
+            return false;
     return true;
 }
 
@@ -64,6 +66,7 @@ std::vector<Case> sample(std::uint64_t purpose, int count, const std::function<v
     std::vector<Case> cases;
     for (Random seeds(session().seed, 1000 + purpose); std::int64_t(cases.size()) < count;) {
         Case c = random_case(seeds.next());
+        c.column_mass = std::int64_t(c.seed / 64 % 2);
         change(c);
         if (c.products() > 0 && c.products() <= most_products && (!keep || keep(c))) cases.push_back(c);
     }

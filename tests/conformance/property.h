@@ -15,7 +15,7 @@
 namespace conformance {
 
 struct Output {
-    std::vector<std::vector<double>> out, lse; // by sequence, as Instance gives them
+    std::vector<std::vector<double>> out, lse, mass; // by sequence, as Instance gives them; empty where not asked for
 };
 
 Output output_of(const Instance &);
@@ -31,7 +31,7 @@ Output run_alone(const Backend &, Instance &);
 bool same_bits(const std::vector<double> &, const std::vector<double> &);
 bool same_bits(const Output &, const Output &);
 
-// Random descriptors that pass the filter after the change.
+// Random descriptors that pass the filter after the change. Half of them have COLUMN_MASS, unless changed.
 std::vector<Case> sample(std::uint64_t purpose, int count, const std::function<void(Case &)> &change,
                          const std::function<bool(const Case &)> &keep = {});
 

@@ -77,6 +77,7 @@ TEST(PropertyBits, OrderOfTheBatch)
                 const std::size_t at = (b + contents.size() - 1) % contents.size();
                 EXPECT_TRUE(same_bits(expected.out[b], got.out[at])) << "sequence " << b;
                 EXPECT_TRUE(same_bits(expected.lse[b], got.lse[at])) << "sequence " << b;
+                EXPECT_TRUE(same_bits(expected.mass[b], got.mass[at])) << "sequence " << b;
             }
         });
     }
@@ -102,6 +103,7 @@ TEST(PropertyBits, RestOfTheBatchIfBatchInvariant)
                 const Output got = run(plan.get(), instance);
                 EXPECT_TRUE(same_bits(expected.out[b], got.out[0])) << "sequence " << b;
                 EXPECT_TRUE(same_bits(expected.lse[b], got.lse[0])) << "sequence " << b;
+                EXPECT_TRUE(same_bits(expected.mass[b], got.mass[0])) << "sequence " << b;
             }
         });
     }

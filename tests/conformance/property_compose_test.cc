@@ -1,9 +1,11 @@
-// Parts that add up to the whole: keys split and merged by LSE, queries split into chunks and single tokens.
+// Parts that add up to the whole: keys split and merged by LSE, queries split into chunks and single tokens, column
+// mass of queries in any order and of parts of them.
 #include "property.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace conformance {
 namespace {
@@ -27,13 +29,11 @@ Content with_keys(const Content &whole, const std::vector<std::int64_t> &keys)
     return part;
 }
 
-Content with_queries(const Content &whole, std::int64_t first, std::int64_t count)
+Content with_queries(const Content &whole, const std::vector<std::int64_t> &rows)
 {
-    std::vector<std::int64_t> rows;
-    for (std::int64_t i = first; i < first + count; ++i) rows.push_back(i);
     Content part = whole;
     Sequence &s = part.used;
-    s.tq = part.q_rows = count;
+    s.tq = part.q_rows = static_cast<std::int64_t>(rows.size());
     s.q = rows_of(s.q, rows, s.heads_q * s.dim_qk);
     if (!s.positions_q.empty()) s.positions_q = rows_of(s.positions_q, rows, 1);
     return part;
@@ -125,15 +125,16 @@ void check_chunk(const Backend &backend, const Case &c, const Content &whole, co
     const Sequence &s = whole.used;
     std::vector<std::int64_t> keys(s.tk - s.tq + first + count);
     for (std::size_t j = 0; j < keys.size(); ++j) keys[j] = static_cast<std::int64_t>(j);
-    const Content content = with_queries(with_keys(whole, keys), first, count);
+    std::vector<std::int64_t> rows(count);
+    std::iota(rows.begin(), rows.end(), first);
+    const Content content = with_queries(with_keys(whole, keys), rows);
     Case chunk = c;
     chunk.max_q = count, chunk.max_kv = content.used.tk;
     Instance instance(chunk, {content}, static_cast<std::uint64_t>(first));
     const Output got = plan ? run(plan, instance) : run_alone(backend, instance);
     const std::int64_t width = s.heads_out() * s.dim_v;
-    const std::vector<double> rows(expected.out.begin() + first * width,
-                                   expected.out.begin() + (first + count) * width);
-    EXPECT_LE(relative(got.out[0], rows), tolerance(dtype_of(c.out_dtype)).worst_row) << "rows from " << first;
+    const std::vector<double> out(expected.out.begin() + first * width, expected.out.begin() + (first + count) * width);
+    EXPECT_LE(relative(got.out[0], out), tolerance(dtype_of(c.out_dtype)).worst_row) << "rows from " << first;
     for (std::int64_t h = 0; h < s.heads_out(); ++h)
         for (std::int64_t i = 0; i < count; ++i) {
             const double y = expected.lse[h * s.tq + first + i];
@@ -177,6 +178,83 @@ TEST(PropertyCompose, PrefillEqualsChunksEqualsDecode)
             ASSERT_TRUE(decode);
             for (std::int64_t i = 0; i < s.tq; ++i)
                 check_chunk(backend, c, contents[0], expected[0], i, 1, decode.get());
+        });
+    }
+}
+
+// The factor by which sums of weights may differ more than those of small scores; see compare_statistics().
+double mass_allowance(const Result &r)
+{
+    double largest = 0;
+    for (double x : r.largest_score) largest = std::max(largest, x);
+    for (double x : r.largest_biased) largest = std::max(largest, x);
+    return tolerance(ATTN_FLOAT32).statistic * std::max(1.0, largest / 32);
+}
+
+TEST(PropertyCompose, ColumnMassOfPartsOfTheQueriesAddsUp)
+{
+    const auto change = [](Case &c) { c = splittable(c), c.column_mass = 1; };
+    const auto keep = [](const Case &c) { return c.max_q >= 2; };
+    for (const Case &c : sample(44, 30, change, keep)) {
+        ATTN_TRACE_CASE(c);
+        const auto contents = draw_contents(c);
+        const std::vector<Result> whole = reference(c, contents);
+        Random random(c.seed, 45);
+        std::vector<std::vector<std::int64_t>> parts(random.integer(1, 3)); // of one part: another order
+        for (std::int64_t i = 0; i < contents[0].used.tq; ++i) parts[random.integer(0, 7) % parts.size()].push_back(i);
+        for (auto &rows : parts) std::reverse(rows.begin(), rows.end());
+        for_each_backend([&](const Backend &backend) {
+            Instance undivided(c, contents, 0);
+            const std::vector<double> expected = run_alone(backend, undivided).mass[0];
+            std::vector<double> sum(expected.size());
+            for (const auto &rows : parts) {
+                Case part = c;
+                part.max_q = static_cast<std::int64_t>(rows.size());
+                Instance instance(part, {with_queries(contents[0], rows)}, 0);
+                const Output got = run_alone(backend, instance);
+                for (std::size_t n = 0; n < sum.size(); ++n) sum[n] += got.mass[0][n];
+            }
+            for (std::size_t n = 0; n < sum.size(); ++n)
+                EXPECT_NEAR(sum[n], expected[n], mass_allowance(whole[0]) * std::max(1.0, expected[n])) << n;
+        });
+    }
+}
+
+// A row gives away 1, less what its sink takes, whatever its head weight; an empty row nothing. Keys that no row sees
+// get exactly 0. With one query and many keys, the keys are split among threads and the parts merged.
+TEST(PropertyCompose, ColumnMassSumsToTheRows)
+{
+    const auto change = [](Case &c) {
+        c.column_mass = 1, c.sink_logits = c.lse = std::int64_t(c.seed % 2), c.head_weight = !c.lse;
+        if (c.seed % 3 == 0) c.max_q = 1 + std::int64_t(c.seed % 5), c.max_kv += 600, c.workers = 3;
+    };
+    for (const Case &c : sample(46, 60, change)) {
+        ATTN_TRACE_CASE(c);
+        const auto contents = draw_contents(c);
+        const Options o = oracle_options(c);
+        const std::vector<Result> results = reference(c, contents);
+        Instance instance(c, contents, 0);
+        for_each_backend([&](const Backend &backend) {
+            const Output got = run_alone(backend, instance);
+            for (std::size_t b = 0; b < contents.size(); ++b) {
+                const Sequence &s = contents[b].used;
+                std::vector<std::int64_t> seen(s.tk), sees(s.tq); // how many rows, how many keys
+                for (std::int64_t i = 0; i < s.tq; ++i)
+                    for (std::int64_t j = 0; j < s.tk; ++j)
+                        if (visible(o, s, 0, i, j)) ++seen[j], ++sees[i];
+                for (std::int64_t h = 0; h < s.heads_out(); ++h) {
+                    double given = 0, received = 0;
+                    for (std::int64_t i = 0; i < s.tq; ++i)
+                        if (sees[i]) given += 1 - (c.lse ? std::exp(s.sink_logits[h] - got.lse[b][h * s.tq + i]) : 0);
+                    for (std::int64_t j = 0; j < s.tk; ++j) {
+                        const double mass = got.mass[b][h * s.tk + j];
+                        received += mass;
+                        EXPECT_TRUE(seen[j] || mass == 0) << "key " << j << ": " << mass;
+                    }
+                    EXPECT_NEAR(received, given, mass_allowance(results[b]) * std::max(1.0, given))
+                        << "sequence " << b << ", head " << h;
+                }
+            }
         });
     }
 }

@@ -31,12 +31,22 @@ bool lse_same(const Sequence &s, std::int64_t i, const std::vector<double> &a, c
     return true;
 }
 
-// Changes the given keys of every sequence in several ways; rows that see none of them must keep every bit.
+// Keys that only blind rows see, or none: what they received cannot have changed.
+std::vector<bool> seen_by_blind_rows(const Options &o, const Sequence &s, const std::vector<bool> &blind)
+{
+    std::vector<bool> only(s.tk, true);
+    for (std::int64_t j = 0; j < s.tk; ++j)
+        for (std::int64_t i = 0; i < s.tq; ++i) only[j] = only[j] && (blind[i] || !visible(o, s, 0, i, j));
+    return only;
+}
+
+// Changes the given keys of every sequence in several ways; rows that see none of them must keep every bit, and so must
+// the column mass that comes from such rows alone.
 void check_blind_rows(const Case &c, const std::function<std::vector<std::int64_t>(const Sequence &)> &choose)
 {
     const Options o = oracle_options(c);
     const auto contents = draw_contents(c);
-    std::vector<std::vector<bool>> blind(contents.size());
+    std::vector<std::vector<bool>> blind(contents.size()), unaffected(contents.size());
     std::vector<std::vector<std::int64_t>> keys;
     for (std::size_t b = 0; b < contents.size(); ++b) {
         const Sequence &s = contents[b].used;
@@ -46,6 +56,7 @@ void check_blind_rows(const Case &c, const std::function<std::vector<std::int64_
             for (std::int64_t j : keys[b]) sees = sees || visible(o, s, 0, i, j);
             blind[b].push_back(!sees);
         }
+        if (c.column_mass) unaffected[b] = seen_by_blind_rows(o, s, blind[b]);
     }
     struct Change {
         double k, v;
@@ -69,6 +80,11 @@ void check_blind_rows(const Case &c, const std::function<std::vector<std::int64_
                     ASSERT_TRUE(row_same(s, i, expected.out[b], got.out[b]))
                         << "row " << i << " of sequence " << b << ", K set to " << change.k << ", V to " << change.v;
                     ASSERT_TRUE(lse_same(s, i, expected.lse[b], got.lse[b])) << "LSE of row " << i << " of " << b;
+                }
+                for (std::size_t n = 0; n < got.mass[b].size(); ++n) {
+                    const std::size_t key = n % std::size_t(s.tk);
+                    ASSERT_TRUE(!unaffected[b][key] || same_bits({expected.mass[b][n]}, {got.mass[b][n]}))
+                        << "COLUMN_MASS of key " << key << " of sequence " << b << ", K set to " << change.k;
                 }
             }
         }
@@ -130,7 +146,7 @@ TEST(PropertyVisibility, TilesSharedWithRowsThatSeeTheKey)
             c.dim_qk = 24, c.dim_v = 40;
             c.q_dtype = c.k_dtype = c.v_dtype = c.out_dtype = dtype;
             c.max_q = x.tq, c.max_kv = x.tk, c.causal = x.causal, c.window_left = x.left, c.window_right = x.right;
-            c.sink_tokens = x.sinks;
+            c.sink_tokens = x.sinks, c.column_mass = 1;
             if (c.causal == "none") c.align = "bottom_right";
             ATTN_TRACE_CASE(c);
             Random random(c.seed, 24);
@@ -143,7 +159,7 @@ TEST(PropertyVisibility, TilesSharedWithRowsThatSeeTheKey)
 TEST(PropertyVisibility, RowsThatSeeNanAreNan)
 {
     Case c; // the reverse, so that the tests above cannot pass by ignoring values
-    c.max_q = 40, c.max_kv = 300, c.causal = "bottom_right", c.window_left = 30;
+    c.max_q = 40, c.max_kv = 300, c.causal = "bottom_right", c.window_left = 30, c.column_mass = 1;
     ATTN_TRACE_CASE(c);
     auto contents = draw_contents(c);
     set_key(c, contents[0].used, 270, NAN, NAN);
@@ -154,6 +170,9 @@ TEST(PropertyVisibility, RowsThatSeeNanAreNan)
         for (std::int64_t i = 0; i < s.tq; ++i)
             EXPECT_EQ(std::isnan(got.out[0][i * s.heads_out() * s.dim_v]), visible(oracle_options(c), s, 0, i, 270))
                 << "row " << i;
+        // Rows 10 .. 39 are NaN: keys 240 .. 299 get a part of them, the others nothing.
+        for (std::size_t n = 0; n < got.mass[0].size(); ++n)
+            EXPECT_EQ(std::isnan(got.mass[0][n]), std::int64_t(n) % s.tk >= 240) << "key " << std::int64_t(n) % s.tk;
     });
 }
 

@@ -4,6 +4,7 @@
 #include "abi_fixture.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace {
 
@@ -296,6 +297,44 @@ TEST_F(Pages, OnlyNeededEntriesAreRead)
         },
         {2, 3});
     check_table({{"nothing needed", {-1, -1, -1, -1, -1, -1}, {}}}, {0, 0});
+}
+
+/// COLUMN_MASS has no pages: a row by the number of the key, as long as the longest sequence or longer.
+TEST_F(Pages, ColumnMassHasAPlaceForEveryKey)
+{
+    Dense desc;
+    page(desc);
+    desc.bind(ATTN_SLOT_SEQLENS_KV), desc.bind(ATTN_SLOT_COLUMN_MASS);
+    const caller::Plan plan(handle_, desc);
+    const Integers pages({0, 1, 2, 3, 0, 0}, ATTN_INT32), used({5, 2}, ATTN_INT32);
+    const attn_tensor table = table_view(pages, 3);
+    for (const int64_t keys : {4, 5, 6}) {
+        SCOPED_TRACE(keys);
+        caller::Guarded memory(sizeof(float) * 2 * 4 * static_cast<size_t>(keys));
+        const attn_tensor mass = attn_tensor_3d(memory.data(), ATTN_FLOAT32, 2, 4, keys);
+        Execution e(plan.workspace());
+        pools(e);
+        e.add(ATTN_SLOT_BLOCK_TABLE, table), e.add(ATTN_SLOT_SEQLENS_KV, used.view);
+        e.add(ATTN_SLOT_COLUMN_MASS, mass);
+        if (keys < 5) {
+            EXPECT_TRUE(e.refused(plan, ATTN_ERROR_INVALID, {"COLUMN_MASS.shape[2] = 4", "longest key sequence, 5"}));
+            EXPECT_TRUE(memory.untouched());
+            continue;
+        }
+        EXPECT_TRUE(e.served(plan));
+        EXPECT_TRUE(memory.guards_untouched());
+        for (int64_t row = 0; row < 8; ++row) {
+            float sum = 0; // 4 queries, all of whose weight goes to the keys in use
+            const int64_t length = row < 4 ? 5 : 2;
+            for (int64_t key = 0; key < length; ++key) sum += memory.floats()[row * keys + key];
+            EXPECT_NEAR(sum, 4, 1e-5) << "row " << row;
+            unsigned char beyond[sizeof(float)];
+            for (int64_t key = length; key < keys; ++key) {
+                std::memcpy(beyond, memory.floats() + row * keys + key, sizeof beyond);
+                EXPECT_EQ(beyond[0], caller::Guarded::kPoison) << "key " << key << " of row " << row;
+            }
+        }
+    }
 }
 
 TEST_F(Pages, LengthBeyondTheTable)

@@ -95,6 +95,16 @@ TEST_P(Allocations, NoneWithSplitKeys)
     expect_none(call, ATTN_OK);
 }
 
+TEST_P(Allocations, NoneWithColumnMass)
+{
+    for (const int64_t queries : {1, 100}) {
+        Call call({.batch = 2, .queries = queries, .keys = 3000, .heads = 2, .dim = 64});
+        call.give(ATTN_SLOT_COLUMN_MASS, 2, 2, 3000);
+        call.plan(handle());
+        expect_none(call, ATTN_OK);
+    }
+}
+
 TEST_P(Allocations, NoneInPackedSequences)
 {
     Call call({.batch = 3, .queries = 20, .keys = 30, .heads = 4, .dim = 16});

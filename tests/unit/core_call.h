@@ -72,6 +72,16 @@ public:
         binds.push_back(bind);
     }
 
+    /// Declares and passes an output of float32, before plan().
+    void give(attn_slot slot, int64_t batch, int64_t heads, int64_t tokens)
+    {
+        floats_.push_back(std::make_unique<std::vector<float>>(static_cast<size_t>(batch * heads * tokens)));
+        pass(slot, attn_tensor_3d(floats_.back()->data(), ATTN_FLOAT32, batch, heads, tokens));
+        attn_bind bind = {};
+        bind.slot = slot;
+        binds.push_back(bind);
+    }
+
     /// Makes the plan, its tensors and its workspace: batched, or with packed rows, or with pages of K and V.
     void plan(attn_handle handle, int64_t packed_q = 0, int64_t packed_kv = 0, int64_t pages = 0)
     {

@@ -15,12 +15,13 @@ static std::ostream &operator<<(std::ostream &out, const ScheduleRules &r)
 {
     return out << "groups " << r.groups << ", group " << r.group << ", tile_rows " << r.tile_rows << ", key_block "
                << r.key_block << ", workers " << r.workers << ", fixed_range " << r.fixed_range << ", row_floats "
-               << r.row_floats << ", worker_bytes " << r.worker_bytes;
+               << r.row_floats << ", worker_bytes " << r.worker_bytes << ", start_bytes " << r.start_bytes
+               << ", scale_bytes " << r.scale_bytes << ", sum_bytes " << r.sum_bytes;
 }
 
 static std::ostream &operator<<(std::ostream &out, const ScheduleBounds &b)
 {
-    return out << "batch " << b.batch << ", max_q " << b.max_q << ", max_kv " << b.max_kv;
+    return out << "batch " << b.batch << ", max_q " << b.max_q << ", max_kv " << b.max_kv << ", total_q " << b.total_q;
 }
 
 } // namespace attn::cpu
@@ -46,7 +47,9 @@ int64_t random_size(Random &random, int64_t least, int64_t most)
 
 ScheduleBounds random_bounds(Random &random)
 {
-    return {random_size(random, 0, 64), random_size(random, 0, 5000), random_size(random, 0, 100000)};
+    ScheduleBounds bounds = {random_size(random, 0, 64), random_size(random, 0, 5000), random_size(random, 0, 100000)};
+    if (random.one_in(2)) bounds.total_q = random_size(random, 0, 2 * bounds.batch * bounds.max_q);
+    return bounds;
 }
 
 ScheduleRules random_rules(Random &random, const ScheduleBounds &bounds)
@@ -59,6 +62,10 @@ ScheduleRules random_rules(Random &random, const ScheduleBounds &bounds)
     rules.workers = random.one_in(4) ? 1 : random_size(random, 1, 200);
     rules.row_floats = random.integer(1, 512) + 2;
     rules.worker_bytes = static_cast<size_t>(random.integer(0, 100000));
+    if (random.one_in(2)) {
+        rules.start_bytes = 16, rules.sum_bytes = static_cast<size_t>(8 * rules.group * rules.key_block);
+        if (random.one_in(2)) rules.scale_bytes = 8 * rules.groups * rules.group;
+    }
     if (random.one_in(2)) rules.fixed_range = fixed_range(rules, bounds.max_q, bounds.max_kv);
     return rules;
 }
@@ -66,7 +73,7 @@ ScheduleRules random_rules(Random &random, const ScheduleBounds &bounds)
 /// Sequences within bounds: what count_tiles() sums up.
 struct Batch {
     int64_t tiles = 0, longest = 0;
-    ScheduleBounds actual = {0, 0, 0};
+    ScheduleBounds actual = {0, 0, 0, 0};
 };
 
 Batch random_batch(Random &random, const ScheduleRules &rules, const ScheduleBounds &bounds)
@@ -74,7 +81,9 @@ Batch random_batch(Random &random, const ScheduleRules &rules, const ScheduleBou
     Batch batch;
     batch.actual.batch = random.integer(0, bounds.batch);
     for (int64_t b = 0; b < batch.actual.batch; ++b) {
-        const int64_t queries = random.one_in(3) ? bounds.max_q : random.integer(0, bounds.max_q);
+        int64_t queries = random.one_in(3) ? bounds.max_q : random.integer(0, bounds.max_q);
+        queries = std::min(queries, bounds.total_q - batch.actual.total_q);
+        batch.actual.total_q += queries;
         const int64_t keys = random.one_in(3) ? bounds.max_kv : random.integer(0, bounds.max_kv);
         batch.tiles += rules.groups * divide_up(queries * rules.group, rules.tile_rows);
         batch.longest = std::max(batch.longest, keys);
@@ -102,11 +111,17 @@ TEST(Schedule, PartialResultsFitTheirRegion)
         split += schedule.ranges > 1;
         for (const ScheduleBounds &reserved : {bounds, batch.actual}) {
             const WorkspaceLayout layout = lay_out(rules, reserved);
-            ASSERT_LE(partial_bytes(rules, schedule), layout.scratch - layout.partials)
+            ASSERT_LE(partial_bytes(rules, schedule), layout.mass_starts - layout.partials)
                 << rules << "; bounds " << reserved << "; " << schedule.tiles << " tiles, " << schedule.ranges
                 << " ranges";
             ASSERT_LE(static_cast<size_t>(batch.actual.batch + 1) * sizeof(int64_t),
                       layout.partials - layout.tile_starts);
+            ASSERT_LE((batch.actual.batch + 1) * rules.start_bytes,
+                      static_cast<int64_t>(layout.row_scales - layout.mass_starts));
+            ASSERT_LE(batch.actual.total_q * rules.scale_bytes,
+                      static_cast<int64_t>(layout.mass_sums - layout.row_scales))
+                << rules << "; bounds " << reserved;
+            ASSERT_LE(static_cast<size_t>(rules.workers) * rules.sum_bytes, layout.scratch - layout.mass_sums);
         }
     }
     EXPECT_GT(split, 1000);
@@ -121,9 +136,16 @@ TEST(Schedule, RegionsLieApartAndAligned)
         const WorkspaceLayout layout = lay_out(rules, bounds);
         ASSERT_EQ(layout.tile_starts, 0u);
         ASSERT_GE(layout.partials, static_cast<size_t>(bounds.batch + 1) * sizeof(int64_t));
-        ASSERT_GE(layout.scratch, layout.partials);
-        ASSERT_EQ(layout.partials % 64, 0u);
-        ASSERT_EQ(layout.scratch % 64, 0u);
+        ASSERT_GE(layout.mass_starts, layout.partials);
+        ASSERT_GE(layout.row_scales, layout.mass_starts);
+        ASSERT_GE(layout.mass_sums, layout.row_scales);
+        ASSERT_GE(layout.scratch, layout.mass_sums);
+        for (const size_t part :
+             {layout.partials, layout.mass_starts, layout.row_scales, layout.mass_sums, layout.scratch})
+            ASSERT_EQ(part % 64, 0u);
+        if (!rules.sum_bytes) { // without COLUMN_MASS nothing is reserved for it
+            ASSERT_EQ(layout.scratch, layout.mass_starts);
+        }
         // From an address that is a multiple of 16 the next multiple of 64 is at most 48 bytes away.
         ASSERT_GE(layout.bytes, layout.scratch + static_cast<size_t>(rules.workers) * rules.worker_bytes + 48) << rules;
     }
@@ -136,12 +158,12 @@ TEST(Schedule, LayoutIsMonotonicInEveryBound)
         const ScheduleBounds large = random_bounds(random);
         const ScheduleRules rules = random_rules(random, large);
         ScheduleBounds small = large;
-        int64_t *const fields[] = {&small.batch, &small.max_q, &small.max_kv};
-        int64_t &field = *fields[random.integer(0, 2)];
+        int64_t *const fields[] = {&small.batch, &small.max_q, &small.max_kv, &small.total_q};
+        int64_t &field = *fields[random.integer(0, 3)];
         field = random.integer(0, field);
         const WorkspaceLayout a = lay_out(rules, small), b = lay_out(rules, large);
         ASSERT_LE(a.bytes, b.bytes) << rules << "; " << small << "; " << large;
-        ASSERT_LE(a.scratch - a.partials, b.scratch - b.partials) << rules << "; " << small << "; " << large;
+        ASSERT_LE(a.mass_starts - a.partials, b.mass_starts - b.partials) << rules << "; " << small << "; " << large;
     }
 }
 
@@ -161,6 +183,7 @@ TEST(Schedule, LayoutIsMonotonicUpToTheLargestExtents)
         rules.workers = 4;
         rules.row_floats = 130;
         rules.fixed_range = 1024;
+        rules.start_bytes = 16, rules.scale_bytes = 8 * rules.groups, rules.sum_bytes = size_t{1} << 47;
         ScheduleBounds small = large;
         small.batch = random.integer(1, large.batch);
         ASSERT_LE(lay_out(rules, small).bytes, lay_out(rules, large).bytes) << rules << "; " << small << "; " << large;

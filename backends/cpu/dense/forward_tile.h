@@ -4,6 +4,7 @@
 //       K block -> panels [channel][kPanel keys], V block -> panels [key][kPanel channels]                (in L2)
 //       for each strip of query rows: scores, online softmax, weighted sum                      (tile_blocked.h)
 //   or, with few rows, the same without panels                                                  (tile_few.h)
+//   where COLUMN_MASS is wanted, once all rows are done: their weights again, summed by key     (tile_columns.h)
 //
 // Scores are kept in units of log2(e), so that the exponential is 2^x. Key blocks lie on a grid that begins at key 0
 // and every element is summed in key order within its block: a row's bits depend neither on its place in the tile nor

@@ -41,16 +41,12 @@ ATTN_INLINE int strip_height(int64_t rows)
 template <class Run>
 inline void at_height(int height, Run run)
 {
-    if (height == kStrip)
-        run(StripHeight<kStrip>());
-    else if (height == kStrip / 3 * 2)
-        run(StripHeight<kStrip / 3 * 2>());
-    else if (height == kStrip / 3)
-        run(StripHeight<kStrip / 3>());
-    else if (height == 2)
-        run(StripHeight<2>());
-    else
-        run(StripHeight<1>());
+    if (height == kStrip) return run(StripHeight<kStrip>());
+    if (height == kStrip / 3 * 2) return run(StripHeight<kStrip / 3 * 2>());
+    if constexpr (kStrip / 3 > 2)
+        if (height == kStrip / 3) return run(StripHeight<kStrip / 3>());
+    if (height == 2) return run(StripHeight<2>());
+    run(StripHeight<1>());
 }
 #endif
 
