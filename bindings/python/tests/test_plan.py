@@ -35,7 +35,7 @@ def in_threads(count, work):
 
 def test_plan_within_bounds():
     sizes = {"batch": 4, "heads_q": 4, "heads_k": 2, "dim_qk": 8, "dim_v": 6, "max_q": 16, "max_kv": 32}
-    plan = attn.Plan(**sizes, causal="bottom_right", lse=True)
+    plan = attn.Plan(**sizes, causal="bottom_right", outputs=("lse",))
     for b, tq, tk in [(4, 16, 32), (1, 1, 32), (2, 5, 9), (0, 3, 3), (3, 0, 1)]:
         q, k, v = tensors((b, tq, 4, 8), (b, tk, 2, 8), (b, tk, 2, 6))
         out, lse = plan(q, k, v)
@@ -79,8 +79,8 @@ def test_plan_errors():
         attn.Plan(heads_q=1.5, dim_qk=8, max_q=1)
     with pytest.raises(ValueError, match="q_dtype = 'float31'"):
         attn.Plan(heads_q=1, dim_qk=8, max_q=1, q_dtype="float31")
-    with pytest.raises(ValueError, match="inputs: 'bias'"):
-        attn.Plan(heads_q=1, dim_qk=8, max_q=1, inputs=["bias"])
+    with pytest.raises(ValueError, match="inputs: 'mask'"):
+        attn.Plan(heads_q=1, dim_qk=8, max_q=1, inputs=["mask"])
     with pytest.raises(TypeError, match="collection of names"):
         attn.Plan(heads_q=1, dim_qk=8, max_q=1, inputs="seqlens_q")
     with pytest.raises(attn.Error, match="heads_k = 2"):

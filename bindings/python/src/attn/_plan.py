@@ -270,6 +270,9 @@ class Plan(BasePlan):
         handle: Optional[Handle] = None,
         **options: Unpack[DenseOptions],
     ) -> None:
+        for name in options:
+            if name not in DenseOptions.__annotations__:
+                raise TypeError(f"{name}: not an argument of Plan")
         checked = Options(**options)
         sizes = {
             "batch": batch,
