@@ -271,6 +271,45 @@ def test_flags_and_precision(flags, precision):
             np.testing.assert_array_equal(alone, out[b : b + 1])
 
 
+def test_flags_and_precision_reach_the_plan():
+    sizes = {"heads": 2, "max_q": 4, "dim_v": 8}
+    plans = [
+        attn.Plan(heads_q=2, dim_qk=8, max_q=4, precision="tf32", flags=["checked", "batch_invariant"]),
+        attn.MergePlan(parts=2, **sizes, flags=["checked", "batch_invariant"]),
+        attn.AppendPlan(heads_k=2, dim_qk=8, max_q=4, max_kv=8, flags=["checked", "batch_invariant"]),
+    ]
+    for plan in plans:
+        assert plan.describe()["problem"]["flags"] == 2 | 8
+    assert plans[0].describe()["problem"]["precision"] == 1
+
+
+@pytest.mark.parametrize("layout", ["thd", "paged"])
+def test_bias_wider_than_the_keys(layout):
+    rng = generator(650)
+    options, arrays, entry = make(rng, "bias")
+    laid = lay_out(arrays, layout, LENGTHS_Q, LENGTHS_K, rng)
+    wide = np.full((*laid["bias"].shape[:-1], 33), np.nan, np.float32)
+    wide[..., :TK] = laid["bias"]
+    np.testing.assert_array_equal(
+        *(taken_apart(attn.attention(**{**laid, "bias": x}), "out", layout, LENGTHS_Q, LENGTHS_K)[2]
+          for x in (wide, laid["bias"]))
+    )  # fmt: skip
+
+
+def test_lookups_of_one_table():
+    """Calls that differ in the lookup alone do not share a plan."""
+    rng = generator(660)
+    q, k, v = random(rng, 1, 20, 2, 8), random(rng, 1, 20, 2, 8), random(rng, 1, 20, 2, 8)
+    values, handle = random(rng, 8, 2), attn.Handle(threads=1)
+    for most in (8, 16):
+        given = {"kind": "bucket", "buckets": 8, "max_distance": most}
+        out = attn.attention(
+            q, k, v, causal="top_left", bias_table=values, bias_lookup=attn.BiasLookup(**given), handle=handle
+        )
+        expected = attend_all(q[0], k[0], v[0], causal="top_left", bias_table=values, entry=lookup(**given)[2])
+        assert_close(out[0], expected["out"])
+
+
 def test_outputs_in_any_order():
     rng = generator(700)
     q, k, v = random(rng, 2, 6, 2, 8), random(rng, 2, 9, 2, 8), random(rng, 2, 9, 2, 8)

@@ -444,8 +444,6 @@ def append(
             if page_size == 0:
                 raise ValueError(f"{present[0]}_cache has shape {cache.shape}: its pages must have at least 1 row")
             columns = (views["block_table"].shape or (0,))[-1] if "block_table" in views else cache.shape[0]
-            if block_table_ptr is not None:
-                columns = min(columns, views["block_table_ptr"].largest_step())
             max_kv = columns * page_size
     heads = {name: view.shape[-2] for name, view in views.items() if name in ("q", "k", "v")}
     like_k = "k" if "k" in views else "q" if "q" in views else "v"
