@@ -1,7 +1,7 @@
 """The build backend: scikit-build-core's, with sdists that carry the sources of the library.
 
-The library lies around this folder in the repository, where an sdist cannot reach. So the sdist is made in a copy of this
-folder that has the library in libattn/, which is where CMakeLists.txt looks first.
+The library lies around this folder in the repository, where an sdist cannot reach. So the sdist is made in a copy of
+this folder that has the library in libattn/, which is where CMakeLists.txt looks first.
 """
 
 from __future__ import annotations

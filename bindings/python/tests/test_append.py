@@ -118,7 +118,8 @@ def test_ring_then_attention():
     assert_close(attn.attention(q, k_cache, v_cache)[0], attend(q[0], k[0, kept], v[0, kept])[0])
     again = np.zeros_like(k_cache), np.zeros_like(v_cache)
     for t in range(total):
-        attn.append(k[:, t : t + 1], v[:, t : t + 1], *again, seqlens_kv=np.array([t + 1]), ring_rows=ring, sink_tokens=sinks)
+        rows, lengths = (k[:, t : t + 1], v[:, t : t + 1]), np.array([t + 1])
+        attn.append(*rows, *again, seqlens_kv=lengths, ring_rows=ring, sink_tokens=sinks)
     np.testing.assert_array_equal(again[0], k_cache)
     np.testing.assert_array_equal(again[1], v_cache)
 
@@ -256,8 +257,8 @@ LENGTHS = np.array([3], np.int32)
     ids=str,
 )  # fmt: skip
 def test_errors(changes, error, message):
-    given = {"k": K, "v": V, "k_cache": np.zeros((1, 8, H, D), np.float32), "v_cache": np.zeros((1, 8, H, DV), np.float32),
-             "seqlens_kv": LENGTHS, **changes}  # fmt: skip
+    k_cache, v_cache = np.zeros((1, 8, H, D), np.float32), np.zeros((1, 8, H, DV), np.float32)
+    given = {"k": K, "v": V, "k_cache": k_cache, "v_cache": v_cache, "seqlens_kv": LENGTHS, **changes}
     with pytest.raises(error, match=message):
         attn.append(given.pop("k"), given.pop("v"), given["k_cache"], given["v_cache"],
                     **{name: x for name, x in given.items() if not name.endswith("_cache")})  # fmt: skip
@@ -295,11 +296,12 @@ def test_plan_errors():
     with pytest.raises(attn.Error, match="nothing to do"):
         attn.AppendPlan(**sizes, writes_k=False, writes_v=False)
     plan = attn.AppendPlan(**sizes)
+    caches = np.zeros((1, 8, H, D), np.float32), np.zeros((1, 8, H, DV), np.float32)
     with pytest.raises(ValueError, match="k_cache = None"):
         plan(K, V)
     with pytest.raises(attn.Error, match="slot V index 0 is missing"):
-        plan(K, None, np.zeros((1, 8, H, D), np.float32), np.zeros((1, 8, H, DV), np.float32))
+        plan(K, None, *caches)
     with pytest.raises(TypeError, match="scale: not an argument of AppendPlan"):
         plan(K, V, K, V, scale=1)
     with pytest.raises(ValueError, match="q = None"):
-        attn.AppendPlan(**sizes, rotates_q=True)(K, V, np.zeros((1, 8, H, D), np.float32), np.zeros((1, 8, H, DV), np.float32))
+        attn.AppendPlan(**sizes, rotates_q=True)(K, V, *caches)

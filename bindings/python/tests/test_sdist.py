@@ -27,7 +27,8 @@ def test_sdist(tmp_path):
     assert {"PKG-INFO", "pyproject.toml", "CMakeLists.txt", "backend.py", "cpp/core.cc", "src/attn/py.typed"} <= names
     listed = re.findall(r"\b(?:src|backends)/[a-z0-9_/]+\.cc", (ROOT / "cmake/AttnTargets.cmake").read_text())
     assert len(listed) > 20
-    headers = [path.relative_to(ROOT).as_posix() for folder in ("src", "backends") for path in (ROOT / folder).rglob("*.h")]
+    paths = [*(ROOT / "src").rglob("*.h"), *(ROOT / "backends").rglob("*.h")]
+    headers = [path.relative_to(ROOT).as_posix() for path in paths]
     for name in ["LICENSE", "CMakeLists.txt", "cmake/AttnTargets.cmake", "src/attn.map", *listed, *headers]:
         assert f"libattn/{name}" in names
     assert not [name for name in names if "__pycache__" in name or name.endswith((".so", ".o"))]

@@ -63,7 +63,9 @@ VARIANTS = {
     },
     "table by grid": lambda rng: table(rng, kind="grid", grid=[2, 1, 7]),
     "low-rank bias": lambda rng: lowrank(rng, 3),
-    "low-rank bias float16": lambda rng: {**lowrank(rng, 1, np.float16), "softcap": 4.0, "window": (3, 2), "align": "top_left"},
+    "low-rank bias float16": lambda rng: {
+        **lowrank(rng, 1, np.float16), "softcap": 4.0, "window": (3, 2), "align": "top_left",
+    },
     "sink logits": lambda rng: {"sink_logits": random(rng, HO), "causal": "bottom_right"},
     "sigmoid": lambda rng: {"activation": "sigmoid", "activation_bias": -np.log(TK)},
     "sigmoid without bias": lambda rng: {"activation": "sigmoid", "causal": "bottom_right"},

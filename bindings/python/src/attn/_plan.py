@@ -228,7 +228,8 @@ class Plan(BasePlan):
         Default: one handle of the process, on the CPU with all cores.
     **options
         `causal`, `align`, `window`, `sink_tokens`, `scale`, `softcap`, `activation`, `activation_bias`,
-        `activation_length`, `bias_stage`, `bias_lookup`, `gate_kind`, `precision`, `flags`, `layout`: as in `attention`.
+        `activation_length`, `bias_stage`, `bias_lookup`, `gate_kind`, `precision`, `flags`, `layout`, as in
+        `attention`.
 
     Raises
     ------
