@@ -349,6 +349,11 @@ def test_column_mass(layout):
         expected = expect(options, arrays, entry, b, nq, nk)
         np.testing.assert_allclose(parts[b], expected["column_mass"], rtol=2e-5, atol=2e-5)
         assert_close(taken_apart(out, "out", layout, LENGTHS_Q, LENGTHS_K)[b], expected["out"])
+    if layout == "paged":  # a wider one serves too
+        wide = poison(B, HO, 33)
+        attn.attention(**laid, **options, column_mass=wide)
+        for mine, other in zip(taken_apart(wide, "column_mass", layout, LENGTHS_Q, LENGTHS_K), parts):
+            np.testing.assert_array_equal(mine, other)
 
 
 def test_a_row_that_sees_nothing():

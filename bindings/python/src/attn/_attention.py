@@ -179,7 +179,7 @@ def attention(
     max_seqlen_q, max_seqlen_kv : int, optional
         Longest sequence, where packed or paged. Default: found from the lengths.
     seqlens_q, seqlens_kv : array, optional
-        `[B]` integers: only the first rows of each sequence are used. Rows of results beyond are not written.
+        `[B]` integers: only the first rows of each sequence are used. Results beyond are not written.
     block_table : array, optional
         `[B, n]` integers: the pages of each sequence, in order.
     block_table_ptr : array, optional
@@ -232,7 +232,8 @@ def attention(
     row_entropy : array
         `[B, Ho, Tq]` float32: entropy of the weights, in nats.
     column_mass : array
-        `[B, Ho, Tk]` (packed K: `[Ho, total]`) float32: the attention that each key received.
+        `[B, Ho, Tk]` (packed K: `[Ho, total]`) float32: the attention that each key received, its weights summed over
+        the queries. Paged, Tk is the longest sequence.
 
     Raises
     ------
@@ -348,6 +349,9 @@ def attention(
         longest_kv = k_view.shape[1]
     if "bias" in views and (packed_kv or paged):
         longest_kv = max(longest_kv, views["bias"].shape[-1])  # which may be wider than the longest sequence
+    if column_mass is not None and paged:
+        ready["column_mass"] = geometry.view(column_mass, "column_mass", writable=True)
+        longest_kv = max(longest_kv, ready["column_mass"].shape[-1])
 
     sizes = {
         "batch": max(batch, 1),
@@ -375,7 +379,7 @@ def attention(
         name: (views[name].dtype, geometry.repeated(views[name], name, extents)) for name in inputs if name in views
     }
     dtypes = {"q_dtype": q_view.dtype, "k_dtype": k_view.dtype, "v_dtype": v_dtype}
-    dtypes["out_dtype"] = ready["out"].dtype if ready else 0
+    dtypes["out_dtype"] = ready["out"].dtype if "out" in ready else 0
     owner = handle or default_handle()
 
     def make() -> Plan:
