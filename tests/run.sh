@@ -112,7 +112,7 @@ step_asan() { configure_and_build asan && ctest --preset asan -j "$JOBS"; }
 step_tsan() { configure_and_build tsan && ctest --preset tsan -j "$JOBS"; }
 
 step_python() {
-  need_bindings && need_python pytest ml_dtypes mypy || return
+  need_bindings && need_python pytest ml_dtypes mypy scikit-build-core || return
   .venv/bin/python -m pytest -q -p no:cacheprovider bindings/python/tests || return
   bash tests/readme.sh python >"$logs/readme.py" && .venv/bin/python "$logs/readme.py" && echo "ok - README example" &&
     .venv/bin/python docs/site/snippets/getting_started.py && echo "ok - Python snippet of the documentation"

@@ -2,17 +2,12 @@
  * @file core.cc
  * @brief attn._core: the C ABI as Python objects, one to one. What Python's users see is in src/attn/.
  */
-#include "tensor.h"
+#include "plan.h"
 
 #include <pybind11/stl.h>
 
-#include <array>
-#include <cstdlib>
-#include <memory>
-#include <optional>
 #include <string>
 #include <utility>
-#include <vector>
 
 namespace attn_python {
 
@@ -25,183 +20,6 @@ std::string version_text(uint32_t version)
     return std::to_string(version >> 16) + "." + std::to_string(version >> 8 & 0xff) + "." +
            std::to_string(version & 0xff);
 }
-
-/** Calls the library without the GIL and raises what it reports; the message is taken before any other call. */
-template <class Call>
-void check(Call call)
-{
-    attn_status status;
-    std::string message;
-    {
-        py::gil_scoped_release release;
-        status = call();
-        if (status != ATTN_OK) message = attn_last_error();
-    }
-    if (status != ATTN_OK) raise_error(status, message);
-}
-
-class Handle {
-public:
-    Handle(int32_t threads, attn_device device, int32_t device_id)
-    {
-        attn_options options{};
-        options.size = sizeof options;
-        options.max_workers = threads;
-        options.device = device;
-        options.device_id = device_id;
-        attn_handle handle = nullptr;
-        check([&] { return attn_create(&options, &handle); });
-        handle_.reset(handle);
-    }
-
-    attn_handle get() const { return handle_.get(); }
-
-private:
-    struct Destroy {
-        void operator()(attn_handle handle) const { attn_destroy(handle); }
-    };
-    std::unique_ptr<attn_handle_s, Destroy> handle_;
-};
-
-/** attn_problem with its size set and its binds owned. */
-struct Problem {
-    attn_problem fields{};
-    std::vector<attn_bind> binds;
-
-    Problem() { fields.size = sizeof fields; }
-    void bind(attn_slot slot, attn_dtype dtype)
-    {
-        attn_bind bind{};
-        bind.slot = slot;
-        bind.dtype = dtype;
-        binds.push_back(bind);
-    }
-};
-
-struct Dense {
-    attn_dense fields{};
-
-    Dense() { fields.size = sizeof fields; }
-};
-
-/**
- * @brief Scratch memory of the calling thread: grown when needed and kept for the next call, up to a limit.
- *
- * Nothing that runs between get() and the end of attn_execute() calls back into Python, so one per thread is enough.
- */
-class Workspace {
-public:
-    void *get(size_t bytes)
-    {
-        if (bytes > size_) {
-            memory_.reset();
-            size_ = 0;
-            const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-            memory_.reset(std::aligned_alloc(kAlignment, rounded));
-            if (!memory_) throw std::bad_alloc();
-            size_ = rounded;
-        }
-        return memory_.get();
-    }
-    void trim()
-    {
-        if (size_ > kKeep) memory_.reset(), size_ = 0;
-    }
-
-private:
-    static constexpr size_t kAlignment = 256;         /* the most that attn_plan_workspace() asks for */
-    static constexpr size_t kKeep = size_t{64} << 20; /* bytes */
-    struct Free {
-        void operator()(void *memory) const { std::free(memory); }
-    };
-    std::unique_ptr<void, Free> memory_;
-    size_t size_ = 0;
-};
-
-class Plan {
-public:
-    Plan(const Handle &handle, const Problem &problem, const Dense &dense)
-    {
-        attn_problem p = problem.fields;
-        p.binds = problem.binds.data();
-        p.bind_count = problem.binds.size();
-        attn_dense d = dense.fields;
-        d.problem = &p;
-        attn_plan plan = nullptr;
-        check([&] { return attn_plan_dense(handle.get(), &d, &plan); });
-        plan_.reset(plan);
-        check([&] { return attn_plan_workspace(plan, &workspace_bytes_, nullptr); });
-    }
-
-    size_t workspace_bytes() const { return workspace_bytes_; }
-
-    std::string describe() const
-    {
-        size_t needed = 0;
-        std::string text;
-        check([&] {
-            const attn_status status = attn_plan_describe(plan_.get(), nullptr, 0, &needed);
-            if (status != ATTN_OK && status != ATTN_ERROR_CAPACITY) return status;
-            text.resize(needed);
-            return attn_plan_describe(plan_.get(), text.data(), text.size(), &needed);
-        });
-        text.resize(text.empty() ? 0 : text.size() - 1); /* its NUL */
-        return text;
-    }
-
-    /** `{slot: (dtype, largest shape)}`; an extent of -1 is free. */
-    py::dict slots() const
-    {
-        py::dict slots;
-        for (size_t position = 0;; ++position) {
-            attn_bind bind{};
-            attn_tensor bounds{};
-            const attn_status status = attn_plan_slot(plan_.get(), position, &bind, &bounds);
-            if (status == ATTN_ERROR_CAPACITY) return slots;
-            if (status != ATTN_OK) raise_error(status, attn_last_error());
-            slots[py::int_(bind.slot)] =
-                py::make_tuple(bounds.dtype, std::vector<int64_t>(bounds.shape, bounds.shape + bounds.ndim));
-        }
-    }
-
-    /** @param sizes (batch, max_q, max_kv, total_q, total_kv) of this call, to need less workspace than the bound */
-    void execute(const std::vector<std::pair<attn_slot, Tensor *>> &tensors,
-                 const std::optional<std::array<int64_t, 5>> &sizes) const
-    {
-        thread_local Workspace workspace;
-        std::vector<attn_arg> args;
-        args.reserve(tensors.size());
-        for (const auto &[slot, tensor] : tensors) {
-            if (!tensor) throw py::type_error("a tensor is None");
-            args.push_back({slot, 0, &tensor->view()});
-        }
-        check([&] {
-            size_t bytes = workspace_bytes_;
-            if (sizes && bytes) {
-                attn_sizes actual{};
-                actual.size = sizeof actual;
-                actual.batch = (*sizes)[0];
-                actual.max_q = (*sizes)[1];
-                actual.max_kv = (*sizes)[2];
-                actual.total_q = (*sizes)[3];
-                actual.total_kv = (*sizes)[4];
-                const attn_status status = attn_plan_workspace_for(plan_.get(), &actual, &bytes);
-                if (status != ATTN_OK) return status;
-            }
-            const attn_status status = attn_execute(plan_.get(), args.data(), args.size(),
-                                                    bytes ? workspace.get(bytes) : nullptr, bytes, nullptr);
-            workspace.trim();
-            return status;
-        });
-    }
-
-private:
-    struct Destroy {
-        void operator()(attn_plan plan) const { attn_plan_destroy(plan); }
-    };
-    std::unique_ptr<attn_plan_s, Destroy> plan_;
-    size_t workspace_bytes_ = 0;
-};
 
 /** The devices of one kind; none where its driver is missing. */
 py::list devices(attn_device device)
@@ -304,20 +122,57 @@ PYBIND11_MODULE(_core, module)
                                       {"v", ATTN_SLOT_V},
                                       {"out", ATTN_SLOT_OUT},
                                       {"lse", ATTN_SLOT_LSE},
+                                      {"partial_out", ATTN_SLOT_PARTIAL_OUT},
+                                      {"partial_lse", ATTN_SLOT_PARTIAL_LSE},
+                                      {"k_cache", ATTN_SLOT_K_CACHE},
+                                      {"v_cache", ATTN_SLOT_V_CACHE},
                                       {"cu_seqlens_q", ATTN_SLOT_CU_SEQLENS_Q},
                                       {"cu_seqlens_kv", ATTN_SLOT_CU_SEQLENS_KV},
                                       {"seqlens_q", ATTN_SLOT_SEQLENS_Q},
                                       {"seqlens_kv", ATTN_SLOT_SEQLENS_KV},
                                       {"block_table", ATTN_SLOT_BLOCK_TABLE},
                                       {"block_table_ptr", ATTN_SLOT_BLOCK_TABLE_PTR},
+                                      {"slot_mapping", ATTN_SLOT_SLOT_MAPPING},
+                                      {"bias", ATTN_SLOT_BIAS},
+                                      {"bias_table", ATTN_SLOT_BIAS_TABLE},
+                                      {"bias_lowrank_q", ATTN_SLOT_BIAS_LOWRANK_Q},
+                                      {"bias_lowrank_k", ATTN_SLOT_BIAS_LOWRANK_K},
+                                      {"alibi_slopes", ATTN_SLOT_ALIBI_SLOPES},
+                                      {"sink_logits", ATTN_SLOT_SINK_LOGITS},
+                                      {"q_temperature", ATTN_SLOT_Q_TEMPERATURE},
+                                      {"v_temperature", ATTN_SLOT_V_TEMPERATURE},
+                                      {"gate", ATTN_SLOT_GATE},
+                                      {"head_weight", ATTN_SLOT_HEAD_WEIGHT},
                                       {"positions_q", ATTN_SLOT_POSITIONS_Q},
-                                      {"positions_kv", ATTN_SLOT_POSITIONS_KV}});
+                                      {"positions_kv", ATTN_SLOT_POSITIONS_KV},
+                                      {"rope_cos", ATTN_SLOT_ROPE_COS},
+                                      {"rope_sin", ATTN_SLOT_ROPE_SIN},
+                                      {"column_mass", ATTN_SLOT_COLUMN_MASS},
+                                      {"row_max", ATTN_SLOT_ROW_MAX},
+                                      {"row_entropy", ATTN_SLOT_ROW_ENTROPY}});
     module.attr("ALIGNMENTS") = constants(
         {{"top_left", ATTN_TOP_LEFT}, {"bottom_right", ATTN_BOTTOM_RIGHT}, {"by_position", ATTN_BY_POSITION}});
     module.attr("DEVICES") =
         constants({{"cpu", ATTN_DEVICE_CPU}, {"cuda", ATTN_DEVICE_CUDA}, {"hip", ATTN_DEVICE_HIP}});
+    module.attr("ACTIVATIONS") = constants({{"softmax", ATTN_SOFTMAX}, {"sigmoid", ATTN_SIGMOID}, {"relu", ATTN_RELU}});
+    module.attr("GATES") =
+        constants({{"sigmoid", ATTN_GATE_SIGMOID}, {"linear", ATTN_GATE_LINEAR}, {"silu", ATTN_GATE_SILU}});
+    module.attr("BIAS_STAGES") =
+        constants({{"post_softcap", ATTN_BIAS_POST_SOFTCAP}, {"pre_softcap", ATTN_BIAS_PRE_SOFTCAP}});
+    module.attr("TABLE_KINDS") =
+        constants({{"distance", ATTN_TABLE_DISTANCE}, {"bucket", ATTN_TABLE_BUCKET}, {"grid", ATTN_TABLE_GRID}});
+    module.attr("ROPE_LAYOUTS") = constants({{"half", ATTN_ROPE_HALF}, {"interleaved", ATTN_ROPE_INTERLEAVED}});
+    module.attr("ROPE_SOURCES") = constants({{"base", ATTN_ROPE_BASE}, {"table", ATTN_ROPE_TABLE}});
+    module.attr("PRECISIONS") = constants({{"full", ATTN_PRECISION_FULL}, {"tf32", ATTN_PRECISION_TF32}});
+    module.attr("FLAGS") = constants({{"allow_nondeterministic", ATTN_ALLOW_NONDETERMINISTIC},
+                                      {"batch_invariant", ATTN_BATCH_INVARIANT},
+                                      {"strict_nonfinite", ATTN_STRICT_NONFINITE},
+                                      {"checked", ATTN_CHECKED}});
+    module.attr("V_ALIASES_K") = static_cast<uint32_t>(ATTN_V_ALIASES_K);
     module.attr("WINDOW_LEFT") = static_cast<uint32_t>(ATTN_WINDOW_LEFT);
     module.attr("WINDOW_RIGHT") = static_cast<uint32_t>(ATTN_WINDOW_RIGHT);
+    module.attr("BROADCAST_AXIS0") = static_cast<uint32_t>(ATTN_BIND_BROADCAST_AXIS0);
+    module.attr("ABSENT") = static_cast<uint32_t>(ATTN_BIND_ABSENT);
 
     module.def("devices", &devices, py::arg("device"));
 
@@ -336,7 +191,9 @@ PYBIND11_MODULE(_core, module)
         .def(py::init<int32_t, attn_device, int32_t>(), py::arg("threads"), py::arg("device"), py::arg("device_id"));
 
     py::class_<Problem> problem(module, "Problem");
-    problem.def(py::init<>()).def("bind", &Problem::bind, py::arg("slot"), py::arg("dtype"));
+    problem.def(py::init<>()).def("bind", &Problem::bind, py::arg("slot"), py::arg("dtype"), py::arg("flags"));
+    field<&attn_problem::flags>(problem, "flags");
+    field<&attn_problem::precision>(problem, "precision");
     field<&attn_problem::q_dtype>(problem, "q_dtype");
     field<&attn_problem::k_dtype>(problem, "k_dtype");
     field<&attn_problem::v_dtype>(problem, "v_dtype");
@@ -355,7 +212,9 @@ PYBIND11_MODULE(_core, module)
     field<&attn_problem::scale>(problem, "scale");
 
     py::class_<Dense> dense(module, "Dense");
-    dense.def(py::init<>());
+    dense.def(py::init<>())
+        .def("set_bias_table", &Dense::set_bias_table, py::arg("kind"), py::arg("bidirectional"), py::arg("buckets"),
+             py::arg("max_distance"), py::arg("grid"));
     field<&attn_dense::flags>(dense, "flags");
     field<&attn_dense::causal>(dense, "causal");
     field<&attn_dense::align>(dense, "align");
@@ -363,10 +222,33 @@ PYBIND11_MODULE(_core, module)
     field<&attn_dense::window_right>(dense, "window_right");
     field<&attn_dense::sink_tokens>(dense, "sink_tokens");
     field<&attn_dense::softcap>(dense, "softcap");
+    field<&attn_dense::activation>(dense, "activation");
+    field<&attn_dense::activation_bias>(dense, "activation_bias");
+    field<&attn_dense::activation_length>(dense, "activation_length");
+    field<&attn_dense::bias_stage>(dense, "bias_stage");
+    field<&attn_dense::bias_rank>(dense, "bias_rank");
+    field<&attn_dense::gate>(dense, "gate");
+
+    py::class_<Merge> merge(module, "Merge");
+    merge.def(py::init<>());
+    field<&attn_merge::parts>(merge, "parts");
+    field<&attn_merge::activation>(merge, "activation");
+    field<&attn_merge::gate>(merge, "gate");
+
+    py::class_<Append> append(module, "Append");
+    append.def(py::init<>())
+        .def("set_rope", &Append::set_rope, py::arg("layout"), py::arg("source"), py::arg("dim"), py::arg("first"),
+             py::arg("base"));
+    field<&attn_append::ring_rows>(append, "ring_rows");
+    field<&attn_append::sink_tokens>(append, "sink_tokens");
 
     py::class_<Plan>(module, "Plan")
         .def(py::init<const Handle &, const Problem &, const Dense &>(), py::arg("handle"), py::arg("problem"),
-             py::arg("dense"))
+             py::arg("descriptor"))
+        .def(py::init<const Handle &, const Problem &, const Merge &>(), py::arg("handle"), py::arg("problem"),
+             py::arg("descriptor"))
+        .def(py::init<const Handle &, const Problem &, const Append &>(), py::arg("handle"), py::arg("problem"),
+             py::arg("descriptor"))
         .def_property_readonly("workspace_bytes", &Plan::workspace_bytes)
         .def("describe", &Plan::describe)
         .def("slots", &Plan::slots)

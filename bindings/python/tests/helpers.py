@@ -1,5 +1,7 @@
 """Random tensors and comparisons. The tolerances are those of the project's conformance table."""
 
+import os
+
 import numpy as np
 
 GLOBAL_ERROR = {"float32": 2e-6, "float16": 6e-4, "bfloat16": 4e-3}
@@ -8,6 +10,22 @@ GLOBAL_ERROR = {"float32": 2e-6, "float16": 6e-4, "bfloat16": 4e-3}
 def tensors(*shapes, dtype=np.float32, seed=0):
     rng = np.random.default_rng(seed)
     return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+
+
+def generator(seed):
+    """Random numbers of a seed that pytest shows where a test fails; ATTN_TEST_SEED shifts it."""
+    seed += int(os.environ.get("ATTN_TEST_SEED", "0"))
+    print("seed", seed)
+    return np.random.default_rng(seed)
+
+
+def random(rng, *shape, dtype=np.float32):
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def poison(*shape, dtype=np.float32):
+    """Memory for a result, which must be written whole."""
+    return np.full(shape, np.nan, dtype)
 
 
 def assert_close(actual, expected, dtype="float32"):

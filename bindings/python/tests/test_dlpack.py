@@ -67,6 +67,61 @@ def test_deleted_once_on_failure(versioned):
     assert q.deleted == 1 and k.deleted == 1 and v.deleted == 1
 
 
+@both_kinds
+def test_every_loan_is_returned(versioned):
+    """All inputs and results of each operation, whether it succeeds or not."""
+
+    def lend(*shape, dtype=np.float32):
+        producers.append(Producer(np.ones(shape, dtype), versioned=versioned))
+        return producers[-1]
+
+    producers = []
+    for wrong in (0, 1):  # the second time something does not fit
+        try:
+            attn.attention(
+                lend(1, 5, 2, 8), lend(1, 7, 2, 8), lend(1, 7, 2, 8), bias=lend(1, 2, 5, 7), gate=lend(1, 5, 2, 1),
+                sink_logits=lend(2 + wrong), seqlens_kv=lend(1, dtype=np.int32), outputs=("lse",), lse=lend(1, 2, 5),
+            )  # fmt: skip
+            assert not wrong
+        except attn.Error as error:
+            assert wrong and "SINK_LOGITS" in str(error)
+        try:
+            outs, lses = [lend(1, 5, 2, 8), lend(1, 5 + wrong, 2, 8)], [lend(1, 2, 5), lend(1, 2, 5)]
+            attn.merge(outs, lses, out=lend(1, 5, 2, 8), head_weight=lend(1, 5, 2))
+            assert not wrong
+        except attn.Error as error:
+            assert wrong and "PARTIAL_OUT[1]" in str(error)
+        try:
+            caches = lend(1, 9, 2, 8), lend(1, 9, 2, 8)
+            attn.append(lend(1, 2, 2, 8), lend(1, 2 + wrong, 2, 8), *caches, q=lend(1, 2, 4, 8), out=lend(1, 2, 4, 8))
+            assert not wrong
+        except attn.Error as error:
+            assert wrong and "V.shape[1] = 3" in str(error)
+    gc.collect()
+    assert len(producers) == 2 * (8 + 6 + 6)
+    for producer in producers:
+        assert producer.deleted == len(producer.capsules) == 1
+        assert producer.names() == [USED[versioned]]
+
+
+def test_memory_does_not_grow():
+    """Thousands of calls with new arrays leave nothing behind."""
+    resource = pytest.importorskip("resource", reason="the system has no resource usage")
+
+    def work(count):
+        for _ in range(count):
+            x = np.ones((1, 64, 2, 64), np.float32)
+            out, lse = attn.attention(x, x, x, bias=np.ones((1, 1, 64, 64), np.float32), return_lse=True)
+            attn.append(x, x, out, x.copy())
+            attn.merge([out, x], [lse, lse])
+
+    work(200)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    work(2000)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # KiB; one array of each call would be 64 MiB
+    assert grown < 16 << 10
+
+
 def test_many_axes():
     producer = Producer(np.ones((1,) * 9, np.float32))
     with pytest.raises(ValueError, match="q has 9 axes"):
@@ -178,8 +233,34 @@ def test_torch():
     assert out.dtype == torch.bfloat16 and lse.dtype == torch.float32
     expected = attend_batch(*(x.bfloat16().float().numpy() for x in (q, k, v)))[0]
     assert_close(out.float().numpy(), expected, "bfloat16")
-    with pytest.raises(BufferError):
+    with pytest.raises((BufferError, RuntimeError), match="gradient"):  # PyTorch before 2.0: RuntimeError
         attn.attention(q.clone().requires_grad_(), k, v)
+
+
+def test_torch_append_and_merge():
+    torch = pytest.importorskip("torch", reason="PyTorch is optional; the ctypes producers cover the protocol")
+    q, k, v = (torch.from_numpy(x).bfloat16() for x in tensors(*SHAPES))
+    k_cache, v_cache = torch.zeros(2, 1, 16, 2, 8, dtype=torch.bfloat16)
+    rotated = attn.append(k, v, k_cache, v_cache, q=k, rope=attn.Rope(), seqlens_kv=torch.tensor([9]))
+    assert torch.equal(v_cache[:, 2:9], v) and torch.equal(k_cache[:, 2:9], rotated) and not k_cache[:, 9:].any()
+    parts = [attn.attention(q, k[:, s], v[:, s], return_lse=True) for s in (slice(0, 3), slice(3, 7))]
+    out = torch.empty_like(q)
+    address = out.data_ptr()
+    assert attn.merge([x for x, _ in parts], [x for _, x in parts], out=out) is out and out.data_ptr() == address
+    np.testing.assert_allclose(out.float().numpy(), attn.attention(q, k, v).float().numpy(), rtol=0.02, atol=0.02)
+
+
+def test_jax():
+    jax = pytest.importorskip("jax", reason="JAX is optional; the ctypes producers cover the protocol")
+    q, k, v = (jax.numpy.asarray(x) for x in tensors(*SHAPES))
+    out, lse = attn.attention(q, k, v, return_lse=True)
+    assert isinstance(out, jax.Array) and isinstance(lse, jax.Array)
+    assert_close(np.asarray(out), attend_batch(*map(np.asarray, (q, k, v)))[0])
+    merged = attn.merge([out, out], [lse, lse])
+    assert isinstance(merged, jax.Array)
+    np.testing.assert_allclose(np.asarray(merged), np.asarray(out), rtol=1e-6)
+    with pytest.raises(ValueError, match="k_cache is .*read-only"):
+        attn.append(q, q, out, out)
 
 
 def test_torch_is_not_imported():

@@ -46,9 +46,47 @@ I32 = np.int32
         ({"seqlens_kv": np.array([-1], I32)}, attn.Error, "SEQLENS_KV"),
         ({"seqlens_kv": np.array([6, 6], I32)}, attn.Error, "SEQLENS_KV"),
         ({"seqlens_kv": np.array([6.0])}, attn.Error, "float64"),
+        ({"activation": "tanh"}, ValueError, "activation = 'tanh': must be one of softmax"),
+        ({"activation_bias": "x", "activation": "sigmoid"}, TypeError, "activation_bias = 'x'"),
+        ({"activation_bias": 1.0}, attn.Error, r"activation_bias = 1"),
+        ({"activation_length": 0, "activation": "relu"}, ValueError, "activation_length = 0"),
+        ({"activation_length": 4}, attn.Error, "activation_length = 4"),
+        ({"activation": "sigmoid", "return_lse": True}, attn.Error, "LSE is for softmax only"),
+        ({"activation": "relu", "sink_logits": np.ones(2, np.float32)}, attn.Error, "SINK_LOGITS is for softmax only"),
+        ({"bias_stage": "late"}, ValueError, "bias_stage = 'late'"),
+        ({"bias_stage": "pre_softcap"}, attn.Error, "bias_stage = 1"),
+        ({"gate_kind": None}, ValueError, "gate_kind = None"),
+        ({"gate_kind": "silu"}, attn.Error, "gate = 2"),
+        ({"precision": "half"}, ValueError, "precision = 'half'"),
+        ({"flags": "checked"}, TypeError, "flags = 'checked': must be a collection"),
+        ({"flags": ["fast"]}, ValueError, "flags = 'fast'"),
+        ({"outputs": "lse"}, TypeError, "outputs = 'lse': must be a collection"),
+        ({"outputs": ["mean"]}, ValueError, "outputs: 'mean' is not one of lse"),
+        ({"outputs": ["lse", "lse"]}, ValueError, "outputs"),
+        ({"outputs": ["lse"], "return_lse": True}, ValueError, "return_lse"),
+        ({"dim_v": 4}, ValueError, "dim_v: must be None where v is given"),
+        ({"bias_lookup": "distance"}, TypeError, "bias_lookup = 'distance'"),
+        ({"bias_lookup": attn.BiasLookup(), "align": "top_left"}, attn.Error, "BIAS_TABLE"),
+        ({"bias_lookup": attn.BiasLookup("grid", buckets=4)}, attn.Error, "buckets = 4"),
+        ({"bias_lookup": attn.BiasLookup()}, attn.Error, "align = 0: a bias by distance needs a diagonal"),
+        ({"bias_table": np.ones((3, 2), np.float32)}, attn.Error, "BIAS_TABLE"),
+        ({"bias": np.ones((4, 6), "f4")}, ValueError, r"bias has shape .* 4 axes: \[batch, head, query, key\]"),
+        ({"bias": np.ones((1, 2, 4, 5), np.float32)}, attn.Error, r"BIAS\.shape\[3\] = 5"),
+        ({"bias": np.ones((1, 3, 4, 6), np.float32)}, attn.Error, r"BIAS\.shape\[1\] = 3"),
+        ({"bias": np.ones((1, 2, 4, 6))}, attn.Error, "float64 for slot BIAS"),
+        ({"bias": [[0.0]]}, TypeError, "bias must support DLPack"),
+        ({"alibi_slopes": np.ones(3, np.float32), "causal": "top_left"}, attn.Error, r"ALIBI_SLOPES\.shape\[0\] = 3"),
+        ({"alibi_slopes": np.ones(2, np.float32)}, attn.Error, "needs a diagonal"),
+        ({"alibi_slopes": np.ones((1, 2), np.float32)}, ValueError, r"alibi_slopes has shape .* 1 axis: \[head\]"),
+        ({"sink_logits": np.ones(2, np.float16)}, attn.Error, "float16 for slot SINK_LOGITS"),
+        ({"q_temperature": np.ones((1, 4), "f4")}, ValueError, r"q_temperature has shape .*\[batch, token, head\]"),
+        ({"v_temperature": np.ones((1, 5, 2), np.float32)}, attn.Error, r"V_TEMPERATURE\.shape\[1\] = 5"),
+        ({"gate": np.ones((1, 4, 2, 7), np.float32)}, attn.Error, r"GATE\.shape\[3\] = 7"),
+        ({"head_weight": np.ones((1, 4, 2))}, attn.Error, "float64 for slot HEAD_WEIGHT"),
+        ({"bias_lowrank_q": np.ones((1, 4, 2, 3), np.float32)}, ValueError, "must be given together"),
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_options(options, error, message):
     with pytest.raises(error, match=message):
         attn.attention(Q, K, V, **options)
@@ -155,6 +193,61 @@ def test_aliasing():
     with pytest.raises(attn.Error, match="OUT.*overlaps itself"):
         attn.attention(Q, K, V, out=overlapping)
     assert (both == 3).all()
+
+
+def test_lowrank_ranks():
+    for shape, message in [((1, 6, 2, 2), r"BIAS_LOWRANK_K\.shape\[3\] = 2"), ((1, 6, 2), "bias_lowrank_k has shape")]:
+        with pytest.raises((attn.Error, ValueError), match=message):
+            wide = np.ones((1, 4, 2, 3), np.float32)
+            attn.attention(Q, K, V, bias_lowrank_q=wide, bias_lowrank_k=np.ones(shape, np.float32))
+    with pytest.raises(ValueError, match="bias_lowrank_q has shape .* at least one channel"):
+        attn.attention(Q, K, V, bias_lowrank_q=np.ones((1, 4, 2, 0), "f4"), bias_lowrank_k=np.ones((1, 6, 2, 0), "f4"))
+
+
+def test_v_left_out():
+    with pytest.raises(ValueError, match="v = None: must be an array, unless dim_v"):
+        attn.attention(Q, K)
+    with pytest.raises(ValueError, match="dim_v = 0"):
+        attn.attention(Q, K, dim_v=0)
+    with pytest.raises(attn.Error, match="dim_v = 9"):
+        attn.attention(Q, K, dim_v=9)
+
+
+def test_bias_lookup():
+    for options, error, message in [
+        ({"kind": "circle"}, ValueError, "kind = 'circle'"),
+        ({"buckets": 0}, ValueError, "buckets = 0"),
+        ({"max_distance": 1.5}, TypeError, "max_distance = 1.5"),
+        ({"kind": "grid", "grid": [4, 0]}, ValueError, "grid = 0"),
+        ({"kind": "grid", "grid": [2, 2, 2, 2, 2]}, ValueError, "grid = .* at most 4"),
+    ]:
+        with pytest.raises(error, match=message):
+            attn.BiasLookup(**options)
+
+
+def test_plan_inputs():
+    sizes = {"heads_q": 2, "dim_qk": 8, "max_q": 4, "max_kv": 6}
+    for options, error, message in [
+        ({"inputs": {"bias": "float7"}}, ValueError, r"inputs\['bias'\] = 'float7'"),
+        ({"inputs": {"bias": attn.Input(broadcast=[4])}}, ValueError, r"inputs\['bias'\]: broadcast axis 4"),
+        ({"inputs": {"seqlens_q": attn.Input(broadcast=[0])}}, ValueError, r"inputs\['seqlens_q'\]: broadcast axis 0"),
+        ({"inputs": {"cu_seqlens_q": "int32"}}, ValueError, "layout = 'bshd'"),
+        ({"bias_rank": 0}, ValueError, "bias_rank = 0"),
+        ({"outputs": ["out"]}, ValueError, "outputs: 'out'"),
+        ({"lse": True}, TypeError, "lse: not an argument of Plan"),
+        ({"v_aliases_k": True, "dim_v": 9}, attn.Error, "dim_v = 9"),
+    ]:
+        with pytest.raises(error, match=message):
+            attn.Plan(**sizes, **options)
+    plan = attn.Plan(**sizes, inputs={"bias": attn.Input("float16", broadcast=(0, 1))})
+    with pytest.raises(attn.Error, match=r"BIAS\.dtype = float32: must be float16"):
+        plan(Q, K, V, bias=np.ones((1, 1, 4, 6), np.float32))
+    with pytest.raises(attn.Error, match="slot BIAS index 0 is missing"):
+        plan(Q, K, V)
+    with pytest.raises(TypeError, match="mask: not an argument of Plan"):
+        plan(Q, K, V, mask=Q)
+    with pytest.raises(TypeError, match="v must support DLPack"):
+        plan(Q, K)
 
 
 def test_error_type():

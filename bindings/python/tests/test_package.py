@@ -1,5 +1,6 @@
 """The installed package: what it bundles, what it checks at import, and its types."""
 
+import doctest
 import importlib.util
 import os
 import re
@@ -74,6 +75,18 @@ def test_other_libattn_in_the_process(tmp_path):
     assert result.stdout == "8.0\n", result.stderr
 
 
+@pytest.mark.parametrize("function", [attn.attention, attn.merge, attn.append])
+def test_examples(function):
+    tests = doctest.DocTestFinder(recurse=False).find(function, function.__name__, globs={})
+    assert len(tests) == 1 and tests[0].examples
+    assert doctest.DocTestRunner().run(tests[0]).failed == 0
+
+
+def test_everything_is_documented():
+    for name in attn.__all__:
+        assert name == "__version__" or getattr(attn, name).__doc__
+
+
 def test_types(tmp_path):
     if importlib.util.find_spec("mypy") is None:
         pytest.skip("mypy is not installed (pip install attn[test])")
@@ -96,6 +109,20 @@ def test_types(tmp_path):
         "except attn.Error as error:\n"
         "    status: int = error.status\n"
         "attn.attention(x, x, x, causal='diagonal')  # type: ignore[call-overload]\n"
+        "attn.attention(x, x, x, gait=x)  # type: ignore[call-overload]\n"
+        "lookup = attn.BiasLookup('bucket', bidirectional=True)\n"
+        "three: tuple[Array, ...] = attn.attention(x, x, outputs=['lse', 'row_max'], dim_v=2, bias_lookup=lookup)\n"
+        "gated: Array = attn.attention(x, x, x, gate=x, gate_kind='silu', sink_logits=x, flags=['checked'])\n"
+        "attn.Plan(heads_q=1, dim_qk=4, max_q=2, inputs={'bias': attn.Input('float16', [0])}, activation='relu')\n"
+        "attn.Plan(heads_q=1, dim_qk=4, max_q=2, gate_kind='tanh')  # type: ignore[arg-type]\n"
+        "plan(x, x, x, bias=x, row_max=x)\n"
+        "plan(x, x, x, mask=x)  # type: ignore[call-arg]\n"
+        "joined: Array = attn.merge([x, x], [x, x], gate=x)\n"
+        "with_lse: tuple[Array, Array] = attn.merge([x, x], [x, x], return_lse=True)\n"
+        "attn.append(x, x, x, x, seqlens_kv=x, ring_rows=2)\n"
+        "rotated: Array = attn.append(x, x, x, x, q=x, rope=attn.Rope('interleaved'))\n"
+        "attn.AppendPlan(heads_k=1, dim_qk=4, max_q=1, max_kv=8)(x, x, x, x, q=x)\n"
+        "attn.MergePlan(parts=2, heads=1, dim_v=4, max_q=2, outputs=['lse'])([x, x], [x, x])\n"
     )
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache"]
     for target in ([user], ["-p", "attn"]):

@@ -1,12 +1,32 @@
 """libattn from Python: attention on NumPy, PyTorch, JAX and other arrays, without copying them.
 
-`attention` computes; `Plan` does the same with its preparation done once; `Handle` chooses threads and device;
+`attention` computes; `merge` joins results over parts of the keys; `append` writes new rows into caches of K and V.
+`Plan`, `MergePlan` and `AppendPlan` do the same with their preparation done once; `Handle` chooses threads and device;
 `devices` lists what there is; `Error` is what the library raises.
 """
 
-from ._attention import Plan, attention
+from ._append import AppendPlan, append
+from ._attention import attention
 from ._core import VERSION as __version__
 from ._core import Error
 from ._handle import Device, Handle, devices
+from ._merge import MergePlan, merge
+from ._options import BiasLookup, Input, Rope
+from ._plan import Plan
 
-__all__ = ["Device", "Error", "Handle", "Plan", "__version__", "attention", "devices"]
+__all__ = [
+    "AppendPlan",
+    "BiasLookup",
+    "Device",
+    "Error",
+    "Handle",
+    "Input",
+    "MergePlan",
+    "Plan",
+    "Rope",
+    "__version__",
+    "append",
+    "attention",
+    "devices",
+    "merge",
+]

@@ -1,14 +1,25 @@
 """The C ABI as Python objects (see cpp/core.cc). Private: use the names that `attn` exports."""
 
-from typing import Optional, Sequence, Tuple
+from typing import Optional, Sequence, Tuple, Union
 
 VERSION: str
 DTYPES: dict[str, int]
 SLOTS: dict[str, int]
 ALIGNMENTS: dict[str, int]
+ACTIVATIONS: dict[str, int]
+GATES: dict[str, int]
+BIAS_STAGES: dict[str, int]
+TABLE_KINDS: dict[str, int]
+ROPE_LAYOUTS: dict[str, int]
+ROPE_SOURCES: dict[str, int]
+PRECISIONS: dict[str, int]
+FLAGS: dict[str, int]
 DEVICES: dict[str, int]
+V_ALIASES_K: int
 WINDOW_LEFT: int
 WINDOW_RIGHT: int
+BROADCAST_AXIS0: int
+ABSENT: int
 
 class Error(RuntimeError):
     status: int
@@ -33,6 +44,8 @@ class Handle:
     def __init__(self, threads: int, device: int, device_id: int) -> None: ...
 
 class Problem:
+    flags: int
+    precision: int
     q_dtype: int
     k_dtype: int
     v_dtype: int
@@ -49,7 +62,7 @@ class Problem:
     total_kv: int
     page_size: int
     scale: float
-    def bind(self, slot: int, dtype: int) -> None: ...
+    def bind(self, slot: int, dtype: int, flags: int) -> None: ...
 
 class Dense:
     flags: int
@@ -59,16 +72,35 @@ class Dense:
     window_right: int
     sink_tokens: int
     softcap: float
+    activation: int
+    activation_bias: float
+    activation_length: int
+    bias_stage: int
+    bias_rank: int
+    gate: int
+    def set_bias_table(
+        self, kind: int, bidirectional: bool, buckets: int, max_distance: int, grid: Sequence[int]
+    ) -> None: ...
+
+class Merge:
+    parts: int
+    activation: int
+    gate: int
+
+class Append:
+    ring_rows: int
+    sink_tokens: int
+    def set_rope(self, layout: int, source: int, dim: int, first: int, base: float) -> None: ...
 
 class Plan:
-    def __init__(self, handle: Handle, problem: Problem, dense: Dense) -> None: ...
+    def __init__(self, handle: Handle, problem: Problem, descriptor: Union[Dense, Merge, Append]) -> None: ...
     @property
     def workspace_bytes(self) -> int: ...
     def describe(self) -> str: ...
     def slots(self) -> dict[int, Tuple[int, Sequence[int]]]: ...
     def execute(
         self,
-        tensors: Sequence[Tuple[int, Tensor]],
+        tensors: Sequence[Tuple[int, int, Tensor]],
         sizes: Optional[Tuple[int, int, int, int, int]] = ...,
     ) -> None: ...
 

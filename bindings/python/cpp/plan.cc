@@ -1,0 +1,150 @@
+#include "plan.h"
+
+#include <pybind11/stl.h>
+
+#include <cstdlib>
+#include <new>
+
+namespace attn_python {
+
+namespace {
+
+/**
+ * @brief Scratch memory of the calling thread: grown when needed and kept for the next call, up to a limit.
+ *
+ * Nothing that runs between get() and the end of attn_execute() calls back into Python, so one per thread is enough.
+ */
+class Workspace {
+public:
+    void *get(size_t bytes)
+    {
+        if (bytes > size_) {
+            memory_.reset();
+            size_ = 0;
+            const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+            memory_.reset(std::aligned_alloc(kAlignment, rounded));
+            if (!memory_) throw std::bad_alloc();
+            size_ = rounded;
+        }
+        return memory_.get();
+    }
+    void trim()
+    {
+        if (size_ > kKeep) memory_.reset(), size_ = 0;
+    }
+
+private:
+    static constexpr size_t kAlignment = 256;         /* the most that attn_plan_workspace() asks for */
+    static constexpr size_t kKeep = size_t{64} << 20; /* bytes */
+    struct Free {
+        void operator()(void *memory) const { std::free(memory); }
+    };
+    std::unique_ptr<void, Free> memory_;
+    size_t size_ = 0;
+};
+
+/** The problem, pointing to its binds. */
+attn_problem view(const Problem &problem)
+{
+    attn_problem p = problem.fields;
+    p.binds = problem.binds.data();
+    p.bind_count = problem.binds.size();
+    return p;
+}
+
+} // namespace
+
+template <class Create>
+void Plan::create(Create create)
+{
+    attn_plan plan = nullptr;
+    check([&] { return create(&plan); });
+    plan_.reset(plan);
+    check([&] { return attn_plan_workspace(plan, &workspace_bytes_, nullptr); });
+}
+
+Plan::Plan(const Handle &handle, const Problem &problem, const Dense &dense)
+{
+    const attn_problem p = view(problem);
+    attn_dense d = dense.fields;
+    d.problem = &p;
+    d.bias_table = dense.table ? &*dense.table : nullptr;
+    create([&](attn_plan *plan) { return attn_plan_dense(handle.get(), &d, plan); });
+}
+
+Plan::Plan(const Handle &handle, const Problem &problem, const Merge &merge)
+{
+    const attn_problem p = view(problem);
+    attn_merge m = merge.fields;
+    m.problem = &p;
+    create([&](attn_plan *plan) { return attn_plan_merge(handle.get(), &m, plan); });
+}
+
+Plan::Plan(const Handle &handle, const Problem &problem, const Append &append)
+{
+    const attn_problem p = view(problem);
+    attn_append a = append.fields;
+    a.problem = &p;
+    a.rope = append.rope ? &*append.rope : nullptr;
+    create([&](attn_plan *plan) { return attn_plan_append(handle.get(), &a, plan); });
+}
+
+std::string Plan::describe() const
+{
+    size_t needed = 0;
+    std::string text;
+    check([&] {
+        const attn_status status = attn_plan_describe(plan_.get(), nullptr, 0, &needed);
+        if (status != ATTN_OK && status != ATTN_ERROR_CAPACITY) return status;
+        text.resize(needed);
+        return attn_plan_describe(plan_.get(), text.data(), text.size(), &needed);
+    });
+    text.resize(text.empty() ? 0 : text.size() - 1); /* its NUL */
+    return text;
+}
+
+py::dict Plan::slots() const
+{
+    py::dict slots;
+    for (size_t position = 0;; ++position) {
+        attn_bind bind{};
+        attn_tensor bounds{};
+        const attn_status status = attn_plan_slot(plan_.get(), position, &bind, &bounds);
+        if (status == ATTN_ERROR_CAPACITY) return slots;
+        if (status != ATTN_OK) raise_error(status, attn_last_error());
+        if (bind.index == 0)
+            slots[py::int_(bind.slot)] =
+                py::make_tuple(bounds.dtype, std::vector<int64_t>(bounds.shape, bounds.shape + bounds.ndim));
+    }
+}
+
+void Plan::execute(const std::vector<Argument> &tensors, const std::optional<std::array<int64_t, 5>> &sizes) const
+{
+    thread_local Workspace workspace;
+    std::vector<attn_arg> args;
+    args.reserve(tensors.size());
+    for (const auto &[slot, index, tensor] : tensors) {
+        if (!tensor) throw py::type_error("a tensor is None");
+        args.push_back({slot, index, &tensor->view()});
+    }
+    check([&] {
+        size_t bytes = workspace_bytes_;
+        if (sizes && bytes) {
+            attn_sizes actual{};
+            actual.size = sizeof actual;
+            actual.batch = (*sizes)[0];
+            actual.max_q = (*sizes)[1];
+            actual.max_kv = (*sizes)[2];
+            actual.total_q = (*sizes)[3];
+            actual.total_kv = (*sizes)[4];
+            const attn_status status = attn_plan_workspace_for(plan_.get(), &actual, &bytes);
+            if (status != ATTN_OK) return status;
+        }
+        const attn_status status =
+            attn_execute(plan_.get(), args.data(), args.size(), bytes ? workspace.get(bytes) : nullptr, bytes, nullptr);
+        workspace.trim();
+        return status;
+    });
+}
+
+} // namespace attn_python

@@ -1,0 +1,50 @@
+/**
+ * @file plan.h
+ * @brief A plan of any kind, and its execution on views of Python objects.
+ */
+#pragma once
+
+#include "descriptors.h"
+#include "handle.h"
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+namespace attn_python {
+
+class Plan {
+public:
+    /** One tensor of an execute: slot, index among several of the slot, view. */
+    using Argument = std::tuple<attn_slot, uint32_t, Tensor *>;
+
+    Plan(const Handle &handle, const Problem &problem, const Dense &dense);
+    Plan(const Handle &handle, const Problem &problem, const Merge &merge);
+    Plan(const Handle &handle, const Problem &problem, const Append &append);
+
+    size_t workspace_bytes() const { return workspace_bytes_; }
+
+    /** The plan as JSON. */
+    std::string describe() const;
+
+    /** `{slot: (dtype, largest shape)}` of the tensors with index 0; an extent of -1 is free. */
+    py::dict slots() const;
+
+    /** @param sizes (batch, max_q, max_kv, total_q, total_kv) of this call, to need less workspace than the bound */
+    void execute(const std::vector<Argument> &tensors, const std::optional<std::array<int64_t, 5>> &sizes) const;
+
+private:
+    template <class Create>
+    void create(Create create);
+
+    struct Destroy {
+        void operator()(attn_plan plan) const { attn_plan_destroy(plan); }
+    };
+    std::unique_ptr<attn_plan_s, Destroy> plan_;
+    size_t workspace_bytes_ = 0;
+};
+
+} // namespace attn_python
