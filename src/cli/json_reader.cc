@@ -86,7 +86,7 @@ void append_utf8(std::string &text, unsigned code)
 /// Recursive descent; the depth is bounded, so the stack is.
 class JsonParser {
 public:
-    explicit JsonParser(std::string_view text) : text_(text) {}
+    JsonParser(std::string_view text, JsonPlace begin) : text_(text), line_(begin.line), first_column_(begin.column) {}
 
     JsonValue parse()
     {
@@ -96,7 +96,8 @@ public:
     }
 
 private:
-    [[noreturn]] void fail(const std::string &reason) const { throw error_at(line_, at_ - line_start_ + 1, reason); }
+    [[noreturn]] void fail(const std::string &reason) const { throw error_at(line_, column(), reason); }
+    std::size_t column() const { return at_ - line_start_ + first_column_; }
 
     char peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }
     bool take(char c)
@@ -110,7 +111,7 @@ private:
         for (; at_ < text_.size(); ++at_) {
             const char c = text_[at_];
             if (c != ' ' && c != '\t' && c != '\n' && c != '\r') return;
-            if (c == '\n') ++line_, line_start_ = at_ + 1;
+            if (c == '\n') ++line_, line_start_ = at_ + 1, first_column_ = 1;
         }
     }
 
@@ -118,7 +119,7 @@ private:
     {
         skip_space();
         JsonValue value;
-        value.line_ = line_, value.column_ = at_ - line_start_ + 1;
+        value.line_ = line_, value.column_ = column();
         if (at_ >= text_.size()) fail("the text ends where a value should be");
         const char c = text_[at_];
         if (c == '{' || c == '[') {
@@ -276,12 +277,13 @@ private:
     }
 
     std::string_view text_;
-    std::size_t at_ = 0, line_ = 1, line_start_ = 0;
+    std::size_t at_ = 0, line_start_ = 0;
+    std::size_t line_, first_column_; ///< first_column_: the number of the first byte of this line.
 };
 
-JsonValue parse_json(std::string_view text)
+JsonValue parse_json(std::string_view text, JsonPlace begin)
 {
-    return JsonParser(text).parse();
+    return JsonParser(text, begin).parse();
 }
 
 std::invalid_argument JsonValue::error(const std::string &reason) const
@@ -322,6 +324,12 @@ double JsonValue::as_double() const
     double number = 0;
     if (!read_number(text_, number)) throw error(text_ + " is beyond the range of a double");
     return number;
+}
+
+const std::string &JsonValue::as_text() const
+{
+    require(Kind::number);
+    return text_;
 }
 
 const std::string &JsonValue::as_string() const

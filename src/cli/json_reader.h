@@ -26,6 +26,8 @@ public:
     int64_t as_int64() const;
     uint64_t as_uint64() const;
     double as_double() const;
+    /// The number as it is written.
+    const std::string &as_text() const;
     const std::string &as_string() const;
     const std::vector<JsonValue> &as_array() const;
     /// Members in the order of the text, each name once.
@@ -54,8 +56,13 @@ private:
 /// Arrays and objects within one another, at most.
 constexpr int kMaxJsonDepth = 64;
 
+/// Where a text begins within a larger one, for the messages.
+struct JsonPlace {
+    std::size_t line = 1, column = 1;
+};
+
 /// Reads a text that is one JSON value in UTF-8 and nothing else. Throws std::invalid_argument, "line:column: reason".
-JsonValue parse_json(std::string_view text);
+JsonValue parse_json(std::string_view text, JsonPlace begin = {});
 
 } // namespace attn::cli
 

@@ -127,6 +127,16 @@ TEST(JsonReader, NamesThePlace)
     EXPECT_EQ(error_of("{} // no comments"), "1:4: text after the value");
 }
 
+TEST(JsonReader, PlacesMayBeginWithinALargerText)
+{
+    EXPECT_EQ(error_from([] { (void)parse_json("[1 2]", {7, 13}); }), "7:16: expected ',' or ']'");
+    EXPECT_EQ(error_from([] { (void)parse_json("[1\n 2]", {7, 13}); }), "8:2: expected ',' or ']'");
+    EXPECT_EQ(error_from([] {
+                  (void)parse_json("[\"a\"]", {7, 13}).as_array()[0].as_int64();
+              }),
+              "7:14: must be a number, is a string");
+}
+
 TEST(JsonReader, BoundsTheDepth)
 {
     const auto nested = [](int depth) { return std::string(depth, '[') + std::string(depth, ']'); };
