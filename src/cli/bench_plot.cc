@@ -105,7 +105,8 @@ std::string plot(const BenchSetup &setup, const std::vector<BenchResult> &result
         svg << "<rect x=\"" << kLabels << "\" y=\"" << y << "\" width=\"" << number(width) << "\" height=\"" << kBar
             << "\" fill=\"" << colour(r.shape.ceiling) << "\"/>\n";
         add_text(svg, kLabels + width + 6, text_y, "start",
-                 number(r.to_ceiling() * 100) + " %, " + rate_text(r.rate(), r.shape.ceiling));
+                 number(r.to_ceiling() * 100) + " %, " + rate_text(r.rate(), r.shape.ceiling),
+                 " paint-order=\"stroke\" stroke=\"#fff\" stroke-width=\"4\""); // so that no line strikes it out
         y += kRow;
     }
     svg << "</svg>\n";

@@ -24,6 +24,7 @@ public:
     Workload(const Handle &handle, const BenchCase &shape);
     Workload(const Workload &) = delete;
     Workload &operator=(const Workload &) = delete;
+    ~Workload() = default;
 
     Plan plan() const;
     /// Executes the plan made by the constructor.

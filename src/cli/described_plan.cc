@@ -190,8 +190,10 @@ void reduce(const DescribedPlan &plan, double work, Case *c)
 {
     if (c->q_packed()) c->max_q = std::min(c->max_q, plan.bounds.total_q);
     if (c->kv_packed()) c->max_kv = std::min(c->max_kv, plan.bounds.total_kv);
-    while (work_of(*c) > work && std::max({c->batch, c->max_q, c->max_kv}) > 1) {
-        int64_t &size = c->batch > 1 ? c->batch : c->max_q > c->max_kv ? c->max_q : c->max_kv;
+    const bool fixed = c->bias_table == "grid"; // which has a place for every token
+    while (work_of(*c) > work) {
+        int64_t &size = c->batch > 1 || fixed ? c->batch : c->max_q > c->max_kv ? c->max_q : c->max_kv;
+        if (size <= 1) throw std::invalid_argument("the plan costs the oracle more than --work, however few its rows");
         size = (size + 1) / 2;
     }
     // Without lengths of their own keys are whole pages.
@@ -220,26 +222,32 @@ std::string text_of(const JsonValue *value)
 
 std::string compare(const std::string &name, const JsonValue *a, const JsonValue *b)
 {
-    const std::string differs = name + " is " + text_of(a) + ", not " + text_of(b);
+    std::string differs = name + " is " + text_of(a) + ", not " + text_of(b);
     if (!a || !b || a->kind() != b->kind()) return differs;
-    if (a->kind() == JsonValue::Kind::object) {
-        for (const auto &[member, value] : a->as_object())
-            if (std::string text = compare(name + '.' + member, &value, b->find(member)); !text.empty()) return text;
+    switch (a->kind()) {
+    case JsonValue::Kind::object:
+        for (const auto &[member, value] : a->as_object()) {
+            std::string text = compare(std::string(name).append(".").append(member), &value, b->find(member));
+            if (!text.empty()) return text;
+        }
         for (const auto &[member, value] : b->as_object())
-            if (!a->find(member)) return compare(name + '.' + member, nullptr, &value);
+            if (!a->find(member)) return compare(std::string(name).append(".").append(member), nullptr, &value);
         return "";
-    }
-    if (a->kind() == JsonValue::Kind::array) {
+    case JsonValue::Kind::array: {
         const std::vector<JsonValue> &x = a->as_array(), &y = b->as_array();
         if (x.size() != y.size()) return differs;
-        for (size_t i = 0; i < x.size(); ++i)
-            if (std::string text = compare(name + '[' + std::to_string(i) + ']', &x[i], &y[i]); !text.empty())
-                return text;
+        for (size_t i = 0; i < x.size(); ++i) {
+            const std::string index = std::to_string(i);
+            std::string text = compare(std::string(name).append("[").append(index).append("]"), &x[i], &y[i]);
+            if (!text.empty()) return text;
+        }
         return "";
     }
-    const bool equal =
-        a->kind() == JsonValue::Kind::number ? a->as_double() == b->as_double() : text_of(a) == text_of(b);
-    return equal ? "" : differs;
+    case JsonValue::Kind::number:
+        return a->as_double() == b->as_double() ? "" : differs;
+    default:
+        return text_of(a) == text_of(b) ? "" : differs;
+    }
 }
 
 } // namespace

@@ -97,7 +97,7 @@ TEST(Storage, CasesThatMeanNothingAreNotRead)
         }
         return "no error";
     };
-    EXPECT_EQ(error_of("{\"seed\": 1, \"no_such_field\": 1}"), "1:29: a case has no field \"no_such_field\"");
+    EXPECT_EQ(error_of("{\"seed\": 1, \"no_such_field\": 1}"), "1:30: a case has no field \"no_such_field\"");
     EXPECT_EQ(error_of("{\"bias_stage\": \"after\"}"), "1:16: \"after\" is none of those bias_stage may be: post, pre");
     EXPECT_EQ(error_of("{\"batch\": -1}"), "1:11: batch cannot be -1");
     EXPECT_EQ(error_of("{\"kv_lengths\": \"paged\", \"page_size\": 0}"), "1:38: page_size cannot be 0");

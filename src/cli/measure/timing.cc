@@ -44,6 +44,7 @@ std::vector<Times> race(const Contenders &contenders, int repetitions)
 {
     std::vector<std::vector<Sample>> samples(contenders.size());
     std::vector<double> estimate;
+    estimate.reserve(contenders.size());
     for (const auto &call : contenders) {
         const double first = sample(call, 1).seconds;
         estimate.push_back(first < kLongCallSeconds ? sample(call, 1).seconds : first);
@@ -56,6 +57,7 @@ std::vector<Times> race(const Contenders &contenders, int repetitions)
         }
     }
     std::vector<Times> times;
+    times.reserve(samples.size());
     for (const auto &of_one : samples) times.push_back(summarise(of_one));
     return times;
 }
