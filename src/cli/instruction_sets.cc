@@ -2,6 +2,7 @@
 
 #include <attn/attn.hpp>
 
+#include <algorithm>
 #include <cstdlib>
 
 namespace attn::cli {
@@ -10,9 +11,13 @@ std::vector<InstructionSet> instruction_sets()
 {
     const char *value = std::getenv(kIsaVariable);
     const std::string before = value ? value : "";
+    std::vector<std::string> names = {"baseline", "avx2", "avx512"};
+    unsetenv(kIsaVariable);
+    const std::string best = chosen_instruction_set(); // of another processor, maybe one that is not in this list
+    if (std::find(names.begin(), names.end(), best) == names.end()) names.push_back(best);
     std::vector<InstructionSet> sets;
-    for (const char *name : {"baseline", "avx2", "avx512"}) {
-        setenv(kIsaVariable, name, 1);
+    for (const std::string &name : names) {
+        setenv(kIsaVariable, name.c_str(), 1);
         auto options = sized<attn_options>();
         options.max_workers = 1;
         sets.push_back({name, ""});

@@ -66,7 +66,9 @@ bool in_range(const std::string &field, std::int64_t x)
 {
     constexpr std::int64_t most = std::int64_t{1} << 31;
     if (field == "workers") return x >= 0 && x <= 1024;
-    if (field == "page_size") return x >= 1 && x <= most;
+    // 0 takes the default of another field in the library, which the oracle does not know of.
+    for (const char *name : {"page_size", "dim_qk", "dim_v", "heads_q", "heads_k", "heads_v"})
+        if (field == name) return x >= 1 && x <= most;
     if (field == "batch" || field == "max_q" || field == "max_kv") return x >= 0 && x <= most;
     return true;
 }
@@ -105,7 +107,11 @@ struct Reader {
     }
     void operator()(const char *name, double &x)
     {
-        if (const attn::cli::JsonValue *value = member(name)) x = value->as_double();
+        const attn::cli::JsonValue *value = member(name);
+        if (!value) return;
+        x = value->as_double();
+        if (std::string(name) == "magnitude" && !(x >= 0 && x <= 1e4)) // scores would not be finite
+            throw value->error("magnitude is from 0 to 10000");
     }
 };
 

@@ -101,6 +101,8 @@ TEST(Storage, CasesThatMeanNothingAreNotRead)
     EXPECT_EQ(error_of("{\"bias_stage\": \"after\"}"), "1:16: \"after\" is none of those bias_stage may be: post, pre");
     EXPECT_EQ(error_of("{\"batch\": -1}"), "1:11: batch cannot be -1");
     EXPECT_EQ(error_of("{\"kv_lengths\": \"paged\", \"page_size\": 0}"), "1:38: page_size cannot be 0");
+    EXPECT_EQ(error_of("{\"heads_v\": 0}"), "1:13: heads_v cannot be 0");
+    EXPECT_EQ(error_of("{\"magnitude\": 1e9}"), "1:15: magnitude is from 0 to 10000");
     EXPECT_EQ(error_of("{\"batch\": 1.5}"), "1:11: 1.5 is no integer of 64 bits");
     EXPECT_EQ(error_of("{\"batch\": \"1\"}"), "1:11: must be a number, is a string");
     EXPECT_EQ(error_of("[]"), "1:1: must be an object, is an array");
