@@ -94,9 +94,11 @@ int run_bench(const Arguments &arguments)
     setup.repetitions = static_cast<int>(arguments.integer("--repetitions", 11, 1, 1000000));
     // Everything that may fail, before anything takes long.
     const std::string csv_path = arguments.text("--csv", ""), plot_path = arguments.text("--plot", "");
+    if (csv_path == "-" && plot_path == "-") throw UsageError("only one of `--csv` and `--plot` may be `-`");
     const File csv = csv_path.empty() ? nullptr : open_output(csv_path);
     const File svg = plot_path.empty() ? nullptr : open_output(plot_path);
-    std::FILE *table = csv_path == "-" ? (arguments.has("--table") ? stderr : nullptr) : stdout;
+    const bool stdout_is_taken = csv_path == "-" || plot_path == "-";
+    std::FILE *table = stdout_is_taken ? (arguments.has("--table") ? stderr : nullptr) : stdout;
     auto options = sized<attn_options>();
     options.max_workers = setup.threads;
     const Handle handle(options);
@@ -133,9 +135,10 @@ Command bench_command()
             "Measures dense attention, merge and append on the CPU, beside what the machine can do at best.",
             {{"--filter", "PATTERN", "cases whose name contains this; with * ? or [ it matches whole names"},
              {"--list", nullptr, "print the names of the cases and stop"},
-             {"--table", nullptr, "print the table (default; with --csv - it goes to standard error)"},
+             {"--table", nullptr,
+              "print the table (default; to standard error where that is taken by --csv - or --plot -)"},
              {"--csv", "FILE", "write the results as CSV; - for standard output, instead of the table"},
-             {"--plot", "FILE.svg", "write a chart: percent of the ceiling of each case"},
+             {"--plot", "FILE.svg", "write a chart: percent of the ceiling of each case; - for standard output"},
              {"--threads", "N", "threads of the library and of the ceilings (default: all cores)"},
              {"--repetitions", "N", "samples of each case, of at least 20 ms (default 11)"}},
             "Columns: the time to make the plan again (a plan is made once and executed often); median, smallest and\n"

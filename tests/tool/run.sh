@@ -99,6 +99,10 @@ check "bench: SVG" python3 "$here/check_bench.py" svg "$scratch/bench.svg" "$cas
 expect "bench --csv -" 0 '^case,operator,dtype,' bench "${small[@]}" --csv -
 cp "$scratch/out" "$scratch/stdout.csv"
 check "bench --csv - writes nothing else there" python3 "$here/check_bench.py" csv "$scratch/stdout.csv" "$cases"
+expect "bench --plot -" 0 '^</svg>$' bench "${small[@]}" --plot -
+cp "$scratch/out" "$scratch/stdout.svg"
+check "bench --plot - writes nothing else there" python3 "$here/check_bench.py" svg "$scratch/stdout.svg" "$cases"
+expect "bench: two results for standard output" 2 'only one of' bench "${small[@]}" --plot - --csv -
 expect "bench: a file that cannot be written" 2 'cannot write `/nowhere/x.svg`' bench "${small[@]}" --plot /nowhere/x.svg
 
 # replay of cases
