@@ -5,7 +5,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 export JOBS=${JOBS:-$(nproc)}
 
-steps=(setup format headers build ctest symbols abidiff consumers compilers neon asan tsan python examples docs tidy)
+steps=(setup format headers build ctest symbols abidiff consumers tool compilers neon asan tsan python examples docs tidy)
 only=${steps[*]}
 while [ "$#" -gt 0 ]; do
   case $1 in
@@ -74,6 +74,9 @@ step_symbols() { configure_and_build release && bash tests/abi/symbols.sh build/
 step_abidiff() { bash tests/abi/abidiff.sh build/abi; }
 
 step_consumers() { configure_and_build release && bash tests/install/run.sh build/release build/consumers; }
+
+# The installed command-line tool.
+step_tool() { configure_and_build release && bash tests/tool/run.sh build/release build/tool; }
 
 # Other compilers than the default one: the libraries link and the quickstart computes.
 step_compilers() {

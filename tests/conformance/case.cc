@@ -2,10 +2,15 @@
 
 #include "number.h"
 
+#include "src/cli/json_reader.h"
+
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <set>
 #include <sstream>
 #include <stdexcept>
+#include <vector>
 
 namespace conformance {
 namespace {
@@ -21,37 +26,92 @@ struct Printer {
     }
 };
 
-// Flat objects only, which is what to_json writes. Fields that are not given keep their defaults.
-struct Reader {
-    const std::string &line;
-    std::size_t known = 0;
+// What the fields with names may hold. Whether names go together is for the library to judge.
+const std::vector<std::string> &names_of(const std::string &field)
+{
+    using Names = std::vector<std::string>;
+    static const Names dtypes{"fp32", "fp16", "bf16"}, diagonals{"none", "top_left", "bottom_right", "by_position"};
+    static const Names layouts{"bshd", "bhsd", "gaps", "reversed", "strided"};
+    static const std::map<std::string, Names> all{
+        {"q_dtype", dtypes},
+        {"k_dtype", dtypes},
+        {"v_dtype", dtypes},
+        {"out_dtype", dtypes},
+        {"q_layout", layouts},
+        {"kv_layout", {"bshd", "bhsd", "gaps", "reversed", "strided", "repeated"}},
+        {"out_layout", layouts},
+        {"option_layout", layouts},
+        {"q_lengths", {"dense", "cu", "seqlens", "cu+seqlens"}},
+        {"kv_lengths",
+         {"dense", "cu", "seqlens", "cu+seqlens", "paged", "paged+seqlens", "paged+ptr", "paged+ptr+seqlens"}},
+        {"index_dtype", {"int32", "int64"}},
+        {"causal", diagonals},
+        {"align", diagonals},
+        {"bounds", {"exact", "loose"}},
+        {"bias", {"none", "default", "fp32", "fp16", "bf16"}},
+        {"bias_broadcast", {"none", "batch", "heads", "queries", "batch+heads"}},
+        {"bias_stage", {"post", "pre"}},
+        {"bias_table", {"none", "distance", "bucket", "bucket_bi", "grid"}},
+        {"lowrank_broadcast", {"none", "heads"}},
+        {"gate", {"none", "sigmoid", "linear", "silu"}},
+        {"gate_dtype", {"default", "fp32", "fp16", "bf16"}},
+        {"gate_broadcast", {"none", "channels"}},
+        {"activation", {"softmax", "sigmoid", "relu"}},
+    };
+    return all.at(field);
+}
 
-    bool value(const char *name, std::string &text)
+// The fields that size the test's own tensors; the others are the library's to refuse.
+bool in_range(const std::string &field, std::int64_t x)
+{
+    constexpr std::int64_t most = std::int64_t{1} << 31;
+    if (field == "workers") return x >= 0 && x <= 1024;
+    // 0 takes the default of another field in the library, which the oracle does not know of.
+    for (const char *name : {"page_size", "dim_qk", "dim_v", "heads_q", "heads_k", "heads_v"})
+        if (field == name) return x >= 1 && x <= most;
+    if (field == "batch" || field == "max_q" || field == "max_kv") return x >= 0 && x <= most;
+    return true;
+}
+
+// Takes the fields from an object, and remembers which of its members it has met.
+struct Reader {
+    const attn::cli::JsonValue &object;
+    std::set<std::string> known{};
+
+    const attn::cli::JsonValue *member(const char *name)
     {
-        const std::string key = std::string("\"") + name + "\":";
-        const std::size_t at = line.find(key);
-        if (at == std::string::npos) return false;
-        const std::size_t first = line.find_first_not_of(' ', at + key.size());
-        if (first == std::string::npos) throw std::invalid_argument("no value after " + key);
-        const bool quoted = line[first] == '"';
-        const std::size_t from = first + quoted, to = line.find_first_of(quoted ? "\"" : ",} ", from);
-        if (to == std::string::npos) throw std::invalid_argument("value of " + key + " does not end");
-        text = line.substr(from, to - from);
-        ++known;
-        return true;
+        known.insert(name);
+        return object.find(name);
     }
-    void operator()(const char *n, std::string &x) { value(n, x); }
-    void operator()(const char *n, std::uint64_t &x)
+    void operator()(const char *name, std::string &x)
     {
-        if (std::string text; value(n, text)) x = std::stoull(text);
+        const attn::cli::JsonValue *value = member(name);
+        if (!value) return;
+        x = value->as_string();
+        const std::vector<std::string> &names = names_of(name);
+        if (std::find(names.begin(), names.end(), x) != names.end()) return;
+        std::string all;
+        for (const std::string &known_name : names) all += (all.empty() ? "" : ", ") + known_name;
+        throw value->error('"' + x + "\" is none of those " + name + " may be: " + all);
     }
-    void operator()(const char *n, std::int64_t &x)
+    void operator()(const char *name, std::uint64_t &x)
     {
-        if (std::string text; value(n, text)) x = std::stoll(text);
+        if (const attn::cli::JsonValue *value = member(name)) x = value->as_uint64();
     }
-    void operator()(const char *n, double &x)
+    void operator()(const char *name, std::int64_t &x)
     {
-        if (std::string text; value(n, text)) x = std::stod(text);
+        const attn::cli::JsonValue *value = member(name);
+        if (!value) return;
+        x = value->as_int64();
+        if (!in_range(name, x)) throw value->error(std::string(name) + " cannot be " + std::to_string(x));
+    }
+    void operator()(const char *name, double &x)
+    {
+        const attn::cli::JsonValue *value = member(name);
+        if (!value) return;
+        x = value->as_double();
+        if (std::string(name) == "magnitude" && !(x >= 0 && x <= 1e4)) // scores would not be finite
+            throw value->error("magnitude is from 0 to 10000");
     }
 };
 
@@ -69,7 +129,8 @@ double Case::scale() const
 
 double Case::products() const
 {
-    return static_cast<double>(batch * max_q * max_kv) * static_cast<double>(heads_out() * (dim_qk + dim_v));
+    const auto real = [](std::int64_t x) { return static_cast<double>(x); };
+    return real(batch) * real(max_q) * real(max_kv) * real(heads_out()) * (real(dim_qk) + real(dim_v));
 }
 
 std::string to_json(const Case &c)
@@ -80,14 +141,19 @@ std::string to_json(const Case &c)
     return printer.text.str() + "}";
 }
 
-Case from_json(const std::string &line)
+Case from_json(const attn::cli::JsonValue &object)
 {
     Case c;
-    Reader reader{line};
+    Reader reader{object};
     visit_fields(c, reader);
-    const auto colons = static_cast<std::size_t>(std::count(line.begin(), line.end(), ':'));
-    if (reader.known != colons) throw std::invalid_argument("the case has a field that does not exist: " + line);
+    for (const auto &[name, value] : object.as_object())
+        if (reader.known.count(name) == 0) throw value.error("a case has no field \"" + name + '"');
     return c;
+}
+
+Case from_json(const std::string &line)
+{
+    return from_json(attn::cli::parse_json(line));
 }
 
 attn_dtype dtype_of(const std::string &name)

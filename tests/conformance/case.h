@@ -6,6 +6,10 @@
 #include <cstdint>
 #include <string>
 
+namespace attn::cli {
+class JsonValue;
+}
+
 namespace conformance {
 
 struct Case {
@@ -99,7 +103,10 @@ void visit_fields(C &c, Visitor &&visit)
 }
 
 std::string to_json(const Case &);
-Case from_json(const std::string &line); // throws std::invalid_argument
+// Fields that are not given keep their defaults. Throws std::invalid_argument, "line:column: reason", for a field that
+// does not exist, a name that means nothing in its field and a size that no tensor can have.
+Case from_json(const std::string &line);
+Case from_json(const attn::cli::JsonValue &);
 
 attn_dtype dtype_of(const std::string &name);
 attn_align align_of(const std::string &name);

@@ -75,7 +75,38 @@ TEST(Storage, CasesReadBackFromTheirJson)
         const Case c = random_case(seed);
         EXPECT_EQ(to_json(from_json(to_json(c))), to_json(c));
     }
-    EXPECT_THROW(from_json("{\"no_such_field\": 1}"), std::invalid_argument);
+    for (std::uint64_t seed = 0; seed < 50; ++seed) {
+        const Case c = random_option_case(seed);
+        EXPECT_EQ(to_json(from_json(to_json(c))), to_json(c));
+    }
+}
+
+TEST(Storage, CasesOfTheTablesReadBackFromTheirJson)
+{
+    for (const TableCases &table : {pairwise_cases(1), option_cases(1)})
+        for (const Case &c : table.cases) ASSERT_EQ(to_json(from_json(to_json(c))), to_json(c));
+}
+
+TEST(Storage, CasesThatMeanNothingAreNotRead)
+{
+    const auto error_of = [](const std::string &line) -> std::string {
+        try {
+            from_json(line);
+        } catch (const std::invalid_argument &error) {
+            return error.what();
+        }
+        return "no error";
+    };
+    EXPECT_EQ(error_of("{\"seed\": 1, \"no_such_field\": 1}"), "1:30: a case has no field \"no_such_field\"");
+    EXPECT_EQ(error_of("{\"bias_stage\": \"after\"}"), "1:16: \"after\" is none of those bias_stage may be: post, pre");
+    EXPECT_EQ(error_of("{\"batch\": -1}"), "1:11: batch cannot be -1");
+    EXPECT_EQ(error_of("{\"kv_lengths\": \"paged\", \"page_size\": 0}"), "1:38: page_size cannot be 0");
+    EXPECT_EQ(error_of("{\"heads_v\": 0}"), "1:13: heads_v cannot be 0");
+    EXPECT_EQ(error_of("{\"magnitude\": 1e9}"), "1:15: magnitude is from 0 to 10000");
+    EXPECT_EQ(error_of("{\"batch\": 1.5}"), "1:11: 1.5 is no integer of 64 bits");
+    EXPECT_EQ(error_of("{\"batch\": \"1\"}"), "1:11: must be a number, is a string");
+    EXPECT_EQ(error_of("[]"), "1:1: must be an object, is an array");
+    EXPECT_EQ(error_of("{\"seed\": 1"), "1:11: expected ',' or '}'");
 }
 
 TEST(Storage, CoveringArraysHoldEveryAllowedPair)

@@ -1,9 +1,8 @@
 // Every case of the table, on every backend, against the oracle.
-#include "backend.h"
-#include "measure.h"
 #include "refusal.h"
 #include "session.h"
 #include "table.h"
+#include "trial.h"
 
 #include <gtest/gtest.h>
 
@@ -19,32 +18,12 @@ namespace {
 constexpr double subset_products = 2e6; // largest case of the reduced run
 constexpr double subset_option_products = 3e5;
 
-// A case ready to run. One reference serves all backends.
-struct Prepared {
-    explicit Prepared(const Case &c)
-        : instance(c, draw_contents(c), 0),
-          references(reference(c, instance.contents())),
-          inputs(instance.input_bytes())
-    {
-    }
-    Instance instance;
-    std::vector<Result> references;
-    std::vector<std::vector<unsigned char>> inputs;
-};
-
-Errors run_on(const Backend &backend, Prepared &prepared)
+Errors run_on(const Backend &backend, Trial &trial)
 {
+    const Case &c = trial.instance.spec();
     Errors e;
-    Instance &instance = prepared.instance;
-    const Case &c = instance.spec();
-    const Descriptor descriptor(c, instance.bounds());
-    instance.poison_outputs();
-    const PlanPointer plan = make_plan(backend.handle(c.workers), descriptor, e.broken);
-    if (!plan) return e;
-    e.broken = execute(plan.get(), instance, c.seed % 2 ? WorkspaceSize::bound : WorkspaceSize::for_actual_sizes);
-    if (e.broken.empty()) e = compare(instance, prepared.references);
-    if (e.broken.empty() && instance.input_bytes() != prepared.inputs) e.broken = "an input was written";
-    return e;
+    const PlanPointer plan = make_plan(backend.handle(c.workers), Descriptor(c, trial.instance.bounds()), e.broken);
+    return plan ? trial.run(plan.get(), c.seed % 2 ? WorkspaceSize::bound : WorkspaceSize::for_actual_sizes) : e;
 }
 
 // Options that a backend refuses are counted and taken out, so that the rest of the case is run all the same.
@@ -65,7 +44,7 @@ using RefusedNames = std::set<std::string>;
 
 void check(const Case &c, RefusedNames *refused = nullptr)
 {
-    std::map<std::string, std::unique_ptr<Prepared>> prepared; // by what is left of the case
+    std::map<std::string, std::unique_ptr<Trial>> trials; // by what is left of the case
     for (const auto &backend : backends()) {
         Case rest = c;
         const Refusal refusal = served_part(*backend, rest);
@@ -73,9 +52,9 @@ void check(const Case &c, RefusedNames *refused = nullptr)
         Errors e;
         e.broken = refusal.broken;
         if (e.broken.empty()) {
-            std::unique_ptr<Prepared> &p = prepared[to_json(rest)];
-            if (!p) p = std::make_unique<Prepared>(rest);
-            e = run_on(*backend, *p);
+            std::unique_ptr<Trial> &trial = trials[to_json(rest)];
+            if (!trial) trial = std::make_unique<Trial>(rest);
+            e = run_on(*backend, *trial);
         }
         Summary::instance().add(backend->name(), rest.out_dtype, e);
         if (!e.broken.empty())

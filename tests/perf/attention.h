@@ -2,8 +2,9 @@
 #ifndef ATTN_TESTS_PERF_ATTENTION_H
 #define ATTN_TESTS_PERF_ATTENTION_H
 
-#include "buffer.h"
 #include "cases.h"
+
+#include "src/cli/measure/buffer.h"
 
 #include <memory>
 

@@ -5,22 +5,9 @@
 #include "attention.h"
 #include "unfused.h"
 
-#include <functional>
+#include "src/cli/measure/timing.h"
 
 namespace attn::perf {
-
-/// Seconds of one call.
-struct Times {
-    double median, min, max;
-    double processors; ///< Time of all threads over time that passed: less than the threads where others interfere.
-};
-
-/// Things to time against each other.
-using Contenders = std::vector<std::function<void()>>;
-
-/// Times them in turns, `repetitions` rounds. A sample follows a rest, in which threads that still spin go to sleep,
-/// and a call that is not counted; it lasts at least 20 ms.
-std::vector<Times> race(const Contenders &contenders, int repetitions);
 
 struct Result {
     Case shape;

@@ -14,8 +14,6 @@ struct RowKernels {
     void (*scale)(float *row, int64_t columns, float factor);
     /// out = values, `count` IEEE halves or (`brain`) bfloat16; a multiple of 16.
     void (*widen)(const uint16_t *values, float *out, int64_t count, bool brain);
-    /// Sum over `count` floats, a multiple of 128: reads at full bandwidth.
-    float (*sum)(const float *values, int64_t count);
 };
 
 extern const RowKernels kRowsBaseline;

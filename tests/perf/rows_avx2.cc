@@ -2,6 +2,6 @@
 
 namespace attn::perf {
 
-const RowKernels kRowsAvx2 = {soften, scale, widen, sum};
+const RowKernels kRowsAvx2 = {soften, scale, widen};
 
 } // namespace attn::perf

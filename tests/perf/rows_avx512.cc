@@ -2,6 +2,6 @@
 
 namespace attn::perf {
 
-const RowKernels kRowsAvx512 = {soften, scale, widen, sum};
+const RowKernels kRowsAvx512 = {soften, scale, widen};
 
 } // namespace attn::perf

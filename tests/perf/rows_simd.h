@@ -44,18 +44,6 @@ inline void widen(const uint16_t *values, float *out, int64_t count, bool brain)
         store(out + i, brain ? from_bfloat16(values + i) : from_float16(values + i));
 }
 
-inline float sum(const float *values, int64_t count)
-{
-    constexpr int64_t kStreams = 8;
-    Vec total[kStreams] = {};
-    for (int64_t i = 0; i < count; i += kStreams * kWidth) {
-        ATTN_UNROLL
-        for (int64_t u = 0; u < kStreams; ++u) total[u] += load(values + i + u * kWidth);
-    }
-    for (int64_t u = 1; u < kStreams; ++u) total[0] += total[u];
-    return reduce_add(total[0]);
-}
-
 } // namespace
 } // namespace attn::perf
 

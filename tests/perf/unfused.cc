@@ -9,13 +9,6 @@ namespace attn::perf {
 namespace {
 
 constexpr double kLog2e = 1.44269504088896340736;
-constexpr int64_t kReadFloats = int64_t{96} << 20;
-
-/// Share `worker` of `count` things.
-std::pair<int64_t, int64_t> share(int64_t count, int worker, int workers)
-{
-    return {count * worker / workers, count * (worker + 1) / workers};
-}
 
 void set_blas_threads(Split split, const Team &team)
 {
@@ -154,19 +147,6 @@ void Product::run(Split split)
     team_.run([&](int worker) {
         const auto [begin, end] = share(m_, worker, team_.size());
         multiply(begin, end);
-    });
-}
-
-Read::Read(Team &team, const RowKernels &rows)
-    : team_(team), rows_(rows), buffer_(kReadFloats, 0.5f), sums_(static_cast<size_t>(team.size()))
-{
-}
-
-void Read::run()
-{
-    team_.run([&](int worker) {
-        const auto [begin, end] = share(kReadFloats / 128, worker, team_.size());
-        sums_[static_cast<size_t>(worker)] = rows_.sum(buffer_.data() + begin * 128, (end - begin) * 128);
     });
 }
 

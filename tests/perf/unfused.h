@@ -1,10 +1,11 @@
-// The baselines: attention as two matrix products with a softmax between them, a matrix product alone, a read alone.
+// The baselines: attention as two matrix products with a softmax between them, a matrix product alone.
 #ifndef ATTN_TESTS_PERF_UNFUSED_H
 #define ATTN_TESTS_PERF_UNFUSED_H
 
 #include "attention.h"
 #include "rows.h"
-#include "team.h"
+
+#include "src/cli/measure/team.h"
 
 namespace attn::perf {
 
@@ -57,20 +58,6 @@ private:
     int64_t m_, n_, k_;
     Team &team_;
     Buffer<float> a_, b_, c_;
-};
-
-/// Sums a buffer larger than any cache with all threads.
-class Read {
-public:
-    Read(Team &team, const RowKernels &rows);
-    void run();
-    double bytes() const { return 4.0 * static_cast<double>(buffer_.size()); }
-
-private:
-    Team &team_;
-    const RowKernels &rows_;
-    Buffer<float> buffer_;
-    Buffer<float> sums_; ///< By thread; keeps the reads alive.
 };
 
 } // namespace attn::perf

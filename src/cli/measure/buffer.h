@@ -1,6 +1,6 @@
 // Memory on cache lines: what the figures say must not depend on where the allocator happens to put a tensor.
-#ifndef ATTN_TESTS_PERF_BUFFER_H
-#define ATTN_TESTS_PERF_BUFFER_H
+#ifndef ATTN_SRC_CLI_MEASURE_BUFFER_H
+#define ATTN_SRC_CLI_MEASURE_BUFFER_H
 
 #include <cstddef>
 #include <new>

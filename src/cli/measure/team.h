@@ -1,13 +1,21 @@
 // A few threads that run the same function at the same time.
-#ifndef ATTN_TESTS_PERF_TEAM_H
-#define ATTN_TESTS_PERF_TEAM_H
+#ifndef ATTN_SRC_CLI_MEASURE_TEAM_H
+#define ATTN_SRC_CLI_MEASURE_TEAM_H
 
 #include <barrier>
+#include <cstdint>
 #include <functional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace attn::perf {
+
+/// Share `worker` of `count` things: from the first, up to the second.
+inline std::pair<int64_t, int64_t> share(int64_t count, int worker, int workers)
+{
+    return {count * worker / workers, count * (worker + 1) / workers};
+}
 
 class Team {
 public:
