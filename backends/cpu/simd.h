@@ -121,6 +121,34 @@ ATTN_INLINE void transpose(Vec (&rows)[kWidth])
     transpose_from<kWidth / 2>(rows);
 }
 
+/// Half of the way from the lanes of two vectors to one value each: lane i of the result is of `a` where bit `Block` of
+/// i is clear, else of `b`.
+template <int Block, class Combine, int... Index>
+ATTN_INLINE Vec fold_pair(Vec a, Vec b, Combine combine, Indices<Index...>)
+{
+    const Vec kept = shuffle<((Index & Block) ? kWidth + Index : Index)...>(a, b);
+    const Vec moved = shuffle<((Index & Block) ? kWidth + Index - Block : Index + Block)...>(a, b);
+    return combine(kept, moved);
+}
+
+template <int Block, class Combine>
+ATTN_INLINE void fold_from(Vec (&rows)[kWidth], Combine combine)
+{
+    ATTN_UNROLL
+    for (int i = 0; i < Block; ++i)
+        rows[i] = fold_pair<Block>(rows[i], rows[i + Block], combine, typename MakeIndices<kWidth>::type{});
+    if constexpr (Block > 1) fold_from<Block / 2>(rows, combine);
+}
+
+/// The lanes of each of kWidth vectors combined to one, as the lanes of one vector. The order of combining does not
+/// depend on which vector it is.
+template <class Combine>
+ATTN_INLINE Vec fold(Vec (&rows)[kWidth], Combine combine)
+{
+    fold_from<kWidth / 2>(rows, combine);
+    return rows[0];
+}
+
 ATTN_INLINE float reduce_max(Vec v)
 {
 #if defined(ATTN_NEON)

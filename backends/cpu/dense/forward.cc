@@ -17,9 +17,11 @@ namespace {
 
 constexpr int64_t kLargestHeadDim = 1024;
 constexpr double kLog2e = 1.44269504088896340736;
-/// Rows of a tile: enough that packing a block of K and V, which every tile does anew, costs little beside using it.
+/// Rows of a tile where kernels that want more would leave workers without one.
 constexpr int64_t kTileRows = 192;
-/// What Q and O of a tile, and K and V of a block, may each take of the L2 cache.
+/// Tiles per worker from which on a kernel gets the rows it wants.
+constexpr int64_t kEnoughTiles = 4;
+/// What Q and O of a tile of kTileRows, and K and V of a block, may each take of the L2 cache.
 constexpr int64_t kTileBytes = 256 << 10;
 
 const ForwardKernel &kernel_of(Isa isa)
@@ -75,15 +77,22 @@ void set_lookup(const BiasTable &table, ForwardShape *shape)
     shape->grid_center = table.grid_center;
 }
 
-ForwardShape make_shape(const DenseProblem &p, const ForwardKernel &kernel)
+ForwardShape make_shape(const DenseProblem &p, const ForwardKernel &kernel, int64_t workers)
 {
     ForwardShape shape = {};
     shape.dim_k = p.dim_qk, shape.dim_qk = p.dim_qk + p.bias_rank, shape.dim_v = p.dim_v;
     shape.heads_q = p.heads_q, shape.heads_out = p.heads_out, shape.group = p.group;
     // Large heads make tiles and blocks smaller, so that both stay in the cache.
     const int64_t row_bytes = 4 * (shape.dim_qk + p.dim_v);
-    const int64_t rows = std::clamp(kTileBytes / row_bytes, int64_t{4} * kernel.strip, kTileRows);
-    const int64_t longest = p.max_q > kTileRows ? kTileRows : p.max_q * std::min(p.group, kTileRows);
+    // In floating point, which does not overflow where bounds are no more than bounds.
+    const auto tiles = [&](int64_t rows) {
+        return static_cast<double>(p.batch) * static_cast<double>(p.heads_out) * static_cast<double>(p.max_q) /
+               static_cast<double>(rows);
+    };
+    const int64_t wanted =
+        tiles(kernel.tile_rows) >= static_cast<double>(kEnoughTiles * workers) ? kernel.tile_rows : kTileRows;
+    const int64_t rows = std::clamp(kTileBytes / row_bytes * wanted / kTileRows, int64_t{4} * kernel.strip, wanted);
+    const int64_t longest = p.max_q > wanted ? wanted : p.max_q * std::min(p.group, wanted);
     shape.tile_rows = round_up(std::min(rows / kernel.strip * kernel.strip, longest), kernel.strip);
     const int64_t keys = std::clamp<int64_t>(kTileBytes / row_bytes, kernel.panel, kMostKeysPerBlock);
     shape.key_block = std::min(keys / kernel.panel * kernel.panel, round_up(p.max_kv, kernel.panel));
@@ -308,7 +317,7 @@ void ATTN_CALL run_mass_task(void *arg, int64_t index, int32_t worker)
 class Forward final : public Executor {
 public:
     Forward(const attn_handle_s &handle, const DenseProblem &problem, const ForwardKernel &kernel)
-        : problem_(problem), kernel_(kernel), shape_(make_shape(problem, kernel))
+        : problem_(problem), kernel_(kernel), shape_(make_shape(problem, kernel, handle.workers))
     {
         rules_.groups = problem.heads_out / problem.group;
         rules_.group = problem.group;

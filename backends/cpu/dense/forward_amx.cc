@@ -4,7 +4,7 @@
 
 namespace attn::cpu {
 
-const ForwardKernel kForwardAmx = {
-    "cpu.dense.forward.amx", kStrip, kPanel, scratch_bytes, run_tile, merge_tile, add_columns};
+const ForwardKernel kForwardAmx = {"cpu.dense.forward.amx", kStrip,   kPanel,     512,
+                                   scratch_bytes,           run_tile, merge_tile, add_columns};
 
 } // namespace attn::cpu

@@ -132,6 +132,9 @@ struct ForwardKernel {
     const char *name;
     int32_t strip; ///< Query rows computed together.
     int32_t panel; ///< Keys (or channels of V) computed together.
+    /// Rows of a tile where there is work for all: enough that packing a block of K and V, which every tile does anew,
+    /// costs little beside using it.
+    int32_t tile_rows;
     /// Scratch of one worker, in bytes, for a 64-byte aligned address.
     size_t (*scratch_bytes)(const ForwardShape &shape);
     void (*run)(const ForwardShape &shape, const ForwardTile &tile, void *scratch);

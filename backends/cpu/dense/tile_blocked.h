@@ -34,14 +34,10 @@ inline void run_strip(const ForwardShape &shape, const ForwardTile &tile, const 
                       int64_t rows, int64_t block, const Hull &hull, bool v_finite)
 {
     score_strip<M>(shape, scratch, first, hull.begin, hull.end);
-    for (int m = 0; m < M; ++m) {
-        float *s = scratch.s + m * kRowStep;
-        if (m < rows) {
-            scratch.alpha[m] = weigh_row(shape, tile, scratch, first + m, s, block, hull);
-        } else {
-            clear_row(s, hull.begin, hull.end);
-            scratch.alpha[m] = 1.0f;
-        }
+    weigh_rows(shape, tile, scratch, first, rows, block, hull);
+    for (int64_t m = rows; m < M; ++m) {
+        clear_row(scratch.s + m * kRowStep, hull.begin, hull.end);
+        scratch.alpha[m] = 1.0f;
     }
     // Pairs weigh whole panels, in which other rows of the tile may see what this strip does not.
     const bool whole = !kPairs || (hull.begin % kPanel == 0 && hull.end % kPanel == 0);

@@ -104,32 +104,6 @@ ATTN_INLINE void with_type(Element type, bool direct, Run run)
 
 #endif
 
-/// Half of the sums of each of two vectors: lane i of the result is of `a` where bit `Block` of i is clear, else of
-/// `b`.
-template <int Block, int... Index>
-ATTN_INLINE Vec fold_pair(Vec a, Vec b, Indices<Index...>)
-{
-    const Vec kept = shuffle<((Index & Block) ? kWidth + Index : Index)...>(a, b);
-    const Vec moved = shuffle<((Index & Block) ? kWidth + Index - Block : Index + Block)...>(a, b);
-    return kept + moved;
-}
-
-template <int Block>
-ATTN_INLINE void fold_from(Vec (&rows)[kWidth])
-{
-    ATTN_UNROLL
-    for (int i = 0; i < Block; ++i)
-        rows[i] = fold_pair<Block>(rows[i], rows[i + Block], typename MakeIndices<kWidth>::type{});
-    if constexpr (Block > 1) fold_from<Block / 2>(rows);
-}
-
-/// The sums of the lanes of kWidth vectors, in one vector. The order of a sum does not depend on which vector it is.
-ATTN_INLINE Vec fold(Vec (&rows)[kWidth])
-{
-    fold_from<kWidth / 2>(rows);
-    return rows[0];
-}
-
 /// From vectors of Rows rows of kWidth / Rows keys each, the keys in order, to a vector of kWidth keys for each row.
 template <int Rows, int Block = kWidth / Rows>
 ATTN_INLINE void gather_rows(Vec (&vectors)[Rows])
@@ -221,7 +195,7 @@ inline void score_group(const float *q, int64_t columns, const KeyGroup &keys, c
                 ahead.template fetch<kOnce>(first, byte);
             }
         }
-        scores[part] = fold(sum);
+        scores[part] = fold(sum, [](Vec a, Vec b) { return a + b; });
     }
     ahead.fetch_rest(columns * element_bytes(Type));
     gather_rows<Rows>(scores);
@@ -411,8 +385,7 @@ inline void run_few(const ForwardShape &shape, const ForwardTile &tile, const Sc
                     const Hull &hull)
 {
     score_few(shape, tile, scratch, block, hull);
-    for (int64_t r = 0; r < tile.rows; ++r)
-        scratch.alpha[r] = weigh_row(shape, tile, scratch, r, scratch.s + r * kRowStep, block, hull);
+    weigh_rows(shape, tile, scratch, 0, tile.rows, block, hull);
     weigh_few(shape, tile, scratch, block, hull);
 }
 

@@ -132,18 +132,21 @@ inline void weigh_visible(const ForwardShape &shape, const Scratch &scratch, int
     }
 }
 
-/// A row of scores to weights; what pads a strip weighs nothing.
-ATTN_INLINE float weigh_row(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t row,
-                            float *s, int64_t block, const Hull &hull)
+/// Rows of products to weights; alpha becomes the factor of what each row has summed before.
+inline void weigh_rows(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t first,
+                       int64_t rows, int64_t block, const Hull &hull)
 {
-    return weigh_scores(shape, tile, scratch, row, s, block, hull);
+    for (int64_t m = 0; m < rows; ++m)
+        scratch.alpha[m] = weigh_scores(shape, tile, scratch, first + m, scratch.s + m * kRowStep, block, hull);
 }
-/// Products to scores: the factor is in Q.
-ATTN_INLINE void scale_products(const Scratch &, int64_t, float *, int64_t, int64_t) {}
+/// What pads a strip weighs nothing.
 inline void clear_row(float *s, int64_t begin, int64_t end)
 {
     for (int64_t j = round_down(begin, kWidth); j < end; j += kWidth) store(s + j, Vec{});
 }
+
+/// Products to scores: the factor is in Q.
+ATTN_INLINE void scale_products(const Scratch &, int64_t, float *, int64_t, int64_t) {}
 
 } // namespace
 } // namespace attn::cpu
