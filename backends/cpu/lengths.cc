@@ -1,5 +1,7 @@
 #include "backends/cpu/lengths.h"
 
+#include "backends/cpu/views.h"
+
 #include <cstring>
 
 namespace attn::cpu {
@@ -38,7 +40,7 @@ int64_t read_integer(const char *p, bool wide) noexcept
 
 int64_t bytes_of_step(const attn_tensor &view, int axis) noexcept
 {
-    return view.shape[axis] > 1 ? view.strides[axis] * (view.dtype == ATTN_INT64 ? 8 : 4) : 0;
+    return step_of(view, axis) * (view.dtype == ATTN_INT64 ? 8 : 4);
 }
 
 attn_status check_boundaries(const char *name, const IntegerView &cu, int64_t batch, int64_t rows,

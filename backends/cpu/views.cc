@@ -26,13 +26,18 @@ Gate gate_of(attn_gate gate) noexcept
     return gate == ATTN_GATE_LINEAR ? Gate::linear : gate == ATTN_GATE_SILU ? Gate::silu : Gate::sigmoid;
 }
 
+int64_t step_of(const attn_tensor &view, int axis) noexcept
+{
+    for (int other = 0; other < view.ndim; ++other)
+        if (view.shape[other] == 0) return 0;
+    return view.shape[axis] > 1 ? view.strides[axis] : 0;
+}
+
 Bytes::Bytes(const attn_tensor &view) : data(view.data ? static_cast<char *>(view.data) + view.byte_offset : nullptr)
 {
     element_of(view.dtype, &type);
     const int64_t bytes = dtype_bytes(view.dtype);
-    // The stride of an axis that never steps may be anything, also too large to multiply.
-    for (int axis = 0; axis < view.ndim && axis < 4; ++axis)
-        step[axis] = view.shape[axis] > 1 ? view.strides[axis] * bytes : 0;
+    for (int axis = 0; axis < view.ndim && axis < 4; ++axis) step[axis] = step_of(view, axis) * bytes;
     channel_step = view.shape[view.ndim - 1] > 1 ? view.strides[view.ndim - 1] : 1;
 }
 
