@@ -15,9 +15,7 @@ long long wide(int64_t value)
 } // namespace
 
 IntegerView::IntegerView(const attn_tensor &view)
-    : base(view.data ? static_cast<const char *>(view.data) + view.byte_offset : nullptr),
-      step(bytes_of_step(view, 0)),
-      wide(view.dtype == ATTN_INT64)
+    : base(first_element(view)), step(bytes_of_step(view, 0)), wide(view.dtype == ATTN_INT64)
 {
 }
 

@@ -8,7 +8,7 @@
 
 namespace attn::cpu {
 
-/// A vector of integers, int32 or int64, with any stride. Absent: base is NULL.
+/// A vector of integers, int32 or int64, with any stride. Absent, or without elements: base is NULL.
 struct IntegerView {
     const char *base = nullptr;
     int64_t step = 0; ///< Bytes.

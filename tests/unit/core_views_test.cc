@@ -40,6 +40,24 @@ TEST(Views, ViewsOfNothingHaveNoSteps)
         }
 }
 
+TEST(Views, ViewsOfNothingHaveNoAddress)
+{
+    float memory[6] = {};
+    attn_tensor view = attn_tensor_3d(memory, ATTN_FLOAT32, 1, 2, 3);
+    view.byte_offset = 4;
+    EXPECT_EQ(static_cast<void *>(first_element(view)), memory + 1);
+    view.shape[1] = 0;
+    for (const size_t offset : {size_t{0}, size_t{4}, SIZE_MAX, SIZE_MAX - 100}) { // an address beyond all memory
+        view.byte_offset = offset;
+        EXPECT_EQ(first_element(view), nullptr);
+        EXPECT_EQ(Bytes(view).data, nullptr);
+        EXPECT_EQ(Bytes(view).at(64), nullptr);
+    }
+    attn_tensor integers = attn_tensor_1d(memory, ATTN_INT32, 0);
+    integers.byte_offset = SIZE_MAX;
+    EXPECT_FALSE(IntegerView(integers));
+}
+
 TEST(Views, IntegersOfNothingHaveNoSteps)
 {
     for (const attn_dtype dtype : {ATTN_INT32, ATTN_INT64})

@@ -1,5 +1,7 @@
 #include "backends/cpu/append/rows.h"
 
+#include "backends/cpu/views.h"
+
 #include <cstdio>
 #include <cstring>
 
@@ -15,7 +17,7 @@ RowIntegers row_integers(const attn_tensor &view)
 {
     RowIntegers integers;
     integers.wide = view.dtype == ATTN_INT64;
-    integers.base = view.data ? static_cast<const char *>(view.data) + view.byte_offset : nullptr;
+    integers.base = first_element(view);
     integers.row_step = bytes_of_step(view, view.ndim - 1);
     integers.sequence_step = view.ndim == 2 ? bytes_of_step(view, 0) : 0;
     return integers;

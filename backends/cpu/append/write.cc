@@ -30,8 +30,7 @@ struct Rows {
     attn_dtype dtype = 0;
 
     Rows() = default;
-    Rows(const attn_tensor &view, bool heads)
-        : data(view.data ? static_cast<char *>(view.data) + view.byte_offset : nullptr), dtype(view.dtype)
+    Rows(const attn_tensor &view, bool heads) : data(first_element(view)), dtype(view.dtype)
     {
         const int64_t bytes = dtype_bytes(view.dtype);
         int axis = view.ndim - 1;
