@@ -2,7 +2,7 @@
 #ifndef ATTN_TESTS_HARDENING_SANITIZER_H
 #define ATTN_TESTS_HARDENING_SANITIZER_H
 
-#include <cstdlib>
+#include <cstdlib> // defines __GLIBC__
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__GLIBC__)
 #define ATTN_TEST_CAN_INTERPOSE 0

@@ -63,7 +63,8 @@ protected:
     /// Calls body(plan) with a plan of each kind.
     void for_each_plan(const std::function<void(attn_plan)> &body)
     {
-        const auto run = [&](const char *name, attn_status status, attn_plan plan) {
+        attn_plan plan = nullptr;
+        const auto run = [&](const char *name, attn_status status) {
             SCOPED_TRACE(name);
             ASSERT_TRUE(caller::succeeds(status));
             body(plan);
@@ -75,27 +76,26 @@ protected:
         problem.dim_qk = 8, problem.max_q = 4, problem.max_kv = 6;
         attn_dense dense = zeroed<attn_dense>();
         dense.problem = &problem;
-        attn_plan plan = nullptr;
         const std::vector<attn_bind> scores = {bind_of(ATTN_SLOT_LSE), bind_of(ATTN_SLOT_BIAS)};
         problem.binds = scores.data(), problem.bind_count = scores.size();
-        run("dense", attn_plan_dense(handle_, &dense, &plan), plan);
+        run("dense", attn_plan_dense(handle_, &dense, &plan));
 
         const std::vector<attn_bind> lengths = {bind_of(ATTN_SLOT_CU_SEQLENS_Q),
                                                 bind_of(ATTN_SLOT_SEQLENS_KV, ATTN_INT64)};
         problem.binds = lengths.data(), problem.bind_count = lengths.size();
         problem.page_size = 2;
-        run("paged", attn_plan_dense(handle_, &dense, &plan), plan);
+        run("paged", attn_plan_dense(handle_, &dense, &plan));
 
         attn_append append = zeroed<attn_append>();
         append.problem = &problem;
-        run("append", attn_plan_append(handle_, &append, &plan), plan);
+        run("append", attn_plan_append(handle_, &append, &plan));
 
         attn_merge merge = zeroed<attn_merge>();
         merge.problem = &problem, merge.parts = 2;
         problem.heads_k = problem.dim_qk = problem.max_kv = problem.page_size = 0;
         problem.dim_v = 8;
         problem.binds = scores.data(), problem.bind_count = 1;
-        run("merge", attn_plan_merge(handle_, &merge, &plan), plan);
+        run("merge", attn_plan_merge(handle_, &merge, &plan));
     }
 
     const caller::Handle handle_;
