@@ -326,6 +326,12 @@ double JsonValue::as_double() const
     return number;
 }
 
+const std::string &JsonValue::as_text() const
+{
+    require(Kind::number);
+    return text_;
+}
+
 const std::string &JsonValue::as_string() const
 {
     require(Kind::string);

@@ -26,6 +26,8 @@ public:
     int64_t as_int64() const;
     uint64_t as_uint64() const;
     double as_double() const;
+    /// The number as it is written.
+    const std::string &as_text() const;
     const std::string &as_string() const;
     const std::vector<JsonValue> &as_array() const;
     /// Members in the order of the text, each name once.
