@@ -1,6 +1,7 @@
 // A child inherits a handle whose threads stayed with the parent: it plans, executes and destroys on it all the same,
 // and can make handles of its own.
 #include "linked.h"
+#include "sanitizer.h"
 
 #include <gtest/gtest.h>
 
@@ -109,6 +110,11 @@ TEST(ForkedChild, MakesHandlesBesideTheInheritedOne)
 
 TEST(ForkedChild, OfThreadsThatPlanAndExecute)
 {
+#if !ATTN_TEST_CAN_INTERPOSE
+    // A fork may leave the locks of a sanitizer's allocator held; those of the C library it does not.
+    std::printf("absent: allocations in a child of busy threads\n");
+    GTEST_SKIP() << "absent: allocations in a child of busy threads";
+#endif
     const attn_handle handle = create(3);
     const Expected expected(handle);
     std::atomic<bool> stop{false};

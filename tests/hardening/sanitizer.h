@@ -1,4 +1,4 @@
-// Whether functions of the C library can be replaced: a sanitizer has already put its own in front.
+// Whether the C library is itself, and its functions can be replaced: a sanitizer has already put its own in front.
 #ifndef ATTN_TESTS_HARDENING_SANITIZER_H
 #define ATTN_TESTS_HARDENING_SANITIZER_H
 
