@@ -183,8 +183,8 @@ void attn_handle_s::release() noexcept
 {
     if (references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
     if (pool && forked()) {
-        // The threads stayed with the parent, and a lock may have been held at the fork: leave the object alone.
-        pool->abandon();
+        // The threads stayed with the parent, and a lock may have been held at the fork: leave the object alone, with
+        // its thread ids, which threads of the child may have by now.
         static_cast<void>(pool.release());
     }
     delete this;

@@ -29,12 +29,6 @@ void ThreadPool::stop() noexcept
     threads_.clear();
 }
 
-void ThreadPool::abandon() noexcept
-{
-    for (std::thread &thread : threads_) thread.detach();
-    threads_.clear();
-}
-
 void ThreadPool::work(const Loop &loop, int32_t worker) noexcept
 {
     for (int64_t task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < loop.count;)

@@ -28,9 +28,6 @@ public:
     /// Runs task(arg, 0 .. count-1, worker) and returns when all are done. Allocates nothing.
     void run(int64_t count, attn_task task, void *arg) noexcept;
 
-    /// In a forked child the threads do not exist: forget them without joining.
-    void abandon() noexcept;
-
 private:
     struct Loop {
         attn_task task = nullptr;

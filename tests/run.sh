@@ -5,7 +5,8 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 export JOBS=${JOBS:-$(nproc)}
 
-steps=(setup format headers build ctest symbols abidiff consumers tool compilers neon asan tsan python examples docs tidy)
+steps=(setup format headers build ctest symbols abidiff consumers tool compilers neon asan tsan fuzz valgrind python
+  examples docs tidy)
 only=${steps[*]}
 while [ "$#" -gt 0 ]; do
   case $1 in
@@ -46,6 +47,8 @@ step_setup() {
   need_packages "${build_packages[@]}" \
     "libgtest-dev=test -e /usr/include/gtest/gtest.h" \
     "clang=command -v clang++" \
+    "libclang-rt-dev=ls /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a" \
+    "valgrind=command -v valgrind" \
     "clang-format=command -v clang-format" \
     "clang-tidy=command -v clang-tidy" \
     "abigail-tools=command -v abidiff" \
@@ -113,6 +116,43 @@ step_neon() {
 step_asan() { configure_and_build asan && ctest --preset asan -j "$JOBS"; }
 
 step_tsan() { configure_and_build tsan && ctest --preset tsan -j "$JOBS"; }
+
+# Each fuzzer: the committed inputs, then random ones that follow from a fixed seed.
+step_fuzz() {
+  configure_and_build fuzz || return
+  rm -rf build/fuzz/found && mkdir -p build/fuzz/found || return
+  export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
+  # shellcheck disable=SC2016 # for the inner shell
+  printf '%s\n' descriptors=150000 arguments=100000 json=300000 | xargs -n 1 -P "$JOBS" bash -c '
+    target=${1%%=*} runs=${1#*=} fuzzer=build/fuzz/tests/fuzz/attn_fuzz_${1%%=*} failed=0
+    check() { # name, command
+      if report=$("${@:2}" -timeout=60 -artifact_prefix="build/fuzz/found/$target-" 2>&1); then echo "ok - $1"
+      else printf "not ok - %s\n%s\n" "$1" "$(tail -n 40 <<<"$report")"; failed=1; fi
+    }
+    check "fuzz $target: $(ls "tests/fuzz/corpus/$target" | wc -l) committed inputs" \
+      "$fuzzer" -runs=0 "tests/fuzz/corpus/$target"
+    mkdir "build/fuzz/found/$target"
+    check "fuzz $target: $runs random inputs" \
+      "$fuzzer" -runs="$runs" -seed=1 -max_len=1024 "build/fuzz/found/$target" "tests/fuzz/corpus/$target"
+    exit "$failed"' fuzz
+}
+
+# Memory that was never written, and leaks, where no sanitizer looks. Valgrind does not know AVX-512 and hides it.
+step_valgrind() {
+  configure_and_build release || return
+  local program failed=0
+  for program in examples/quickstart examples/varlen examples/paged_decode \
+    "tests/hardening/attn_concurrency --gtest_filter=*OnePlanOfEveryKind/1"; do
+    # shellcheck disable=SC2086 # a program and its argument
+    if valgrind --quiet --error-exitcode=9 --leak-check=full --fair-sched=yes build/release/$program; then
+      echo "ok - valgrind $program"
+    else
+      echo "not ok - valgrind $program"
+      failed=1
+    fi
+  done
+  return "$failed"
+}
 
 step_python() {
   need_bindings && need_python pytest ml_dtypes mypy scikit-build-core || return

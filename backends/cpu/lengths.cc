@@ -1,5 +1,7 @@
 #include "backends/cpu/lengths.h"
 
+#include "backends/cpu/views.h"
+
 #include <cstring>
 
 namespace attn::cpu {
@@ -13,9 +15,7 @@ long long wide(int64_t value)
 } // namespace
 
 IntegerView::IntegerView(const attn_tensor &view)
-    : base(view.data ? static_cast<const char *>(view.data) + view.byte_offset : nullptr),
-      step(bytes_of_step(view, 0)),
-      wide(view.dtype == ATTN_INT64)
+    : base(first_element(view)), step(bytes_of_step(view, 0)), wide(view.dtype == ATTN_INT64)
 {
 }
 
@@ -38,7 +38,7 @@ int64_t read_integer(const char *p, bool wide) noexcept
 
 int64_t bytes_of_step(const attn_tensor &view, int axis) noexcept
 {
-    return view.shape[axis] > 1 ? view.strides[axis] * (view.dtype == ATTN_INT64 ? 8 : 4) : 0;
+    return step_of(view, axis) * (view.dtype == ATTN_INT64 ? 8 : 4);
 }
 
 attn_status check_boundaries(const char *name, const IntegerView &cu, int64_t batch, int64_t rows,

@@ -8,7 +8,7 @@
 
 namespace attn::cpu {
 
-/// A vector of integers, int32 or int64, with any stride. Absent: base is NULL.
+/// A vector of integers, int32 or int64, with any stride. Absent, or without elements: base is NULL.
 struct IntegerView {
     const char *base = nullptr;
     int64_t step = 0; ///< Bytes.
@@ -23,7 +23,7 @@ struct IntegerView {
 /// Reads an int32, or where `wide` an int64.
 int64_t read_integer(const char *p, bool wide) noexcept;
 
-/// Bytes from one integer to the next along an axis. The stride of an axis that never steps may be anything.
+/// Bytes from one integer to the next along an axis, by the rule of step_of().
 int64_t bytes_of_step(const attn_tensor &view, int axis) noexcept;
 
 /// Boundaries `cu` of `batch` sequences neither fall nor leave the `rows` there are; lengths stay within `longest`.

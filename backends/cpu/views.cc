@@ -2,6 +2,8 @@
 
 #include "names.h"
 
+#include <algorithm>
+
 namespace attn::cpu {
 
 bool element_of(attn_dtype dtype, Element *element) noexcept
@@ -26,13 +28,30 @@ Gate gate_of(attn_gate gate) noexcept
     return gate == ATTN_GATE_LINEAR ? Gate::linear : gate == ATTN_GATE_SILU ? Gate::silu : Gate::sigmoid;
 }
 
-Bytes::Bytes(const attn_tensor &view) : data(view.data ? static_cast<char *>(view.data) + view.byte_offset : nullptr)
+namespace {
+
+bool is_empty(const attn_tensor &view)
+{
+    return std::any_of(view.shape, view.shape + view.ndim, [](int64_t extent) { return extent == 0; });
+}
+
+} // namespace
+
+char *first_element(const attn_tensor &view) noexcept
+{
+    return is_empty(view) ? nullptr : static_cast<char *>(view.data) + view.byte_offset;
+}
+
+int64_t step_of(const attn_tensor &view, int axis) noexcept
+{
+    return view.shape[axis] > 1 && !is_empty(view) ? view.strides[axis] : 0;
+}
+
+Bytes::Bytes(const attn_tensor &view) : data(first_element(view))
 {
     element_of(view.dtype, &type);
     const int64_t bytes = dtype_bytes(view.dtype);
-    // The stride of an axis that never steps may be anything, also too large to multiply.
-    for (int axis = 0; axis < view.ndim && axis < 4; ++axis)
-        step[axis] = view.shape[axis] > 1 ? view.strides[axis] * bytes : 0;
+    for (int axis = 0; axis < view.ndim && axis < 4; ++axis) step[axis] = step_of(view, axis) * bytes;
     channel_step = view.shape[view.ndim - 1] > 1 ? view.strides[view.ndim - 1] : 1;
 }
 

@@ -67,10 +67,11 @@ def main() -> int:
     parser.add_argument("--repetitions", type=int, default=11)
     parser.add_argument("--isa", default="", help="values of ATTN_CPU_ISA to compare, by commas; default: the best")
     parser.add_argument("--dtypes", default="float32,bfloat16")
+    parser.add_argument("--cores", default="", help="processors to use, by commas; default: of distinct cores")
     parser.add_argument("--filter", default="", help="only cases whose name contains this")
     options = parser.parse_args()
 
-    cores = distinct_cores(options.threads)
+    cores = [int(c) for c in options.cores.split(",")] if options.cores else distinct_cores(options.threads)
     os.sched_setaffinity(0, cores)
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     import attn  # after pinning: threads inherit it
@@ -94,6 +95,7 @@ def main() -> int:
             run()
         for _ in range(options.repetitions):
             for name, run in runs.items():
+                time.sleep(0.1)  # threads of the one before go to sleep
                 begin = time.perf_counter()
                 run()
                 times[name].append(time.perf_counter() - begin)

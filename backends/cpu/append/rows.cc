@@ -1,5 +1,7 @@
 #include "backends/cpu/append/rows.h"
 
+#include "backends/cpu/views.h"
+
 #include <cstdio>
 #include <cstring>
 
@@ -15,10 +17,9 @@ RowIntegers row_integers(const attn_tensor &view)
 {
     RowIntegers integers;
     integers.wide = view.dtype == ATTN_INT64;
-    const int64_t bytes = integers.wide ? 8 : 4;
-    integers.base = view.data ? static_cast<const char *>(view.data) + view.byte_offset : nullptr;
-    integers.row_step = view.strides[view.ndim - 1] * bytes;
-    integers.sequence_step = view.ndim == 2 ? view.strides[0] * bytes : 0;
+    integers.base = first_element(view);
+    integers.row_step = bytes_of_step(view, view.ndim - 1);
+    integers.sequence_step = view.ndim == 2 ? bytes_of_step(view, 0) : 0;
     return integers;
 }
 

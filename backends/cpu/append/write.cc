@@ -3,6 +3,7 @@
 #include "append.h"
 #include "backends/cpu/append/channels.h"
 #include "backends/cpu/append/rows.h"
+#include "backends/cpu/views.h"
 #include "handle.h"
 #include "json.h"
 #include "names.h"
@@ -29,15 +30,14 @@ struct Rows {
     attn_dtype dtype = 0;
 
     Rows() = default;
-    Rows(const attn_tensor &view, bool heads)
-        : data(view.data ? static_cast<char *>(view.data) + view.byte_offset : nullptr), dtype(view.dtype)
+    Rows(const attn_tensor &view, bool heads) : data(first_element(view)), dtype(view.dtype)
     {
         const int64_t bytes = dtype_bytes(view.dtype);
         int axis = view.ndim - 1;
-        channel_step = view.strides[axis--] * bytes;
-        if (heads) head_step = view.strides[axis--] * bytes;
-        row_step = view.strides[axis--] * bytes;
-        if (axis >= 0) outer_step = view.strides[axis] * bytes;
+        channel_step = step_of(view, axis--) * bytes;
+        if (heads) head_step = step_of(view, axis--) * bytes;
+        row_step = step_of(view, axis--) * bytes;
+        if (axis >= 0) outer_step = step_of(view, axis) * bytes;
     }
 
     Channels at(int64_t outer, int64_t row, int64_t head) const

@@ -1,14 +1,11 @@
 #include "backends/cpu/dense/sequences.h"
 
+#include "backends/cpu/views.h"
+
 #include <algorithm>
 
 namespace attn::cpu {
 namespace {
-
-const char *first_element(const attn_tensor &view)
-{
-    return view.data ? static_cast<const char *>(view.data) + view.byte_offset : nullptr;
-}
 
 long long wide(int64_t value)
 {
