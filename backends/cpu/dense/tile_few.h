@@ -157,7 +157,7 @@ struct Ahead {
     {
         if (byte % 64 != 0 || byte >= bytes) return;
         ATTN_UNROLL
-        for (int i = 0; i < Count; ++i) __builtin_prefetch(row[first + i] + byte, 0, 3);
+        for (int i = 0; i < Count; ++i) __builtin_prefetch(row[first + i] + byte, 0, 2);
     }
     /// What is left of rows longer than `byte`.
     ATTN_INLINE void fetch_rest(int64_t byte) const

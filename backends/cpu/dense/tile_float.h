@@ -6,12 +6,15 @@
 
 #include "backends/cpu/dense/tile_mask.h"
 #include "backends/cpu/dense/tile_pack_float.h"
-#include "backends/cpu/dense/tile_weigh.h"
+#include "backends/cpu/dense/tile_soften.h"
 
 namespace attn::cpu {
 namespace {
 
 constexpr int64_t kDepth = 32; ///< Channels that a score sums in one go.
+
+/// Floats ahead of the loads of a panel that are fetched from L2: not every processor follows two streams by itself.
+constexpr int64_t kAhead = 1024;
 
 /// acc += a b over `depth`: a[m * RowStep + k * DepthStep] is broadcast, b[k] is a row of N vectors.
 template <int M, int N, int RowStep, int DepthStep>
@@ -20,7 +23,10 @@ ATTN_INLINE void multiply(const float *__restrict a, const float *__restrict b, 
     for (int64_t k = 0; k < depth; ++k) {
         Vec row[N];
         ATTN_UNROLL
-        for (int n = 0; n < N; ++n) row[n] = load(b + n * kWidth);
+        for (int n = 0; n < N; ++n) {
+            row[n] = load(b + n * kWidth);
+            if (n * kWidth % 16 == 0) __builtin_prefetch(b + n * kWidth + kAhead);
+        }
         ATTN_UNROLL
         for (int m = 0; m < M; ++m) {
             const Vec value = splat(a[m * RowStep]);
@@ -136,6 +142,10 @@ inline void weigh_visible(const ForwardShape &shape, const Scratch &scratch, int
 inline void weigh_rows(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t first,
                        int64_t rows, int64_t block, const Hull &hull)
 {
+    if (is_plain(shape)) {
+        soften_strip(shape, scratch, first, rows, block, hull, kWidth);
+        return;
+    }
     for (int64_t m = 0; m < rows; ++m)
         scratch.alpha[m] = weigh_scores(shape, tile, scratch, first + m, scratch.s + m * kRowStep, block, hull);
 }

@@ -91,11 +91,11 @@ struct Scratch {
         o = take<float>(shape.tile_rows * o_columns);
         s = take<float>(kScoreRows * kRowStep);
         row = take<float>(kWidth * row_columns);
-        max = take<float>(shape.tile_rows);
+        max = take<float>(shape.tile_rows + kWidth);
         sum = take<float>(shape.tile_rows * kWidth);
         spread = take<float>(shape.tile_rows);
         alpha = take<float>(kScoreRows);
-        factor = take<float>(kPairs ? shape.tile_rows : 0);
+        factor = take<float>(kPairs ? shape.tile_rows + kWidth : 0);
         block_o = take<float>(kFewRows * o_columns);
         mask = take<RowMask>(shape.tile_rows);
         position = take<int64_t>(shape.key_block);

@@ -10,7 +10,7 @@ namespace {
 
 /// One step of the online softmax of one row: S -> P over vectors [begin, end); updates maximum and sum.
 /// With a `spread`, also the sum of weight times score minus maximum, from which the entropy follows.
-inline float soften_row(float *s, int64_t begin, int64_t end, float *max, float *sum, float *spread)
+inline float soften_with_spread(float *s, int64_t begin, int64_t end, float *max, float *sum, float *spread)
 {
     Vec top = splat(kLowest);
     for (int64_t j = begin; j < end; j += kWidth) top = larger(top, load(s + j));
@@ -87,8 +87,8 @@ inline float weigh_scores(const ForwardShape &shape, const ForwardTile &tile, co
         weigh_each(shape, tile, s, begin, end, scratch.max + row);
         return 1.0f;
     }
-    return soften_row(s, begin, end, scratch.max + row, scratch.sum + row * kWidth,
-                      shape.has_entropy ? scratch.spread + row : nullptr);
+    return soften_with_spread(s, begin, end, scratch.max + row, scratch.sum + row * kWidth,
+                              shape.has_entropy ? scratch.spread + row : nullptr);
 }
 
 } // namespace
