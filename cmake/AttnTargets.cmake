@@ -44,9 +44,10 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(attn_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
   set_source_files_properties(backends/cpu/dense/forward_avx512.cc backends/cpu/merge/merge_avx512.cc
                               PROPERTIES COMPILE_OPTIONS "${attn_avx512}")
-  # The tiles of AMX are written as assembly, so that unit needs no option of its own.
+  # The tiles of AMX are written as assembly, so that unit needs no option of its own. No kernel throws; the destructor
+  # that frees the tiles must not bring the weak symbol of a handler.
   set_source_files_properties(backends/cpu/dense/forward_avx512_bf16.cc backends/cpu/dense/forward_amx.cc
-                              PROPERTIES COMPILE_OPTIONS "${attn_avx512};-mavx512bf16")
+                              PROPERTIES COMPILE_OPTIONS "${attn_avx512};-mavx512bf16;-fno-exceptions")
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
   list(APPEND attn_sources backends/cpu/dense/forward_neon.cc backends/cpu/merge/merge_neon.cc)
   # Scheduled before registers are allocated, the loads of a step would take registers from its accumulators.

@@ -5,7 +5,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 export JOBS=${JOBS:-$(nproc)}
 
-steps=(setup format headers build ctest symbols abidiff consumers tool compilers neon asan tsan fuzz valgrind python
+steps=(setup format headers build ctest symbols abidiff consumers tool compilers neon amx asan tsan fuzz valgrind python
   examples docs tidy)
 only=${steps[*]}
 while [ "$#" -gt 0 ]; do
@@ -113,6 +113,9 @@ step_neon() {
 }
 
 # The sanitizers slow everything down, so their test presets, and that of the emulator, choose a fixed part of the conformance table.
+# The kernels for AMX where the processor has AVX512-BF16 at least; where it has AMX too, ctest has run them.
+step_amx() { configure_and_build amx && run_ctest amx; }
+
 step_asan() { configure_and_build asan && ctest --preset asan -j "$JOBS"; }
 
 step_tsan() { configure_and_build tsan && ctest --preset tsan -j "$JOBS"; }

@@ -7,6 +7,7 @@
 
 #include <attn/attn.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
@@ -186,7 +187,7 @@ std::string as_text(const Info &info)
     }
     text << "\ninstruction sets of the CPU backend (" << kIsaVariable << " chooses)\n";
     for (const InstructionSet &set : info.sets)
-        text << "  " << set.name << std::string(10 - set.name.size(), ' ')
+        text << "  " << set.name << std::string(13 - std::min<size_t>(set.name.size(), 12), ' ')
              << (set.name == info.chosen ? "in use"
                  : set.refusal.empty()   ? "usable"
                                          : "absent: " + set.refusal)
@@ -218,7 +219,7 @@ Command info_command()
             nullptr,
             "Version, backends and why they are absent, devices, instruction sets, kernels.",
             {{"--json", nullptr, "one JSON object instead of text"}},
-            "ATTN_CPU_ISA=baseline|avx2|avx512 makes the CPU backend use that instruction set.\n"
+            "ATTN_CPU_ISA=baseline|neon|avx2|avx512|avx512_bf16|amx makes the CPU backend use that instruction set.\n"
             "exit codes: 0; 3 if the CPU backend cannot be opened (the reason is printed)\n",
             run_info};
 }

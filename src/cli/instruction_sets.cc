@@ -11,7 +11,7 @@ std::vector<InstructionSet> instruction_sets()
 {
     const char *value = std::getenv(kIsaVariable);
     const std::string before = value ? value : "";
-    std::vector<std::string> names = {"baseline", "avx2", "avx512"};
+    std::vector<std::string> names = {"baseline", "neon", "avx2", "avx512", "avx512_bf16", "amx"};
     unsetenv(kIsaVariable);
     const std::string best = chosen_instruction_set(); // of another processor, maybe one that is not in this list
     if (std::find(names.begin(), names.end(), best) == names.end()) names.push_back(best);

@@ -13,12 +13,8 @@ struct Entry {
 };
 // One line per backend.
 constexpr Entry entries[] = {
-    {"cpu/baseline", "baseline"},
-    {"cpu/neon", "neon"},
-    {"cpu/avx2", "avx2"},
-    {"cpu/avx512", "avx512"},
-    {"cpu/avx512_bf16", "avx512_bf16"},
-    {"cpu/amx", "amx"},
+    {"cpu/baseline", "baseline"},       {"cpu/neon", "neon"}, {"cpu/avx2", "avx2"}, {"cpu/avx512", "avx512"},
+    {"cpu/avx512_bf16", "avx512_bf16"}, {"cpu/amx", "amx"},
 };
 
 struct Found {

@@ -73,7 +73,7 @@ std::string library_isa()
 const RowKernels &row_kernels(const std::string &isa)
 {
 #if defined(__x86_64__)
-    if (isa == "avx512") return kRowsAvx512;
+    if (isa == "avx512" || isa == "avx512_bf16" || isa == "amx") return kRowsAvx512;
     if (isa == "avx2") return kRowsAvx2;
 #endif
     static_cast<void>(isa);

@@ -300,9 +300,9 @@ inline void weigh_group(const KeyGroup &keys, const Ahead &ahead, const float *w
     int64_t c = 0;
     for (; c + kOnce * kWidth <= columns; c += kOnce * kWidth)
         add_keys<Type, Rows, kOnce, AllVisible>(keys, ahead, weights, visible, c, columns, out);
-    for (; c < columns; c += kWidth)
-        add_keys<Type, Rows, 1, AllVisible>(keys, ahead, weights, visible, c, columns, out);
-    ahead.fetch_rest(columns * element_bytes(Type));
+    for (; c < columns; c += kFewestVectors * kWidth)
+        add_keys<Type, Rows, kFewestVectors, AllVisible>(keys, ahead, weights, visible, c, columns, out);
+    ahead.fetch_rest(columns * element_bytes(Type) / kWeightsPerWord);
 }
 
 /// Calls `run(first)` for rows [0, rows) in pieces of powers of 2, with their number as a constant.

@@ -12,7 +12,7 @@ constexpr size_t kLine = 16; ///< Floats of a cache line: one for each thread.
 const CeilingLoops &ceiling_loops(const std::string &isa)
 {
 #if defined(__x86_64__)
-    if (isa == kCeilingAvx512.isa) return kCeilingAvx512;
+    if (isa == kCeilingAvx512.isa || isa == "avx512_bf16" || isa == "amx") return kCeilingAvx512;
     if (isa == kCeilingAvx2.isa) return kCeilingAvx2;
 #endif
     static_cast<void>(isa);
