@@ -14,8 +14,8 @@ namespace attn::cpu {
 static std::ostream &operator<<(std::ostream &out, const ScheduleRules &r)
 {
     return out << "groups " << r.groups << ", group " << r.group << ", tile_rows " << r.tile_rows << ", key_block "
-               << r.key_block << ", workers " << r.workers << ", fixed_range " << r.fixed_range << ", row_floats "
-               << r.row_floats << ", worker_bytes " << r.worker_bytes << ", start_bytes " << r.start_bytes
+               << r.key_block << ", workers " << r.workers << ", fixed_range " << r.fixed_range << ", partial_floats "
+               << r.partial_floats << ", worker_bytes " << r.worker_bytes << ", start_bytes " << r.start_bytes
                << ", scale_bytes " << r.scale_bytes << ", sum_bytes " << r.sum_bytes;
 }
 
@@ -60,7 +60,8 @@ ScheduleRules random_rules(Random &random, const ScheduleBounds &bounds)
     rules.tile_rows = random.integer(1, 24) * 8;
     rules.key_block = random.integer(1, 16) * 16;
     rules.workers = random.one_in(4) ? 1 : random_size(random, 1, 200);
-    rules.row_floats = random.integer(1, 512) + 2;
+    rules.partial_floats = rules.tile_rows * (random.integer(1, 512) + 2);
+    rules.most_range = random.integer(0, 2) == 0 ? random.integer(1, 30) * rules.key_block : 0;
     rules.worker_bytes = static_cast<size_t>(random.integer(0, 100000));
     if (random.one_in(2)) {
         rules.start_bytes = 16, rules.sum_bytes = static_cast<size_t>(8 * rules.group * rules.key_block);
@@ -95,7 +96,7 @@ Batch random_batch(Random &random, const ScheduleRules &rules, const ScheduleBou
 
 size_t partial_bytes(const ScheduleRules &rules, const Schedule &schedule)
 {
-    return schedule.ranges == 1 ? 0 : static_cast<size_t>(schedule.tasks() * rules.tile_rows * rules.row_floats) * 4;
+    return schedule.ranges == 1 ? 0 : static_cast<size_t>(schedule.tasks() * rules.partial_floats) * 4;
 }
 
 TEST(Schedule, PartialResultsFitTheirRegion)
@@ -181,7 +182,7 @@ TEST(Schedule, LayoutIsMonotonicUpToTheLargestExtents)
         rules.tile_rows = 48;
         rules.key_block = 256;
         rules.workers = 4;
-        rules.row_floats = 130;
+        rules.partial_floats = 48 * 130;
         rules.fixed_range = 1024;
         rules.start_bytes = 16, rules.scale_bytes = 8 * rules.groups, rules.sum_bytes = size_t{1} << 47;
         ScheduleBounds small = large;
@@ -197,7 +198,7 @@ TEST(Schedule, RowsOfATileAreCountedUpToTheLargestExtents)
     rules.group = int64_t{1} << 40;
     rules.tile_rows = 48;
     rules.workers = 4;
-    rules.row_floats = 130;
+    rules.partial_floats = 48 * 130;
     rules.fixed_range = 1024;
     const size_t small = lay_out(rules, {1, 1, 4096}).bytes;
     EXPECT_LE(small, lay_out(rules, {1, kLargestExtent, 4096}).bytes);
@@ -236,7 +237,7 @@ TEST(Schedule, RangesCoverEveryKeyOnce)
 TEST(Schedule, KeysAreSplitOnlyWhereTilesAreFew)
 {
     ScheduleRules rules;
-    rules.tile_rows = 48, rules.key_block = 256, rules.workers = 8, rules.row_floats = 130;
+    rules.tile_rows = 48, rules.key_block = 256, rules.workers = 8, rules.partial_floats = 48 * 130;
     EXPECT_EQ(make_schedule(rules, 1, cpu::kShortestRange).ranges, 1);
     EXPECT_GT(make_schedule(rules, 1, 8192).ranges, 1);
     EXPECT_GT(make_schedule(rules, 15, 8192).ranges, 1);

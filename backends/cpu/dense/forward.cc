@@ -77,6 +77,12 @@ void set_lookup(const BiasTable &table, ForwardShape *shape)
     shape->grid_center = table.grid_center;
 }
 
+/// Whether every tile of the plan has few rows, as when decoding.
+bool are_few(const DenseProblem &p, const ForwardKernel &kernel)
+{
+    return p.max_q <= kernel.few_rows && p.max_q * p.group <= kernel.few_rows;
+}
+
 ForwardShape make_shape(const DenseProblem &p, const ForwardKernel &kernel, int64_t workers)
 {
     ForwardShape shape = {};
@@ -94,6 +100,7 @@ ForwardShape make_shape(const DenseProblem &p, const ForwardKernel &kernel, int6
     const int64_t rows = std::clamp(kTileBytes / row_bytes * wanted / kTileRows, int64_t{4} * kernel.strip, wanted);
     const int64_t longest = p.max_q > wanted ? wanted : p.max_q * std::min(p.group, wanted);
     shape.tile_rows = round_up(std::min(rows / kernel.strip * kernel.strip, longest), kernel.strip);
+    shape.partial_rows = are_few(p, kernel) ? p.max_q * p.group : shape.tile_rows;
     const int64_t keys = std::clamp<int64_t>(kTileBytes / row_bytes, kernel.panel, kMostKeysPerBlock);
     shape.key_block = std::min(keys / kernel.panel * kernel.panel, round_up(p.max_kv, kernel.panel));
     set_score_factors(p, &shape);
@@ -279,9 +286,10 @@ ForwardTile make_tile(const Run &run, int64_t index)
 void ATTN_CALL run_task(void *arg, int64_t task, int32_t worker)
 {
     const Run &run = *static_cast<const Run *>(arg);
-    const int64_t index = task / run.schedule.ranges, range = task % run.schedule.ranges;
+    const int64_t index = task % run.schedule.tiles, range = task / run.schedule.tiles;
     ForwardTile tile = make_tile(run, index);
     if (run.schedule.ranges > 1) {
+        if (range >= ranges_of(run.schedule, tile.k_length)) return;
         tile.key_begin = std::min(range * run.schedule.range_keys, tile.k_length);
         tile.key_end = std::min(tile.key_begin + run.schedule.range_keys, tile.k_length);
         tile.out = nullptr;
@@ -293,7 +301,8 @@ void ATTN_CALL run_task(void *arg, int64_t task, int32_t worker)
 void ATTN_CALL merge_task(void *arg, int64_t index, int32_t)
 {
     const Run &run = *static_cast<const Run *>(arg);
-    run.kernel.merge(run.shape, make_tile(run, index), run.partial(index), run.schedule.ranges);
+    const ForwardTile tile = make_tile(run, index);
+    run.kernel.merge(run.shape, tile, run.partial(index), ranges_of(run.schedule, tile.k_length));
 }
 
 void ATTN_CALL run_mass_task(void *arg, int64_t index, int32_t worker)
@@ -325,7 +334,8 @@ public:
         rules_.strip = kernel.strip;
         rules_.key_block = shape_.key_block;
         rules_.workers = handle.workers;
-        rules_.row_floats = partial_floats(shape_) / shape_.tile_rows;
+        rules_.partial_floats = partial_floats(shape_);
+        if (are_few(problem, kernel)) rules_.most_range = kSharedRange / shape_.key_block * shape_.key_block;
         rules_.worker_bytes = kernel.scratch_bytes(shape_);
         set_mass_rules(problem, &rules_);
         if (problem.flags & ATTN_BATCH_INVARIANT)

@@ -4,7 +4,7 @@
 
 namespace attn::cpu {
 
-const ForwardKernel kForwardAmx = {"cpu.dense.forward.amx", kStrip,   kPanel,     512,
+const ForwardKernel kForwardAmx = {"cpu.dense.forward.amx", kStrip,   kPanel,     512,        kFewRows,
                                    scratch_bytes,           run_tile, merge_tile, add_columns};
 
 } // namespace attn::cpu

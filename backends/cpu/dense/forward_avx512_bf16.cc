@@ -5,6 +5,6 @@
 namespace attn::cpu {
 
 const ForwardKernel kForwardAvx512Bf16 = {
-    "cpu.dense.forward.avx512_bf16", kStrip, kPanel, 192, scratch_bytes, run_tile, merge_tile, add_columns};
+    "cpu.dense.forward.avx512_bf16", kStrip, kPanel, 192, kFewRows, scratch_bytes, run_tile, merge_tile, add_columns};
 
 } // namespace attn::cpu

@@ -4,6 +4,6 @@
 namespace attn::cpu {
 
 const ForwardKernel kForwardBaseline = {
-    "cpu.dense.forward.baseline", kStrip, kPanel, 192, scratch_bytes, run_tile, merge_tile, add_columns};
+    "cpu.dense.forward.baseline", kStrip, kPanel, 192, kFewRows, scratch_bytes, run_tile, merge_tile, add_columns};
 
 } // namespace attn::cpu

@@ -5,6 +5,6 @@
 namespace attn::cpu {
 
 const ForwardKernel kForwardNeon = {
-    "cpu.dense.forward.neon", kStrip, kPanel, 192, scratch_bytes, run_tile, merge_tile, add_columns};
+    "cpu.dense.forward.neon", kStrip, kPanel, 192, kFewRows, scratch_bytes, run_tile, merge_tile, add_columns};
 
 } // namespace attn::cpu

@@ -86,8 +86,8 @@ inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *m
 inline void merge_tile(const ForwardShape &shape, const ForwardTile &tile, float *partials, int64_t parts)
 {
     const int64_t dim = shape.dim_v, step = partial_floats(shape);
-    const float *maxima = partials + shape.tile_rows * dim, *sums = maxima + shape.tile_rows;
-    const float *spreads = sums + shape.tile_rows;
+    const float *maxima = partials + shape.partial_rows * dim, *sums = maxima + shape.partial_rows;
+    const float *spreads = sums + shape.partial_rows;
     for (int64_t r = 0; r < tile.rows; ++r) {
         float max = kLowest;
         for (int64_t p = 0; p < parts; ++p) max = maxima[p * step + r] > max ? maxima[p * step + r] : max;

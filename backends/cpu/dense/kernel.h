@@ -30,6 +30,7 @@ struct ForwardShape {
     int64_t heads_q, heads_out; ///< OUT head h reads Q head h * heads_q / heads_out.
     int64_t group;              ///< Query heads of a tile that share the K and V heads: row r is token r / group.
     int64_t tile_rows;          ///< Most rows of a tile, a multiple of the kernel's strip.
+    int64_t partial_rows;       ///< Most rows of a partial result, not rounded up to a strip.
     int64_t key_block;          ///< Keys of a step, a multiple of the kernel's panel, <= kMostKeysPerBlock.
     float unit;                 ///< log2(e), or 1 for ReLU.
     float q_factor;             ///< Multiplies Q.
@@ -120,11 +121,11 @@ struct ForwardTile {
     float *partial;
 };
 
-/// A partial result of a tile: [tile_rows][dim_v] unnormalised rows, then [tile_rows] row maxima, row sums, and sums of
-/// weight times distance of the score from the maximum.
+/// A partial result of a tile: [partial_rows][dim_v] unnormalised rows, then [partial_rows] row maxima, row sums, and
+/// sums of weight times distance of the score from the maximum.
 constexpr int64_t partial_floats(const ForwardShape &shape)
 {
-    return shape.tile_rows * (shape.dim_v + 3);
+    return shape.partial_rows * (shape.dim_v + 3);
 }
 
 /// A kernel, compiled for one instruction set.
@@ -135,6 +136,7 @@ struct ForwardKernel {
     /// Rows of a tile where there is work for all: enough that packing a block of K and V, which every tile does anew,
     /// costs little beside using it.
     int32_t tile_rows;
+    int32_t few_rows; ///< Tiles of at most so many rows wait for memory.
     /// Scratch of one worker, in bytes, for a 64-byte aligned address.
     size_t (*scratch_bytes)(const ForwardShape &shape);
     void (*run)(const ForwardShape &shape, const ForwardTile &tile, void *scratch);

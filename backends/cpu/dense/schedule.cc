@@ -43,6 +43,11 @@ size_t aligned(size_t bytes)
 
 int64_t range_for(const ScheduleRules &rules, int64_t tiles, int64_t longest)
 {
+    if (rules.most_range && longest > rules.most_range) {
+        ScheduleRules unlimited = rules;
+        unlimited.most_range = 0;
+        return std::min(range_for(unlimited, tiles, longest), rules.most_range);
+    }
     if (tiles == 0 || tiles >= kFewTiles * rules.workers || longest <= kShortestRange)
         return std::max<int64_t>(longest, 1);
     const int64_t wanted = divide_up(kTasksPerWorker * rules.workers, tiles);
@@ -66,20 +71,25 @@ Schedule make_schedule(const ScheduleRules &rules, int64_t tiles, int64_t longes
     return schedule;
 }
 
+int64_t ranges_of(const Schedule &schedule, int64_t keys) noexcept
+{
+    return std::clamp<int64_t>(divide_up(keys, schedule.range_keys), 1, schedule.ranges);
+}
+
 WorkspaceLayout lay_out(const ScheduleRules &rules, const ScheduleBounds &bounds) noexcept
 {
-    // Partial results: with a fixed range each tile has all of its ranges; else only few tiles are split, and into at
-    // most kTasksPerWorker * workers + tiles tasks.
+    // Partial results: few tiles are split, into at most kTasksPerWorker * workers + tiles tasks; with a fixed
+    // or largest range each tile has all of its ranges.
     int64_t partial_tiles = 0;
-    if (rules.fixed_range) {
-        const int64_t ranges = divide_up(bounds.max_kv, rules.fixed_range);
-        if (ranges > 1)
-            partial_tiles = saturating_product(saturating_product(bounds.batch, rules.groups),
-                                               saturating_product(tiles_of(rules, bounds.max_q), ranges));
-    } else if (bounds.max_kv > kShortestRange) {
+    if (!rules.fixed_range && bounds.max_kv > kShortestRange)
         partial_tiles = (kTasksPerWorker + kFewTiles) * rules.workers;
+    if (const int64_t range = rules.fixed_range ? rules.fixed_range : rules.most_range) {
+        const int64_t ranges = divide_up(bounds.max_kv, range);
+        const int64_t tiles = saturating_product(saturating_product(bounds.batch, rules.groups),
+                                                 saturating_product(tiles_of(rules, bounds.max_q), ranges));
+        if (ranges > 1) partial_tiles = std::max(partial_tiles, tiles);
     }
-    const size_t partial_bytes = part_bytes(partial_tiles, static_cast<size_t>(rules.tile_rows * rules.row_floats) * 4);
+    const size_t partial_bytes = part_bytes(partial_tiles, static_cast<size_t>(rules.partial_floats) * 4);
     const int64_t queries = std::min(bounds.total_q, saturating_product(bounds.batch, bounds.max_q));
     WorkspaceLayout layout;
     layout.tile_starts = 0;

@@ -16,8 +16,10 @@ struct ScheduleRules {
     int64_t key_block = 1; ///< Key ranges begin at multiples of it.
     int64_t workers = 1;
     int64_t fixed_range = 0; ///< ATTN_BATCH_INVARIANT: keys of a range, whatever the batch. 0: chosen per execute.
-    int64_t row_floats = 0;  ///< Floats that a row of a partial result takes.
-    size_t worker_bytes = 0; ///< Scratch of one worker.
+    int64_t most_range =
+        0; ///< Most keys of a range, a multiple of key_block; 0: no limit. Of no effect with a fixed range.
+    int64_t partial_floats = 0; ///< Floats of a partial result.
+    size_t worker_bytes = 0;    ///< Scratch of one worker.
     // COLUMN_MASS: what its pass takes of the workspace; 0 without it.
     int64_t start_bytes = 0; ///< Of what comes before a sequence.
     int64_t scale_bytes = 0; ///< Of the scales of a token, all heads.
@@ -35,6 +37,9 @@ struct Schedule {
 
 /// Shortest range of keys worth a partial result.
 constexpr int64_t kShortestRange = 512;
+/// Keys of a range where tiles wait for memory: tasks that follow each other read the same keys for other heads, which
+/// often share pages of memory.
+constexpr int64_t kSharedRange = 2048;
 
 /// Largest sizes an execute may have.
 struct ScheduleBounds {
@@ -45,13 +50,16 @@ struct ScheduleBounds {
 /// Keys per range when batches must not matter: as many ranges as one longest sequence alone would get.
 int64_t fixed_range(const ScheduleRules &rules, int64_t max_q, int64_t max_kv) noexcept;
 
+/// Ranges that hold keys of a sequence of `keys`; at least the first.
+int64_t ranges_of(const Schedule &schedule, int64_t keys) noexcept;
+
 /// Cuts `tiles` tiles against at most `longest` keys.
 Schedule make_schedule(const ScheduleRules &rules, int64_t tiles, int64_t longest) noexcept;
 
 /// Where the parts of the workspace lie, from an address that is a multiple of 64.
 struct WorkspaceLayout {
     size_t tile_starts; ///< int64 [batch + 1]: tiles before each sequence.
-    size_t partials;    ///< float [tiles][ranges][tile_rows * row_floats]
+    size_t partials;    ///< float [tiles][ranges][partial_floats]
     size_t mass_starts; ///< [batch + 1][start_bytes]
     size_t row_scales;  ///< [queries][scale_bytes]
     size_t mass_sums;   ///< [workers][sum_bytes]

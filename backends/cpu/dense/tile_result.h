@@ -109,10 +109,10 @@ inline void write_partial(const ForwardShape &shape, const ForwardTile &tile, in
 {
     float *out = tile.partial + row * shape.dim_v;
     for (int64_t c = 0; c < shape.dim_v; ++c) out[c] = state.o[c];
-    float *statistics = tile.partial + shape.tile_rows * shape.dim_v + row;
+    float *statistics = tile.partial + shape.partial_rows * shape.dim_v + row;
     statistics[0] = state.max;
-    statistics[shape.tile_rows] = state.sum;
-    statistics[2 * shape.tile_rows] = state.spread;
+    statistics[shape.partial_rows] = state.sum;
+    statistics[2 * shape.partial_rows] = state.spread;
 }
 
 } // namespace
