@@ -192,6 +192,9 @@ struct Ahead {
     }
 };
 
+/// Words of a row that a score sums in one go: 32 by each lane, which narrow vectors need with the largest heads.
+constexpr int64_t kFewDepth = 32 * kWidth;
+
 /// Scores of Rows query rows against a group of keys.
 template <Element Type, int Rows>
 inline void score_group(const float *q, int64_t columns, const KeyGroup &keys, const Ahead &ahead, float *s)
@@ -204,21 +207,29 @@ inline void score_group(const float *q, int64_t columns, const KeyGroup &keys, c
         ATTN_UNROLL
         for (int some = 0; some < kKeys; some += kOnce) {
             const int first = part * kKeys + some;
-            for (int64_t c = 0; c < columns; c += kWidth) {
-                const int64_t byte = c * element_bytes(Type);
-                Vec channels[kOnce];
-                ATTN_UNROLL
-                for (int i = 0; i < kOnce; ++i) channels[i] = read_vector(keys.row[first + i] + byte, Type);
+            for (int64_t from = 0; from < columns; from += kFewDepth) {
+                Vec piece[Rows][kOnce] = {};
+                for (int64_t c = from; c < smaller_of(columns, from + kFewDepth); c += kWidth) {
+                    const int64_t byte = c * element_bytes(Type);
+                    Vec channels[kOnce];
+                    ATTN_UNROLL
+                    for (int i = 0; i < kOnce; ++i) channels[i] = read_vector(keys.row[first + i] + byte, Type);
+                    ATTN_UNROLL
+                    for (int r = 0; r < Rows; ++r) {
+                        const Vec query = load(q + r * columns + c);
+                        ATTN_UNROLL
+                        for (int i = 0; i < kOnce; ++i) piece[r][i] = add_product(piece[r][i], query, channels[i]);
+                    }
+                    ahead.template fetch<kOnce>(first, byte);
+                }
                 ATTN_UNROLL
                 for (int r = 0; r < Rows; ++r) {
-                    const Vec query = load(q + r * columns + c);
                     ATTN_UNROLL
                     for (int i = 0; i < kOnce; ++i) {
                         Vec &total = sum[r * kKeys + some + i];
-                        total = add_product(total, query, channels[i]);
+                        total = from == 0 ? piece[r][i] : total + piece[r][i];
                     }
                 }
-                ahead.template fetch<kOnce>(first, byte);
             }
         }
         scores[part] = fold(sum);
