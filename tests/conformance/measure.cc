@@ -53,8 +53,8 @@ void compare_rows(const Case &c, std::size_t b, const Sequence &s, const Result 
     const double allowed = slack * tolerance(dtype_of(c.out_dtype)).worst_row;
     const double smallest = smallest_element(dtype_of(c.out_dtype));
     const std::int64_t ho = s.heads_out();
-    // |s|max is that of the sequence: the rounding of q.k follows the size of q and k, not which keys a row may see.
-    // A bias adds its own size row by row.
+    // |s|max, the size of what scores add up, is that of the sequence for q.k, whose rounding follows the size of q and
+    // k and not which keys a row may see. A bias adds its own size row by row.
     const double largest = largest_score(r);
     for (std::int64_t i = 0; i < s.tq; ++i) {
         for (std::int64_t h = 0; h < ho; ++h) {

@@ -11,9 +11,9 @@ namespace conformance {
 
 struct Tolerance {
     double global;    // |out - ref| / |ref| over the whole output
-    double worst_row; // the same of the worst row; float32: times max(1, largest |score| of the row / 8)
+    double worst_row; // the same of the worst row; float32: times max(1, |s|max / 8), see largest_score in oracle.h
     double lse;       // |lse - ref| / max(1, |ref|)
-    // The same of the other statistics. ROW_ENTROPY, COLUMN_MASS: times max(1, largest |score| of the sequence / 32),
+    // The same of the other statistics. ROW_ENTROPY, COLUMN_MASS: times max(1, |s|max of the sequence / 32),
     // because they hold scores and weights where LSE holds the score itself.
     double statistic;
 };
