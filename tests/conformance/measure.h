@@ -10,10 +10,10 @@
 namespace conformance {
 
 struct Tolerance {
-    double global;    // |out - ref| / |ref| over the whole output
-    double worst_row; // the same of the worst row; float32: times max(1, largest |score| of the row / 8)
+    double global;    // |out - ref| / |ref| over the whole output; or what its largest row alone may add to that
+    double worst_row; // the same of the worst row; float32: times max(1, |s|max / 8), see largest_score in oracle.h
     double lse;       // |lse - ref| / max(1, |ref|)
-    // The same of the other statistics. ROW_ENTROPY, COLUMN_MASS: times max(1, largest |score| of the sequence / 32),
+    // The same of the other statistics. ROW_ENTROPY, COLUMN_MASS: times max(1, |s|max of the sequence / 32),
     // because they hold scores and weights where LSE holds the score itself.
     double statistic;
 };
@@ -23,9 +23,9 @@ Tolerance tolerance(attn_dtype out_dtype);
 // almost nothing would otherwise turn correct rounding into a large relative error. Nor are they taken smaller than
 // what the dtype of OUT can hold with all its digits: a sink or a gate may leave next to nothing of a row.
 struct Errors {
-    double global = 0, worst_row = 0, lse = 0;            // worst_row: divided by the row's factor of the tolerance
-    double row_max = 0, row_entropy = 0, column_mass = 0; // likewise
-    std::string broken;                                   // the first rule that does not hold, or empty
+    double global = 0, worst_row = 0, lse = 0; // all but lse: divided by their factors of the tolerance
+    double row_max = 0, row_entropy = 0, column_mass = 0;
+    std::string broken; // the first rule that does not hold, or empty
 };
 
 // Compares what the last execute left in the outputs with the references, one per sequence; also that empty rows are

@@ -44,53 +44,58 @@ StagedBias staged_bias(const Options &o, const Sequence &s, std::int64_t h, std:
 }
 
 struct Score {
-    double raw;   // before bias and softcap
     double value; // what the activation sees
+    // What its rounding follows: the sizes of all that is added up, however small the sum.
+    double product_size; // before softcap and bias
+    double size;
+};
+
+// A sum of products, and its size: what it is, or would be if its terms were independent and did not happen to cancel.
+struct Product {
+    double value, size;
+    Product(const double *a, const double *b, std::int64_t n, double factor) : value(factor * dot(a, b, n))
+    {
+        double squares = 0;
+        for (std::int64_t c = 0; c < n; ++c) squares += (a[c] * b[c]) * (a[c] * b[c]);
+        size = std::max(std::abs(value), std::abs(factor) * std::sqrt(squares));
+    }
 };
 
 // scale * temperature * (q.k) + low-rank bias, softcap, bias
 Score score(const Options &o, const Sequence &s, std::int64_t h, std::int64_t i, std::int64_t j)
 {
     const std::int64_t ho = s.heads_out(), hq = s.q_head(h), hk = s.k_head(h);
-    double x = o.scale * dot(&s.q[(i * s.heads_q + hq) * s.dim_qk], &s.k[(j * s.heads_k + hk) * s.dim_qk], s.dim_qk);
-    if (!s.q_temperature.empty()) x *= s.q_temperature[i * s.heads_q + hq];
-    if (o.bias_rank > 0)
-        x += dot(&s.lowrank_q[(i * ho + h) * o.bias_rank], &s.lowrank_k[(j * ho + h) * o.bias_rank], o.bias_rank);
-    const StagedBias staged = staged_bias(o, s, h, i, j);
-    const double raw = x, bias = staged.tensor + staged.alibi + staged.table;
-    if (o.bias_stage == ATTN_BIAS_PRE_SOFTCAP) x += bias;
-    if (o.softcap != 0) x = o.softcap * std::tanh(x / o.softcap);
-    if (o.bias_stage == ATTN_BIAS_POST_SOFTCAP) x += bias;
-    return {raw, x};
-}
-
-// What rounding of a score follows, however small the score: the sizes of what it is made of, q.k as if its terms were
-// independent.
-double score_size(const Options &o, const Sequence &s, std::int64_t h, std::int64_t i, std::int64_t j)
-{
-    const std::int64_t ho = s.heads_out(), hq = s.q_head(h), hk = s.k_head(h);
-    double squares = 0, lowrank = 0;
-    for (std::int64_t c = 0; c < s.dim_qk; ++c) {
-        const double x = s.q[(i * s.heads_q + hq) * s.dim_qk + c] * s.k[(j * s.heads_k + hk) * s.dim_qk + c];
-        squares += x * x;
-    }
-    for (std::int64_t c = 0; c < o.bias_rank; ++c)
-        lowrank += std::abs(s.lowrank_q[(i * ho + h) * o.bias_rank + c] * s.lowrank_k[(j * ho + h) * o.bias_rank + c]);
     const double temperature = s.q_temperature.empty() ? 1.0 : s.q_temperature[i * s.heads_q + hq];
-    const StagedBias bias = staged_bias(o, s, h, i, j);
-    return std::abs(o.scale * temperature) * std::sqrt(squares) + lowrank + std::abs(bias.tensor) +
-           std::abs(bias.alibi) + std::abs(bias.table);
+    const Product product(&s.q[(i * s.heads_q + hq) * s.dim_qk], &s.k[(j * s.heads_k + hk) * s.dim_qk], s.dim_qk,
+                          o.scale * temperature);
+    double x = product.value, size = product.size;
+    if (o.bias_rank > 0) {
+        const Product lowrank(&s.lowrank_q[(i * ho + h) * o.bias_rank], &s.lowrank_k[(j * ho + h) * o.bias_rank],
+                              o.bias_rank, 1);
+        x += lowrank.value, size += lowrank.size;
+    }
+    const double product_size = size;
+    const StagedBias staged = staged_bias(o, s, h, i, j);
+    const double bias = staged.tensor + staged.alibi + staged.table;
+    const double bias_size = std::abs(staged.tensor) + std::abs(staged.alibi) + std::abs(staged.table);
+    if (o.bias_stage == ATTN_BIAS_PRE_SOFTCAP) x += bias, size += bias_size;
+    if (o.softcap != 0) { // passes rounding on as its slope says, and adds its own
+        const double capped = std::tanh(x / o.softcap);
+        x = o.softcap * capped;
+        size = std::max(size * (1 - capped * capped), std::abs(x));
+    }
+    if (o.bias_stage == ATTN_BIAS_POST_SOFTCAP) x += bias, size += bias_size;
+    if (o.activation == ATTN_SIGMOID) size += std::abs(o.activation_bias);
+    return {x, product_size, size};
 }
 
 // The weight of a key as far as its rounding goes. ReLU passes the rounding of the score on, unless the score is
 // clearly negative.
-double weight_size(const Options &o, const Sequence &s, std::int64_t h, std::int64_t i, std::int64_t j, double score,
-                   double weight)
+double weight_size(const Options &o, const Sequence &s, const Score &score, double weight)
 {
     if (o.activation != ATTN_RELU) return weight;
-    const double size = score_size(o, s, h, i, j);
-    if (score < -1e-4 * size) return 0;
-    return size / static_cast<double>(o.activation_length ? o.activation_length : s.tk);
+    if (score.value < -1e-4 * score.size) return 0;
+    return score.size / static_cast<double>(o.activation_length ? o.activation_length : s.tk);
 }
 
 // Turns the scores of the visible keys of a row into weights, in place, and fills the row's statistics.
@@ -147,23 +152,22 @@ Result attention(const Options &o, const Sequence &s)
 
     std::vector<std::int64_t> keys; // that the row sees
     std::vector<double> p;          // their scores, then their weights
-    std::vector<double> scores;     // their scores
+    std::vector<Score> scores;
     for (std::int64_t h = 0; h < ho; ++h) {
         for (std::int64_t i = 0; i < s.tq; ++i) {
-            keys.clear(), p.clear();
+            keys.clear(), p.clear(), scores.clear();
             for (std::int64_t j = 0; j < s.tk; ++j) {
                 if (!visible(o, s, h, i, j)) continue;
                 const Score x = score(o, s, h, i, j);
-                keys.push_back(j), p.push_back(x.value);
+                keys.push_back(j), p.push_back(x.value), scores.push_back(x);
                 double &largest = r.largest_score[h * s.tq + i];
-                largest = std::max(largest, std::abs(x.raw));
+                largest = std::max(largest, x.product_size);
             }
-            scores = p;
             activate(o, s, h, i, p, r);
             const double heaviest = p.empty() ? 0.0 : *std::max_element(p.begin(), p.end());
             for (std::size_t n = 0; n < p.size(); ++n) {
                 double &largest = r.largest_biased[h * s.tq + i];
-                if (p[n] > 0 && p[n] >= heaviest / 1000) largest = std::max(largest, std::abs(scores[n]));
+                if (p[n] > 0 && p[n] >= heaviest / 1000) largest = std::max(largest, scores[n].size);
             }
 
             double *out = &r.out[(i * ho + h) * s.dim_v];
@@ -173,7 +177,7 @@ Result attention(const Options &o, const Sequence &s)
                 const double sigma = s.v_temperature.empty() ? 1.0 : s.v_temperature[j * s.heads_v + hv];
                 const double weight = p[n] * sigma, *v = &s.v[(j * s.heads_v + hv) * s.dim_v];
                 for (std::int64_t c = 0; c < s.dim_v; ++c) out[c] += weight * v[c];
-                const double size = weight_size(o, s, h, i, j, scores[n], p[n]) * sigma;
+                const double size = weight_size(o, s, scores[n], p[n]) * sigma;
                 squares += size * size * dot(v, v, s.dim_v);
                 r.column_mass[h * s.tk + j] += p[n];
             }

@@ -86,12 +86,15 @@ struct Result {
     std::vector<double> row_entropy; // [ho, tq], -sum p ln p over keys
     std::vector<double> column_mass; // [ho, tk]
     // For the error measures, not outputs of the operator:
-    std::vector<double> natural_size;   // [tq, ho]: sqrt(sum_jc (p_ij v_jc)^2), the norm of a row of OUT if its terms
-                                        // were independent. A row much smaller than that has cancelled by accident.
-                                        // ReLU: of the terms before the clamp, which passes on their rounding.
-    std::vector<double> largest_score;  // [ho, tq]: largest |s| before softcap and bias, of visible keys
-    std::vector<double> largest_biased; // [ho, tq]: largest |s| after them, of keys with a thousandth or more of the
-                                        // largest weight of the row: far keys of ALiBi round coarsely, but in vain
+    std::vector<double> natural_size; // [tq, ho]: sqrt(sum_jc (p_ij v_jc)^2), the norm of a row of OUT if its terms
+                                      // were independent. A row much smaller than that has cancelled by accident.
+                                      // ReLU: of the terms before the clamp, which passes on their rounding.
+    // A weight is as wrong, relatively, as its score is absolutely, and a score rounds by the size of all that is added
+    // up in it: |q.k|, or what independent terms make of it where they cancel, likewise the low-rank bias, and each
+    // bias.
+    std::vector<double> largest_score;  // [ho, tq]: largest such size before softcap and bias, of visible keys
+    std::vector<double> largest_biased; // [ho, tq]: largest such size after them, of keys with a thousandth or more of
+                                        // the largest weight of the row: far keys of ALiBi round coarsely, but in vain
 };
 
 // The key that query i is level with; with ATTN_BY_POSITION the position of query i.

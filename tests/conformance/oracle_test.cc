@@ -77,6 +77,33 @@ TEST(Oracle, OrderIsScaleTemperatureLowRankSoftcapBias)
     EXPECT_NEAR(attention(o, s).lse[0], 2 * std::tanh((1.5 + 0.5 + 1.25) / 2), tiny);
 }
 
+TEST(Oracle, SizeOfAScoreIsThatOfItsTerms)
+{
+    Sequence s = sequence(1, 1, 1, 1, 1, 2, 1);
+    s.q = {3, -4}, s.k = {4, 3}, s.v = {1}, s.q_temperature = {-0.5}, s.lowrank_q = {2}, s.lowrank_k = {-1};
+    s.bias = {1.75}, s.alibi_slopes = {0.25}; // the key is the one level with the query: no ALiBi
+    Options o;
+    o.scale = 0.5, o.bias_rank = 1, o.align = ATTN_TOP_LEFT;
+    const double product = 0.25 * 12 * std::sqrt(2.0) + 2; // q.k has cancelled
+    const Result softmax = attention(o, s);
+    EXPECT_NEAR(softmax.row_max[0], -0.25, tiny);
+    EXPECT_NEAR(softmax.largest_score[0], product, tiny);
+    EXPECT_NEAR(softmax.largest_biased[0], product + 1.75, tiny);
+
+    o.softcap = 2;
+    const double steep = 1 - std::tanh(-1.0) * std::tanh(-1.0), steeper = 1 - std::tanh(-0.125) * std::tanh(-0.125);
+    EXPECT_NEAR(attention(o, s).largest_biased[0], product * steep + 1.75, tiny);
+    o.bias_stage = ATTN_BIAS_PRE_SOFTCAP;
+    EXPECT_NEAR(attention(o, s).largest_biased[0], (product + 1.75) * steeper, tiny);
+    o.softcap = 0.0625; // flat: only what is left after it counts
+    EXPECT_NEAR(attention(o, s).largest_biased[0], 0.0625 * std::tanh(4.0), 1e-3);
+
+    o.softcap = 0, o.activation = ATTN_SIGMOID, o.activation_bias = -3;
+    EXPECT_NEAR(attention(o, s).largest_biased[0], product + 1.75 + 3, tiny);
+    s.q = {3, 4}; // no cancelling
+    EXPECT_NEAR(attention(o, s).largest_score[0], 0.25 * 24 + 2, tiny);
+}
+
 TEST(Oracle, LowRankBiasIsMoreChannels)
 {
     Sequence s = sequence(3, 4, 2, 2, 2), wide = s;

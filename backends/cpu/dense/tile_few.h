@@ -166,9 +166,13 @@ struct Ahead {
     }
 };
 
-/// Scores of Rows query rows against a group of keys.
+/// Words of a row that a score sums in one go: 32 by each lane, which narrow vectors need with the largest heads.
+constexpr int64_t kFewDepth = 32 * kWidth;
+
+/// Scores of Rows query rows against a group of keys, over the words [begin, end) of `columns`: added to the others.
 template <Element Type, int Rows>
-inline void score_group(const float *q, int64_t columns, const KeyGroup &keys, const Ahead &ahead, float *s)
+inline void score_group(const float *q, int64_t columns, int64_t begin, int64_t end, const KeyGroup &keys,
+                        const Ahead &ahead, float *s)
 {
     constexpr int kKeys = kWidth / Rows;                      // keys of one vector of sums
     constexpr int kOnce = Rows < 4 || Rows == kWidth ? 1 : 2; // keys that share a load of Q
@@ -178,7 +182,7 @@ inline void score_group(const float *q, int64_t columns, const KeyGroup &keys, c
         ATTN_UNROLL
         for (int some = 0; some < kKeys; some += kOnce) {
             const int first = part * kKeys + some;
-            for (int64_t c = 0; c < columns; c += kWidth) {
+            for (int64_t c = begin; c < end; c += kWidth) {
                 const int64_t byte = c * element_bytes(Type);
                 Vec channels[kOnce];
                 ATTN_UNROLL
@@ -197,10 +201,13 @@ inline void score_group(const float *q, int64_t columns, const KeyGroup &keys, c
         }
         scores[part] = fold(sum, [](Vec a, Vec b) { return a + b; });
     }
-    ahead.fetch_rest(columns * element_bytes(Type));
+    if (end == columns) ahead.fetch_rest(columns * element_bytes(Type));
     gather_rows<Rows>(scores);
     ATTN_UNROLL
-    for (int r = 0; r < Rows; ++r) store(s + r * kRowStep, scores[r]);
+    for (int r = 0; r < Rows; ++r) {
+        float *place = s + r * kRowStep;
+        store(place, begin == 0 ? scores[r] : load(place) + scores[r]);
+    }
 }
 
 #if defined(ATTN_PRODUCTS_AMX) || defined(ATTN_PRODUCTS_DOT)
@@ -324,8 +331,10 @@ inline void score_few(const ForwardShape &shape, const ForwardTile &tile, const 
         const Ahead ahead(tile.v, block + larger_of(first, hull.begin), block + hull.end, v_bytes);
         with_type(shape.k_type, direct, [&]<Element Type>() {
             in_pieces(tile.rows, [&]<int Rows>(int64_t r) {
-                score_group<Type, Rows>(scratch.q + r * scratch.q_columns, scratch.q_columns, keys,
-                                        r == 0 ? ahead : Ahead(), scratch.s + r * kRowStep + first);
+                const int64_t columns = scratch.q_columns;
+                for (int64_t c = 0; c < columns; c += kFewDepth)
+                    score_group<Type, Rows>(scratch.q + r * columns, columns, c, smaller_of(columns, c + kFewDepth),
+                                            keys, r == 0 ? ahead : Ahead(), scratch.s + r * kRowStep + first);
             });
         });
     }

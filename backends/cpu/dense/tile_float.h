@@ -11,7 +11,16 @@
 namespace attn::cpu {
 namespace {
 
-constexpr int64_t kDepth = 32; ///< Channels that a score sums in one go.
+/// Channels that a score sums in one go: at most 32, all sums of a score alike, two at least beyond 16 channels.
+///
+/// The terms of a large score mostly agree in sign, so n of them in one sum round off about sqrt(n / 3) times as much
+/// as one addition to the score does; m equal sums of them, added up, sqrt(n / (3 m^2) + m / 3) times. A long sum with
+/// a short one behind it is hardly better than one sum.
+ATTN_INLINE int64_t channels_at_once(int64_t channels)
+{
+    const int64_t sums = larger_of(channels > 16 ? 2 : 1, (channels + 31) / 32);
+    return (channels + sums - 1) / sums;
+}
 
 /// Floats ahead of the loads of a panel that are fetched from L2: not every processor follows two streams by itself.
 constexpr int64_t kAhead = 1024;
@@ -61,19 +70,19 @@ ATTN_INLINE void add_tile(float *p, int64_t row_step, const Vec (&tile)[M][N])
     }
 }
 
-/// S = Q K^T for the strip at row `row` and the panels that hold keys [begin, end). Every kDepth channels are summed on
-/// their own: a score is rounded as if heads were that small, which long sums of large scores need to stay within 2e-6.
+/// S = Q K^T for the strip at row `row` and the panels that hold keys [begin, end). Every channels_at_once() channels
+/// are summed on their own, which large scores need to stay within 2e-6.
 template <int M>
 inline void score_strip(const ForwardShape &shape, const Scratch &scratch, int64_t row, int64_t begin, int64_t end)
 {
-    const int64_t dim = shape.dim_qk;
+    const int64_t dim = shape.dim_qk, depth = channels_at_once(dim);
     const float *q = scratch.q + row * dim;
     float *s = scratch.s;
     for (int64_t first = round_down(begin, kPanel); first < end; first += kPanel) {
         const float *panel = scratch.k + first * dim;
-        for (int64_t c = 0; c < dim; c += kDepth) {
+        for (int64_t c = 0; c < dim; c += depth) {
             Vec acc[M][kVectors] = {};
-            multiply<M, kVectors, 1, M>(q + c * M, panel + c * kPanel, smaller_of(kDepth, dim - c), acc);
+            multiply<M, kVectors, 1, M>(q + c * M, panel + c * kPanel, smaller_of(depth, dim - c), acc);
             if (c == 0)
                 store_tile<M, kVectors>(s + first, kRowStep, acc);
             else
