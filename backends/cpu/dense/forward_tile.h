@@ -27,6 +27,19 @@ inline size_t scratch_bytes(const ForwardShape &shape)
     return Scratch(shape, nullptr).bytes;
 }
 
+/// Fetches keys [begin, end) of the sequence from memory: every tile reads K and V anew, and packing would wait for
+/// them.
+inline void fetch_keys(const ForwardShape &shape, const ForwardTile &tile, int64_t begin, int64_t end)
+{
+    const int64_t k_bytes = shape.dim_k * element_bytes(shape.k_type),
+                  v_bytes = shape.dim_v * element_bytes(shape.v_type);
+    for (int64_t key = begin; key < end; ++key) {
+        const char *k = key_row(tile.k, key), *v = key_row(tile.v, key);
+        for (int64_t byte = 0; byte < k_bytes; byte += 64) __builtin_prefetch(k + byte, 0, 2);
+        for (int64_t byte = 0; byte < v_bytes; byte += 64) __builtin_prefetch(v + byte, 0, 2);
+    }
+}
+
 inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *memory)
 {
     const Scratch scratch(shape, memory);
@@ -63,8 +76,11 @@ inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *m
         pack_k(shape, tile, scratch, block, all.begin, all.end);
         const bool v_finite = pack_v(shape, tile, scratch, block, all.begin, all.end);
 
+        const int64_t next = block + shape.key_block, next_length = smaller_of(shape.key_block, tile.key_end - next);
         for (int64_t first = 0; first < tile.rows; first += kStrip) {
             const int64_t rows = smaller_of(kStrip, tile.rows - first);
+            fetch_keys(shape, tile, next + next_length * first / tile.rows,
+                       next + next_length * (first + rows) / tile.rows);
             const Hull part = all.full ? all : hull(first, rows);
             if (part.begin >= part.end) continue;
             at_height(strip_height(rows), [&]<int M>(StripHeight<M>) {
