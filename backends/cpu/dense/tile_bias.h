@@ -25,7 +25,7 @@ inline void add_tensor_bias(const TokenRows &bias, const char *row, int64_t firs
     for (; j < end; ++j) s[j] += read_float(row + (first + j) * bias.channel_step, bias.type) * factor;
 }
 
-/// Calls value(j, ...) for the keys of a vector, one by one.
+/// value(key) for each key of a vector within the hull, one by one.
 template <class Value>
 ATTN_INLINE Vec vector_of(int64_t j, const Hull &hull, Value value)
 {
