@@ -51,6 +51,36 @@ ATTN_INLINE void store(float *p, Vec v)
     __builtin_memcpy(p, &v, sizeof v);
 }
 
+ATTN_INLINE VecI load_integers(const int32_t *p)
+{
+    VecI v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/// 0, 1, 2 ...
+ATTN_INLINE VecI lane_numbers()
+{
+    int32_t lanes[kWidth];
+    for (int i = 0; i < kWidth; ++i) lanes[i] = i;
+    return load_integers(lanes);
+}
+
+/// p[index] in each lane.
+ATTN_INLINE Vec gather(const float *p, VecI index)
+{
+#if defined(__AVX512F__)
+    return _mm512_mask_i32gather_ps(Vec{}, 0xffff, reinterpret_cast<__m512i>(index), p, 4);
+#elif defined(__AVX2__)
+    const Vec all = reinterpret_cast<Vec>(VecI{} - 1);
+    return _mm256_mask_i32gather_ps(Vec{}, p, reinterpret_cast<__m256i>(index), all, 4);
+#else
+    float lanes[kWidth];
+    for (int i = 0; i < kWidth; ++i) lanes[i] = p[index[i]];
+    return load(lanes);
+#endif
+}
+
 ATTN_INLINE Vec splat(float x)
 {
     return x - Vec{}; // x - 0 is x for every x, so the compiler is left with the broadcast

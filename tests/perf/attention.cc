@@ -38,15 +38,6 @@ Buffer<float> widen(const Buffer<char> &bytes, attn_dtype dtype)
     return values;
 }
 
-Buffer<char> random_values(int64_t count, attn_dtype dtype, unsigned seed)
-{
-    std::mt19937 bits(seed);
-    std::normal_distribution<float> normal;
-    Buffer<float> values(static_cast<size_t>(count));
-    for (float &value : values) value = normal(bits);
-    return narrow(values, dtype);
-}
-
 } // namespace
 
 void check(attn_status status, const char *what)
@@ -63,6 +54,15 @@ Handle open_handle(int threads)
     attn_handle handle = nullptr;
     check(attn_create(&options, &handle), "attn_create");
     return Handle(handle);
+}
+
+Buffer<char> random_values(int64_t count, attn_dtype dtype, unsigned seed)
+{
+    std::mt19937 bits(seed);
+    std::normal_distribution<float> normal;
+    Buffer<float> values(static_cast<size_t>(count));
+    for (float &value : values) value = normal(bits);
+    return narrow(values, dtype);
 }
 
 Inputs::Inputs(const Case &shape)

@@ -23,6 +23,9 @@ using Handle = std::unique_ptr<attn_handle_s, DestroyHandle>;
 
 Handle open_handle(int threads);
 
+/// Random normal numbers.
+Buffer<char> random_values(int64_t count, attn_dtype dtype, unsigned seed);
+
 /// Tensors of a case, random normal, in its dtype.
 struct Inputs {
     Buffer<char> q, k, v;

@@ -9,6 +9,7 @@
 //   environment  as the environment says; only if named
 // The row operations of the unfused baseline use libattn's instruction set and its exponential.
 #include "machine.h"
+#include "option_bench.h"
 #include "report.h"
 
 #include <cerrno>
@@ -24,6 +25,8 @@ namespace {
 constexpr const char *kUsage =
     "usage: attn_cpu_bench [--repetitions N] [--threads N] [--filter SUBSTRING] [--csv FILE]\n"
     "                      [--table default|avx512|avx2|environment] [--check] [--list]\n"
+    "       attn_cpu_bench --options fp32|fp16|bf16 [--repetitions N] [--threads N] [--filter SUBSTRING] [--check]\n"
+    "  --options      instead what each option costs beside plain attention; follows ATTN_CPU_ISA\n"
     "  --repetitions  rounds of each case, default 11\n"
     "  --threads      threads of each contender, default 2\n"
     "  --filter       only cases whose name contains this\n"
@@ -48,7 +51,7 @@ constexpr const char *kInfluences[] = {"ATTN_CPU_ISA", "OPENBLAS_CORETYPE", "OPE
 
 struct Options {
     int repetitions = 11, threads = 2;
-    std::string filter, csv, table;
+    std::string filter, csv, table, dtype; ///< `dtype`: that of the table of options.
     bool check = false, list = false;
 };
 
@@ -70,6 +73,8 @@ bool parse(int count, char **words, Options *options)
             options->filter = value;
         else if (word == "--csv")
             options->csv = value;
+        else if (word == "--options")
+            options->dtype = value;
         else if (word == "--table")
             options->table = value;
         else
@@ -77,6 +82,7 @@ bool parse(int count, char **words, Options *options)
     }
     bool known = options->table.empty();
     for (const Table &table : kTables) known |= options->table == table.name;
+    known &= options->dtype.empty() || option_dtype(options->dtype) != 0;
     return known && options->repetitions > 0 && options->threads > 0;
 }
 
@@ -179,6 +185,12 @@ int run(int count, char **words)
     if (options.list) {
         for (const Case &shape : all_cases()) std::printf("%s\n", shape.name.c_str());
         return 0;
+    }
+    if (!options.dtype.empty()) {
+        std::printf("%s\n", describe_machine("", options.threads, options.repetitions).c_str());
+        const bool good =
+            measure_options(option_dtype(options.dtype), options.filter, options.threads, options.repetitions);
+        return good || !options.check ? 0 : 1;
     }
     if (std::getenv(kProcessors)) return measure_table(options) || !options.check ? 0 : 1;
     if (std::FILE *csv = open_csv(options, "w")) {

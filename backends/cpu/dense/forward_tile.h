@@ -60,15 +60,15 @@ inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *m
 
     for (int64_t block = tile.key_begin; block < tile.key_end; block += shape.key_block) {
         const int64_t length = smaller_of(shape.key_block, tile.key_end - block);
-        int64_t least = 0, most = 0;
-        if (shape.by_position) read_positions(tile, block, length, scratch.position, &least, &most);
+        if (shape.by_position) read_positions(tile, block, length, scratch.position);
         const auto hull = [&](int64_t first, int64_t rows) {
             const RowMask *masks = scratch.mask + first;
-            return shape.by_position ? hull_by_position(masks, rows, block, length, least, most)
+            return shape.by_position ? hull_by_position(masks, rows, block, length, scratch.position)
                                      : hull_of(masks, rows, block, length);
         };
         const Hull all = hull(0, tile.rows);
         if (all.begin >= all.end) continue;
+        rank_keys(shape, tile, scratch, block, all);
         if (few) {
             run_few(shape, tile, scratch, block, all);
             continue;

@@ -43,16 +43,16 @@ inline void add_columns(const ForwardShape &shape, const ForwardTile &tile, doub
     const Scratch scratch(shape, memory);
     const TileRegisters registers;
     const int64_t block = tile.key_begin, length = tile.key_end - block;
-    int64_t least = 0, most = 0;
-    if (shape.by_position) read_positions(tile, block, length, scratch.position, &least, &most);
+    if (shape.by_position) read_positions(tile, block, length, scratch.position);
     for (int64_t r = 0; r < tile.rows; ++r) scratch.mask[r] = mask_of_row(shape, tile, r);
     const auto hull = [&](int64_t first, int64_t rows) {
         const RowMask *masks = scratch.mask + first;
-        return shape.by_position ? hull_by_position(masks, rows, block, length, least, most)
+        return shape.by_position ? hull_by_position(masks, rows, block, length, scratch.position)
                                  : hull_of(masks, rows, block, length);
     };
     const Hull all = hull(0, tile.rows);
     if (all.begin >= all.end) return;
+    rank_keys(shape, tile, scratch, block, all);
     pack_q(shape, tile, scratch);
     pack_k(shape, tile, scratch, block, all.begin, all.end);
 

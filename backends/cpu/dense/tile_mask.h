@@ -61,37 +61,48 @@ inline Hull hull_of(const RowMask *masks, int64_t rows, int64_t block, int64_t l
     return {begin, end, full};
 }
 
-/// Of `rows` masks by position, the positions of the block's keys lying in [least, most].
-inline Hull hull_by_position(const RowMask *masks, int64_t rows, int64_t block, int64_t length, int64_t least,
-                             int64_t most)
+ATTN_INLINE bool sees_position(const RowMask &mask, int64_t key, int64_t position)
 {
-    bool any = false, full = true;
+    return position <= mask.limit && ((mask.begin <= position && position <= mask.end) || key < mask.sinks);
+}
+
+/// Of `rows` masks by position. Between keys that some row sees there may be others.
+inline Hull hull_by_position(const RowMask *masks, int64_t rows, int64_t block, int64_t length,
+                             const KeyPositions &positions)
+{
+    RowMask any = {0, INT64_MAX, INT64_MIN, INT64_MIN}; // sees what some row sees, and perhaps more
+    bool full = true;
     for (int64_t r = 0; r < rows; ++r) {
         const RowMask &mask = masks[r];
-        const bool window = least <= mask.end && most >= mask.begin;
-        any |= least <= mask.limit && (window || block < mask.sinks);
-        full &= most <= mask.limit && most <= mask.end && least >= mask.begin;
+        any = {larger_of(any.sinks, mask.sinks), smaller_of(any.begin, mask.begin), larger_of(any.end, mask.end),
+               larger_of(any.limit, mask.limit)};
+        full &= positions.most() <= smaller_of(mask.limit, mask.end) && positions.least() >= mask.begin;
     }
-    return {0, any ? length : 0, full};
+    if (full) return {0, length, true};
+    int64_t begin = 0, end = length;
+    while (begin < end && !sees_position(any, block + begin, positions[begin])) ++begin;
+    while (begin < end && !sees_position(any, block + end - 1, positions[end - 1])) --end;
+    return {begin, end, false};
 }
 
 ATTN_INLINE bool sees(const ForwardShape &shape, const RowMask &mask, int64_t key, int64_t position)
 {
-    if (shape.by_position)
-        return position <= mask.limit && ((mask.begin <= position && position <= mask.end) || key < mask.sinks);
+    if (shape.by_position) return sees_position(mask, key, position);
     return key < mask.sinks || (mask.begin <= key && key < mask.end);
 }
 
-/// Positions of the keys of a block, and their range.
-inline void read_positions(const ForwardTile &tile, int64_t block, int64_t length, int64_t *position, int64_t *least,
-                           int64_t *most)
+inline void read_positions(const ForwardTile &tile, int64_t block, int64_t length, const KeyPositions &positions)
 {
-    *least = INT64_MAX, *most = INT64_MIN;
+    int64_t least = INT64_MAX, most = INT64_MIN;
     for (int64_t j = 0; j < length; ++j) {
-        position[j] = read_integer(key_row(tile.k_positions, block + j), tile.k_positions_wide);
-        *least = smaller_of(*least, position[j]);
-        *most = larger_of(*most, position[j]);
+        const int64_t position = read_integer(key_row(tile.k_positions, block + j), tile.k_positions_wide);
+        positions.position[j] = position;
+        least = smaller_of(least, position), most = larger_of(most, position);
     }
+    positions.range[0] = least, positions.range[1] = most;
+    if (!positions.near()) return;
+    for (int64_t j = 0; j < round_up(length, kWidth); ++j)
+        positions.offset[j] = j < length ? static_cast<int32_t>(positions[j] - least) : 0;
 }
 
 ATTN_INLINE void fill_lowest(float *s, int64_t begin, int64_t end)
@@ -100,14 +111,32 @@ ATTN_INLINE void fill_lowest(float *s, int64_t begin, int64_t end)
 }
 
 /// Scores of keys [begin, end) of the block that the row does not see become -inf.
-inline void mask_row(const ForwardShape &shape, const RowMask &mask, const int64_t *position, int64_t block,
-                     int64_t begin, int64_t end, float *s)
+inline void mask_by_position(const RowMask &mask, const KeyPositions &positions, int64_t block, int64_t begin,
+                             int64_t end, float *s)
 {
-    if (shape.by_position) {
+    if (!positions.near()) {
         for (int64_t j = begin; j < end; ++j)
-            if (!sees(shape, mask, block + j, position[j])) s[j] = kLowest;
+            if (!sees_position(mask, block + j, positions[j])) s[j] = kLowest;
         return;
     }
+    const auto offset = [&](int64_t position) { // of positions out of reach one that is
+        return static_cast<int32_t>(clamp(saturating_subtract(position, positions.least()), -1, kFarthest + 1));
+    };
+    const int32_t limit = offset(mask.limit), first = offset(mask.begin), last = offset(mask.end);
+    const auto sinks = static_cast<int32_t>(clamp(mask.sinks - block, 0, end));
+    const VecI lanes = lane_numbers();
+    for (int64_t j = round_down(begin, kWidth); j < end; j += kWidth) {
+        const VecI at = load_integers(positions.offset + j);
+        const VecI in_window = (at >= first) & (at <= last), is_sink = lanes + static_cast<int32_t>(j) < sinks;
+        store(s + j, ((in_window | is_sink) & (at <= limit)) != 0 ? load(s + j) : splat(kLowest));
+    }
+}
+
+/// Likewise, whatever the mask goes by.
+inline void mask_row(const ForwardShape &shape, const RowMask &mask, const KeyPositions &positions, int64_t block,
+                     int64_t begin, int64_t end, float *s)
+{
+    if (shape.by_position) return mask_by_position(mask, positions, block, begin, end, s);
     const int64_t sinks = larger_of(begin, smaller_of(end, mask.sinks - block));
     const int64_t from = larger_of(sinks, smaller_of(end, mask.begin - block));
     const int64_t to = larger_of(from, smaller_of(end, mask.end - block));

@@ -52,10 +52,43 @@ ATTN_INLINE int64_t saturating_add(int64_t a, int64_t b)
     return sum;
 }
 
+ATTN_INLINE int64_t saturating_subtract(int64_t a, int64_t b)
+{
+    int64_t difference;
+    if (__builtin_sub_overflow(a, b, &difference)) return b < 0 ? INT64_MAX : INT64_MIN;
+    return difference;
+}
+ATTN_INLINE int64_t clamp(int64_t value, int64_t low, int64_t high)
+{
+    return larger_of(low, smaller_of(high, value));
+}
+
 /// What a row sees. By index: keys [0, sinks) and [begin, end). By position p of a key j: p <= limit and
 /// (begin <= p <= end or j < sinks).
 struct RowMask {
     int64_t sinks, begin, end, limit;
+};
+
+constexpr int64_t kFarthest = 1 << 30; ///< Sums of two offsets up to here are 32-bit integers.
+
+/// Positions of the keys of a block, and what they are more than the least.
+struct KeyPositions {
+    int64_t *position; ///< [key_block]
+    int32_t *offset;   ///< [key_block], if the most is at most kFarthest more.
+    int64_t *range;    ///< The least and the most.
+
+    int64_t operator[](int64_t key) const { return position[key]; }
+    int64_t least() const { return range[0]; }
+    int64_t most() const { return range[1]; }
+    bool near() const { return saturating_subtract(most(), least()) <= kFarthest; }
+};
+
+/// Ranks of the keys of a block and the part of a bias table that it needs: see tile_ranks.h.
+struct BlockRanks {
+    int64_t least; ///< Least rank of a key.
+    bool near;     ///< The others are at most kFarthest more, their offsets known.
+    int64_t low;   ///< Difference of ranks of the first entry of the slice.
+    int64_t width; ///< Entries of the slice, by head; 0: none taken.
 };
 
 /// The scratch of a worker, carved from one piece of memory. Sizes depend on the shape alone.
@@ -73,13 +106,19 @@ struct Scratch {
     float *factor;  ///< Pairs: [tile_rows], of the products of a row.
     float *block_o; ///< [kFewRows][o_columns]: what one block adds to few rows.
     RowMask *mask;  ///< [tile_rows]
-    int64_t *position; ///< [key_block], of the keys of the block.
+    KeyPositions position;
+    BlockRanks *ranks;
+    int32_t *offset; ///< [key_block]: ranks of the keys, less the least.
+    bool *adjacent;  ///< [key_block / kWidth]: whether the ranks of a vector are consecutive.
+    float *slice;    ///< [group][slice_step]: entries of the bias table by difference of ranks.
+    int64_t slice_step;
     int64_t q_columns; ///< Words of a row of Q and K.
     int64_t o_columns, row_columns;
     size_t bytes;
 
     Scratch(const ForwardShape &shape, void *memory)
-        : q_columns(kPairs ? round_up(shape.dim_qk, 2 * kWidth) / 2 : round_up(shape.dim_qk, kWidth)),
+        : slice_step(slice_width(shape)),
+          q_columns(kPairs ? round_up(shape.dim_qk, 2 * kWidth) / 2 : round_up(shape.dim_qk, kWidth)),
           o_columns(round_up(shape.dim_v, kPairs ? 2 * kWidth : kWidth)),
           row_columns(round_up(larger_of(shape.dim_qk, shape.dim_v), kWidth) + kWidth),
           bytes(0),
@@ -98,10 +137,24 @@ struct Scratch {
         factor = take<float>(kPairs ? shape.tile_rows + kWidth : 0);
         block_o = take<float>(kFewRows * o_columns);
         mask = take<RowMask>(shape.tile_rows);
-        position = take<int64_t>(shape.key_block);
+        position = {take<int64_t>(shape.key_block), take<int32_t>(shape.key_block), take<int64_t>(2)};
+        ranks = take<BlockRanks>(1);
+        offset = take<int32_t>(shape.key_block);
+        adjacent = take<bool>(shape.key_block / kWidth);
+        slice = take<float>(shape.group * slice_step);
     }
 
 private:
+    /// Room for the differences of ranks of a tile and a block on grids of up to three axes, which are up to 2^3 times
+    /// as many as tokens and keys. Where rows of few tokens share a head, taking them would cost more than it saves.
+    static int64_t slice_width(const ForwardShape &shape)
+    {
+        const int64_t tokens = shape.tile_rows / shape.group;
+        if (shape.lookup == Lookup::none || tokens < 2) return 0;
+        const int64_t entries = 2 * (shape.lookup == Lookup::grid ? shape.grid_center : shape.max_distance) + 1;
+        const int64_t most = 8 * (shape.key_block + tokens + 1);
+        return shape.lookup == Lookup::grid ? smaller_of(entries, most) : most;
+    }
     template <class T>
     T *take(int64_t count)
     {

@@ -62,4 +62,24 @@ std::vector<Times> race(const Contenders &contenders, int repetitions)
     return times;
 }
 
+Ratio compare(const std::function<void()> &call, const std::function<void()> &other, int repetitions)
+{
+    call();
+    other();
+    std::vector<double> used, passed, seconds;
+    for (int repetition = 0; repetition < repetitions; ++repetition) {
+        const Sample one = sample(call, 1), two = sample(other, 1);
+        used.push_back(one.processor_seconds / two.processor_seconds);
+        passed.push_back(one.seconds / two.seconds);
+        seconds.push_back(one.processor_seconds);
+    }
+    const auto quantile = [](std::vector<double> &values, double part) {
+        const auto at = values.begin() + std::lround(part * static_cast<double>(values.size() - 1));
+        std::nth_element(values.begin(), at, values.end());
+        return *at;
+    };
+    return {quantile(used, 0.25), quantile(used, 0.5), quantile(used, 0.75), quantile(passed, 0.5),
+            quantile(seconds, 0.5)};
+}
+
 } // namespace attn::perf

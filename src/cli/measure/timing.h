@@ -20,6 +20,16 @@ using Contenders = std::vector<std::function<void()>>;
 /// and a call that is not counted; it lasts at least 20 ms.
 std::vector<Times> race(const Contenders &contenders, int repetitions);
 
+/// Time of one call over that of another, from pairs of adjacent samples.
+struct Ratio {
+    double lower, median, upper; ///< Of the time of all threads: quartiles, which other load hardly touches.
+    double passed;               ///< Of the time that passed: median.
+    double seconds;              ///< Time of all threads of the first call: median.
+};
+
+/// Times two calls in turns, `repetitions` pairs after one that is not counted.
+Ratio compare(const std::function<void()> &call, const std::function<void()> &other, int repetitions);
+
 } // namespace attn::perf
 
 #endif
