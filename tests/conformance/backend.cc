@@ -26,7 +26,10 @@ const Found &found()
 {
     static const Found all = [] {
         Found f;
+        const char *variable = std::getenv("ATTN_TEST_BACKEND");
+        const std::string only = variable ? variable : "";
         for (const Entry &entry : entries) {
+            if (!only.empty() && only != entry.name) continue;
             auto backend = std::make_unique<Backend>(entry.name, entry.isa);
             std::string why;
             attn_status status = ATTN_OK;
@@ -40,7 +43,8 @@ const Found &found()
                 throw std::runtime_error(std::string(entry.name) + ": attn_create: " + why);
             }
         }
-        if (f.present.empty()) throw std::runtime_error("no backend to test");
+        if (f.present.empty())
+            throw std::runtime_error("no backend to test" + (only.empty() ? only : ": ATTN_TEST_BACKEND = " + only));
         return f;
     }();
     return all;

@@ -2,6 +2,7 @@
 //   ATTN_TEST_SEED    base seed, decimal; without it a random one, printed at the start
 //   ATTN_TEST_RANDOM  number of random descriptors, 300 without it
 //   ATTN_TEST_SUBSET  not empty: only small cases, for builds with sanitizers
+//   ATTN_TEST_BACKEND only this backend, as "cpu/amx", of those that are present
 //   ATTN_TEST_CASE    JSON of one case, as a failure printed it, for --gtest_filter='Replay.*'
 #pragma once
 
