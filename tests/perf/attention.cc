@@ -97,9 +97,13 @@ Attention::Attention(const Handle &handle, const Case &shape, const Inputs &inpu
     const auto view = [&](const Buffer<char> &data, int64_t tokens, int64_t heads) {
         return attn_tensor_4d(data.data(), dtype_, 1, tokens, heads, shape.dim);
     };
+    const auto cache = [&](const Buffer<char> &data) {
+        return shape.by_head ? attn_tensor_swap_axes(view(data, shape.heads_kv, shape.keys), 1, 2)
+                             : view(data, shape.keys, shape.heads_kv);
+    };
     views_[0] = view(inputs.q, shape.queries, shape.heads_q);
-    views_[1] = view(inputs.k, shape.keys, shape.heads_kv);
-    views_[2] = view(inputs.v, shape.keys, shape.heads_kv);
+    views_[1] = cache(inputs.k);
+    views_[2] = cache(inputs.v);
     views_[3] = view(out_, shape.queries, shape.heads_q);
     constexpr attn_slot kSlots[] = {ATTN_SLOT_Q, ATTN_SLOT_K, ATTN_SLOT_V, ATTN_SLOT_OUT};
     for (int i = 0; i < 4; ++i) args_[i] = {kSlots[i], 0, &views_[i]};

@@ -8,9 +8,9 @@ Case self(const char *name, int64_t tokens, int64_t heads, int64_t dim, bool cau
     return {name, tokens, tokens, heads, heads, dim, causal, dtype};
 }
 
-Case decode(const char *name, attn_dtype dtype)
+Case decode(const char *name, int64_t heads_q, attn_dtype dtype, bool by_head = true)
 {
-    return {name, 1, 32768, 32, 8, 128, false, dtype};
+    return {name, 1, 32768, heads_q, 8, 128, false, dtype, by_head};
 }
 
 } // namespace
@@ -42,9 +42,18 @@ std::vector<Case> all_cases()
         self("s8192 h2 d128 full", 8192, 2, 128, false),
         self("s16384 h2 d128 full", 16384, 2, 128, false),
         {"cross 128x4096 h8 d128", 128, 4096, 8, 8, 128, false, ATTN_FLOAT32},
-        decode("decode 32768 h32/8 d128", ATTN_FLOAT32),
-        decode("decode 32768 h32/8 d128 fp16", ATTN_FLOAT16),
-        decode("decode 32768 h32/8 d128 bf16", ATTN_BFLOAT16),
+        decode("decode h8/8", 8, ATTN_FLOAT32),
+        decode("decode h32/8", 32, ATTN_FLOAT32),
+        decode("decode h64/8", 64, ATTN_FLOAT32),
+        decode("decode h8/8 fp16", 8, ATTN_FLOAT16),
+        decode("decode h32/8 fp16", 32, ATTN_FLOAT16),
+        decode("decode h64/8 fp16", 64, ATTN_FLOAT16),
+        decode("decode h8/8 bf16", 8, ATTN_BFLOAT16),
+        decode("decode h32/8 bf16", 32, ATTN_BFLOAT16),
+        decode("decode h64/8 bf16", 64, ATTN_BFLOAT16),
+        decode("decode h8/8 by token", 8, ATTN_FLOAT32, false),
+        decode("decode h32/8 by token", 32, ATTN_FLOAT32, false),
+        decode("decode h32/8 bf16 by token", 32, ATTN_BFLOAT16, false),
     };
 }
 

@@ -9,7 +9,7 @@
 
 namespace attn::perf {
 
-/// One problem, batch 1. Tensors are contiguous `[1, token, head, dim]`.
+/// One problem, batch 1. Tensors are contiguous `[1, token, head, dim]`, K and V `[1, head, token, dim]` if by_head.
 struct Case {
     std::string name;
     int64_t queries, keys;
@@ -17,6 +17,7 @@ struct Case {
     int64_t dim;
     bool causal; ///< Diagonal top left; queries == keys.
     attn_dtype dtype;
+    bool by_head = false;
 
     bool is_decode() const { return queries == 1; }
     int64_t q_elements() const { return queries * heads_q * dim; }

@@ -6,9 +6,15 @@ namespace attn::perf {
 namespace {
 
 // The bars.
-constexpr double kFullToSgemm = 0.75;
-constexpr double kCausalToUnfused = 1.4;
+constexpr double kFullToSgemm = 0.85;
+constexpr double kNarrowToSgemm = 0.75; ///< d64
+constexpr double kCausalToUnfused = 1.6;
+constexpr double kLongToUnfused = 1.2;
 constexpr double kAnyToUnfused = 1.0;
+constexpr double kHalfToFloat = 0.9;
+constexpr double kDecodeToRead = 0.8;
+constexpr double kHalfDecodeToRead = 0.6;
+constexpr double kGroupedToUngrouped = 0.9;
 
 double tolerance(attn_dtype dtype)
 {
@@ -77,11 +83,32 @@ bool print_verdict(const std::vector<Result> &results)
 {
     bool good = true;
     const Result *slowest = nullptr;
+    const auto find = [&](const std::string &name) {
+        const auto at =
+            std::find_if(results.begin(), results.end(), [&](const Result &r) { return r.shape.name == name; });
+        return at == results.end() ? nullptr : &*at;
+    };
+    const auto compare = [&](const char *bar, const std::string &name, const std::string &other, double least) {
+        const Result *a = find(name), *b = find(other);
+        if (a && b) good &= verdict(bar, *a, a->rate() / b->rate(), least);
+    };
+    for (const char *dtype : {" fp16", " bf16"})
+        compare("halves against fp32", std::string("s2048 h8 d128 full") + dtype, "s2048 h8 d128 full", kHalfToFloat);
+    for (const char *dtype : {"", " fp16", " bf16"})
+        compare("8 queries per key against 1", std::string("decode h64/8") + dtype, std::string("decode h8/8") + dtype,
+                kGroupedToUngrouped);
     for (const Result &r : results) {
         if (r.shape.name == "s2048 h8 d128 full")
             good &= verdict("full against sgemm", r, r.to_ceiling(), kFullToSgemm);
+        if (r.shape.name == "s2048 h8 d64 full")
+            good &= verdict("full against sgemm", r, r.to_ceiling(), kNarrowToSgemm);
         if (r.shape.name == "s2048 h8 d128 causal")
             good &= verdict("causal against unfused", r, r.to_unfused(), kCausalToUnfused);
+        if (r.shape.name == "s16384 h2 d128 full")
+            good &= verdict("long against unfused", r, r.to_unfused(), kLongToUnfused);
+        if (r.shape.is_decode() && r.shape.by_head)
+            good &= verdict("decode against reading", r, r.to_ceiling(),
+                            r.shape.dtype == ATTN_FLOAT32 ? kDecodeToRead : kHalfDecodeToRead);
         if (!slowest || r.to_unfused() < slowest->to_unfused()) slowest = &r;
         if (!(r.error <= tolerance(r.shape.dtype))) {
             std::printf("WRONG  %s: error %.1e, tolerance %.1e\n", r.shape.name.c_str(), r.error,

@@ -71,10 +71,12 @@ void Unfused::run(Split split)
     set_blas_threads(split, team_);
     const float *q = floats(inputs_.q, &q_), *k = floats(inputs_.k, &k_), *v = floats(inputs_.v, &v_);
     const int64_t dim = case_.dim, q_step = case_.is_decode() ? dim : case_.heads_q * dim;
-    const int64_t kv_step = case_.heads_kv * dim;
+    const int64_t kv_step = case_.by_head ? dim : case_.heads_kv * dim;
+    const int64_t kv_head_step = case_.by_head ? case_.keys * dim : dim;
     const auto head = [&](int64_t unit) {
         const int64_t q_head = unit * case_.heads_q / units_, kv_head = unit * case_.heads_kv / units_;
-        return Head{q + q_head * dim, k + kv_head * dim, v + kv_head * dim, out_.data() + q_head * dim};
+        return Head{q + q_head * dim, k + kv_head * kv_head_step, v + kv_head * kv_head_step,
+                    out_.data() + q_head * dim};
     };
     const auto scale = static_cast<float>(kLog2e / std::sqrt(static_cast<double>(dim)));
     const blasint m = narrow(unit_rows_), n = narrow(case_.keys), d = narrow(dim);
