@@ -7,7 +7,7 @@
 // With pairs of bfloat16, channels and keys go by twos.
 //
 // Such tiles wait for memory, and rows of one head can be further apart than a hardware prefetcher follows. So each
-// product fetches what the other one reads next: scores the V of the block, the weighted sum the K of the next block.
+// product fetches the rows that it reads a little later, line by line.
 #ifndef ATTN_BACKENDS_CPU_DENSE_TILE_FEW_H
 #define ATTN_BACKENDS_CPU_DENSE_TILE_FEW_H
 
@@ -138,7 +138,10 @@ struct KeyGroup {
     }
 };
 
-/// Rows that the other product reads next: fetched a line at a time, to L2, while this one computes.
+/// How far ahead rows are fetched.
+constexpr int64_t kAheadKeys = 32;
+
+/// Rows that the product reads later: fetched a line at a time, to L2, while it computes.
 struct Ahead {
     const char *row[kWidth];
     int64_t bytes = 0; ///< Of a row; 0: nothing to fetch.
@@ -324,11 +327,11 @@ inline void score_few(const ForwardShape &shape, const ForwardTile &tile, const 
                       const Hull &hull)
 {
     const bool direct = is_k_direct(shape, tile);
-    const int64_t v_bytes = shape.dim_v * element_bytes(shape.v_type);
+    const int64_t bytes = shape.dim_k * element_bytes(shape.k_type);
     const auto read = [&](int64_t key, float *out) { read_key(shape, tile, key, out); };
     for (int64_t first = round_down(hull.begin, kWidth); first < hull.end; first += kWidth) {
         const KeyGroup keys(tile.k, scratch, block, first, hull.begin, hull.end, direct, read);
-        const Ahead ahead(tile.v, block + larger_of(first, hull.begin), block + hull.end, v_bytes);
+        const Ahead ahead(tile.k, block + first + kAheadKeys, tile.key_end, bytes);
         with_type(shape.k_type, direct, [&]<Element Type>() {
             in_pieces(tile.rows, [&]<int Rows>(int64_t r) {
                 const int64_t columns = scratch.q_columns;
@@ -358,13 +361,13 @@ inline void weigh_few(const ForwardShape &shape, const ForwardTile &tile, const 
                       const Hull &hull)
 {
     const bool direct = is_v_direct(shape, tile);
-    const int64_t k_bytes = shape.dim_k * element_bytes(shape.k_type);
+    const int64_t bytes = shape.dim_v * element_bytes(shape.v_type);
     const auto read = [&](int64_t key, float *out) { read_value(shape, tile, key, out); };
     const int64_t columns = scratch.o_columns;
     for (int64_t i = 0; i < tile.rows * columns; i += kWidth) store(scratch.block_o + i, Vec{});
     for (int64_t first = round_down(hull.begin, kWidth); first < hull.end; first += kWidth) {
         const KeyGroup keys(tile.v, scratch, block, first, hull.begin, hull.end, direct, read);
-        const Ahead ahead(tile.k, block + shape.key_block + first, tile.key_end, k_bytes);
+        const Ahead ahead(tile.v, block + first + kAheadKeys, tile.key_end, bytes);
         const bool whole = hull.full && first >= hull.begin && first + kWidth <= hull.end;
         with_type(shape.v_type, direct, [&]<Element Type>() {
             if (whole) {
