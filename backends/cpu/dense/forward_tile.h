@@ -43,7 +43,7 @@ inline void fetch_keys(const ForwardShape &shape, const ForwardTile &tile, int64
 inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *memory)
 {
     const Scratch scratch(shape, memory);
-    const TileRegisters registers;
+    [[maybe_unused]] const TileRegisters registers{};
     const bool few = tile.rows <= kFewRows;
     if (few)
         pack_few_q(shape, tile, scratch);

@@ -23,9 +23,7 @@ namespace {
 
 #if !defined(ATTN_PRODUCTS_AMX)
 /// Only AMX has registers to set up.
-struct TileRegisters {
-    TileRegisters() {}
-};
+struct TileRegisters {};
 #endif
 
 /// Everything one strip does with one block of keys.

@@ -41,7 +41,7 @@ inline void add_columns(const ForwardShape &shape, const ForwardTile &tile, doub
 {
     if (!may_see(shape, tile)) return;
     const Scratch scratch(shape, memory);
-    const TileRegisters registers;
+    [[maybe_unused]] const TileRegisters registers{};
     const int64_t block = tile.key_begin, length = tile.key_end - block;
     if (shape.by_position) read_positions(tile, block, length, scratch.position);
     for (int64_t r = 0; r < tile.rows; ++r) scratch.mask[r] = mask_of_row(shape, tile, r);
