@@ -98,7 +98,8 @@ step_compilers() {
   return "$failed"
 }
 
-# 64-bit ARM, compiled here and run by an emulator, which slows everything down too.
+# 64-bit ARM, compiled here and run by an emulator, which slows everything down too. Its preset leaves out what needs
+# terabytes of address space: the emulator would take memory for the tables of its pages.
 step_neon() {
   need_packages \
     "g++-aarch64-linux-gnu=command -v aarch64-linux-gnu-g++" \
