@@ -11,6 +11,7 @@
 #include "names.h"
 
 #include <algorithm>
+#include <array>
 
 namespace attn::cpu {
 namespace {
@@ -437,6 +438,19 @@ private:
     ScheduleRules rules_;
 };
 
+struct DtypeField {
+    const char *name;
+    attn_dtype dtype;
+};
+
+std::array<DtypeField, 4> dtype_fields(const Problem &problem)
+{
+    return {{{"q_dtype", problem.q_dtype},
+             {"k_dtype", problem.k_dtype},
+             {"v_dtype", problem.v_dtype},
+             {"out_dtype", problem.out_dtype}}};
+}
+
 } // namespace
 
 std::string refuse_forward(const Problem &problem, Isa)
@@ -446,17 +460,10 @@ std::string refuse_forward(const Problem &problem, Isa)
         for (size_t i = 0; i < problem.unserved.size(); ++i) reason += (i ? ", " : "") + problem.unserved[i];
         return reason;
     }
-    const struct {
-        const char *field;
-        attn_dtype dtype;
-    } dtypes[] = {{"q_dtype", problem.q_dtype},
-                  {"k_dtype", problem.k_dtype},
-                  {"v_dtype", problem.v_dtype},
-                  {"out_dtype", problem.out_dtype}};
     Element element;
-    for (const auto &entry : dtypes)
-        if (!element_of(entry.dtype, &element))
-            return std::string("attn_problem.") + entry.field + " = " + dtype_text(entry.dtype) +
+    for (const DtypeField &field : dtype_fields(problem))
+        if (!element_of(field.dtype, &element))
+            return std::string("attn_problem.") + field.name + " = " + dtype_text(field.dtype) +
                    ": needs float32, float16 or bfloat16";
     const struct {
         const char *field;
@@ -477,16 +484,9 @@ std::unique_ptr<Executor> make_forward(const attn_handle_s &handle, const Proble
 std::string refuse_forward_bf16(const Problem &problem, Isa isa)
 {
     if (isa < Isa::avx512_bf16) return std::string("needs avx512_bf16, this is ") + isa_name(isa);
-    const struct {
-        const char *field;
-        attn_dtype dtype;
-    } dtypes[] = {{"q_dtype", problem.q_dtype},
-                  {"k_dtype", problem.k_dtype},
-                  {"v_dtype", problem.v_dtype},
-                  {"out_dtype", problem.out_dtype}};
-    for (const auto &entry : dtypes)
-        if (entry.dtype != ATTN_BFLOAT16)
-            return std::string("attn_problem.") + entry.field + " = " + dtype_text(entry.dtype) + ": needs bfloat16";
+    for (const DtypeField &field : dtype_fields(problem))
+        if (field.dtype != ATTN_BFLOAT16)
+            return std::string("attn_problem.") + field.name + " = " + dtype_text(field.dtype) + ": needs bfloat16";
     for (const attn_slot slot : {ATTN_SLOT_BIAS_LOWRANK_Q, ATTN_SLOT_V_TEMPERATURE})
         if (problem.has(slot)) return std::string("does not compute ") + slot_name(slot);
     return refuse_forward(problem, isa);

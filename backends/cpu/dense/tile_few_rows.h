@@ -24,8 +24,6 @@ ATTN_INLINE void gather_rows(Vec (&vectors)[Rows])
 struct KeyGroup {
     const char *row[kWidth];
 
-    KeyGroup() = default;
-
     /// Of the keys from `first` of the block: where they are, or converted by `read(key, floats)`. Keys outside
     /// [begin, end) repeat one inside, unused.
     template <class Read>
