@@ -1,6 +1,7 @@
 # The library: one set of objects, linked once as a shared and once as a static library.
 
 find_package(Threads REQUIRED)
+include(cmake/AttnKernels.cmake)
 
 set(attn_sources
     src/abi.cc
@@ -18,6 +19,13 @@ set(attn_sources
     src/overlap.cc
     src/status.cc
     src/thread_pool.cc
+    src/kernel/key.cc
+    src/kernel/nvrtc.cc
+    src/kernel/sha256.cc
+    src/kernel/source.cc
+    src/kernel/store.cc
+    src/kernel/target.cc
+    ${PROJECT_BINARY_DIR}/kernel/sources.cc
     backends/cpu/backend.cc
     backends/cpu/features.cc
     backends/cpu/lengths.cc
@@ -97,7 +105,7 @@ if(NOT ATTN_SANITIZE)
   # The C++ runtime stays inside, so that the host's own never matters. (Sanitizers bring theirs.)
   target_link_options(attn PRIVATE -static-libstdc++ -static-libgcc -Wl,--no-undefined)
 endif()
-target_link_libraries(attn PRIVATE $<BUILD_INTERFACE:attn_sanitize> Threads::Threads)
+target_link_libraries(attn PRIVATE $<BUILD_INTERFACE:attn_sanitize> Threads::Threads ${CMAKE_DL_LIBS})
 
 add_library(attn_static STATIC $<TARGET_OBJECTS:attn_objects>)
 add_library(attn::attn_static ALIAS attn_static)
@@ -105,4 +113,4 @@ set_target_properties(attn_static PROPERTIES OUTPUT_NAME attn)
 target_compile_definitions(attn_static INTERFACE ATTN_STATIC)
 target_include_directories(attn_static INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
                                                  $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-target_link_libraries(attn_static INTERFACE $<BUILD_INTERFACE:attn_sanitize> Threads::Threads stdc++ m)
+target_link_libraries(attn_static INTERFACE $<BUILD_INTERFACE:attn_sanitize> Threads::Threads ${CMAKE_DL_LIBS} stdc++ m)

@@ -5,6 +5,7 @@
 
 #include "status.h"
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,9 +26,9 @@ enum class Origin { embedded, pack, disk, compiled };
 /// A module: a cubin, or PTX where there is no cubin for the architecture.
 struct Image {
     std::shared_ptr<const void> owner; ///< Keeps `data`; NULL for embedded ones.
-    const void *data = nullptr;
-    size_t bytes = 0;
-    bool is_ptx = false; ///< NUL-terminated text then.
+    const void *data = nullptr;        ///< Aligned to 16 bytes.
+    size_t bytes = 0;                  ///< Without the NUL that ends PTX.
+    bool is_ptx = false;               ///< Text, which the driver compiles.
     Origin origin = Origin::embedded;
 };
 
@@ -38,14 +39,15 @@ struct StoreOptions {
     std::string cache_dir;     ///< "": ATTN_CACHE_DIR, else the user's.
     std::string kernel_path;   ///< "": ATTN_KERNEL_PATH.
     std::string compiler_path; ///< "": search.
+    int32_t driver = 0;        ///< As cuDriverGetVersion() counts, 13000: images that it cannot load are passed over.
 };
 
 /// The kernels of one handle. Thread-safe; two threads that want the same kernel compile it once.
 class Store {
 public:
     virtual ~Store() = default;
-    /// Finds a kernel for an architecture ("sm_90a"); compiles it if that is allowed here and by the options. Fails with
-    /// ATTN_ERROR_COMPILE, the message having what was searched and the compiler's log.
+    /// Finds a kernel for an architecture ("sm_90a"); compiles it if that is allowed here and by the options. Fails
+    /// with ATTN_ERROR_COMPILE, the message having what was searched and the compiler's log.
     [[nodiscard]] virtual attn_status find(const Request &request, const std::string &arch, bool compile,
                                            Image *out) = 0;
     /// Whether find() without compiling would succeed: a look at the tables, no file is read twice.
@@ -54,9 +56,13 @@ public:
     virtual std::string compiler() = 0;
 };
 
+class Sources;
+
 /// Opens packs and the cache; neither needs to exist. Fails only if a path that the user named cannot be trusted or
 /// read.
 [[nodiscard]] attn_status open_store(const StoreOptions &options, std::unique_ptr<Store> *out);
+/// The same with other sources than those that the library carries.
+[[nodiscard]] attn_status open_store(const StoreOptions &options, const Sources &sources, std::unique_ptr<Store> *out);
 
 } // namespace attn::kernel
 

@@ -1,0 +1,56 @@
+// NVRTC, NVIDIA's compiler as a library: found and loaded at run time, so nothing here is linked with it.
+#ifndef ATTN_SRC_KERNEL_NVRTC_H
+#define ATTN_SRC_KERNEL_NVRTC_H
+
+#include "source.h"
+#include "store.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace attn::kernel {
+
+/// Options of every compile; the target and the definitions come after them.
+inline constexpr const char *kFixedOptions[] = {"--std=c++20", "-default-device"};
+
+/// What a compile leaves.
+struct Compiled {
+    std::string image;  ///< A cubin, or the text of PTX.
+    std::string target; ///< "sm_90a", or "compute_80" where the compiler does not know the architecture wanted.
+    bool is_ptx = false;
+};
+
+/// A loaded compiler. Thread-safe, and stays loaded while the process lives.
+class Nvrtc {
+public:
+    /// Searches for a compiler whose code a driver (see loads_on_driver()) can load: `path` alone if it is not empty;
+    /// else what the loader finds as libnvrtc.so.13 and .12, the packages of the active Python environment, and the
+    /// toolkit. NULL, with what was tried, if there is none.
+    static std::unique_ptr<Nvrtc> open(const std::string &path, int32_t driver, std::string *why);
+
+    int32_t version() const noexcept { return version_; } ///< 13000
+    /// "NVRTC 13.0 (/usr/local/cuda/lib64/libnvrtc.so.13)"
+    const std::string &name() const noexcept { return name_; }
+
+    /// Compiles a request for "sm_90a" or "compute_80". For an architecture later than the compiler, PTX for the latest
+    /// that it knows. False, with the compiler's log cut to its first lines, if it fails.
+    bool compile(const Sources &sources, const Request &request, const std::string &target, Compiled *out,
+                 std::string *why) const;
+
+private:
+    struct Functions;
+
+    Nvrtc();
+    bool load(const std::string &file, int32_t driver, std::string *why);
+
+    std::shared_ptr<const Functions> functions_;
+    int32_t version_ = 0;
+    std::string name_;
+    std::vector<int> architectures_; ///< Numbers that the compiler knows, ascending.
+};
+
+} // namespace attn::kernel
+
+#endif
