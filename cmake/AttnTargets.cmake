@@ -18,6 +18,7 @@ set(attn_sources
     src/option_checks.cc
     src/overlap.cc
     src/status.cc
+    src/tensor_view.cc
     src/thread_pool.cc
     src/kernel/key.cc
     src/kernel/nvrtc.cc
@@ -40,7 +41,11 @@ set(attn_sources
     backends/cpu/dense/sequences.cc
     backends/cpu/merge/executor.cc
     backends/cpu/merge/merge_baseline.cc
-    backends/cpu/merge/tokens.cc)
+    backends/cpu/merge/tokens.cc
+    backends/gpu/views.cc
+    backends/gpu/dense/executor.cc
+    backends/gpu/dense/splits.cc
+    backends/gpu/dense/variants.cc)
 
 # One translation unit per instruction set, picked at run time. Nothing in them may be shared with other units, or the
 # linker could keep the copy that needs the newer processor (tests/abi checks that they define no weak symbol).

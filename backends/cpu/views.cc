@@ -2,8 +2,6 @@
 
 #include "names.h"
 
-#include <algorithm>
-
 namespace attn::cpu {
 
 bool element_of(attn_dtype dtype, Element *element) noexcept
@@ -26,25 +24,6 @@ bool element_of(attn_dtype dtype, Element *element) noexcept
 Gate gate_of(attn_gate gate) noexcept
 {
     return gate == ATTN_GATE_LINEAR ? Gate::linear : gate == ATTN_GATE_SILU ? Gate::silu : Gate::sigmoid;
-}
-
-namespace {
-
-bool is_empty(const attn_tensor &view)
-{
-    return std::any_of(view.shape, view.shape + view.ndim, [](int64_t extent) { return extent == 0; });
-}
-
-} // namespace
-
-char *first_element(const attn_tensor &view) noexcept
-{
-    return is_empty(view) ? nullptr : static_cast<char *>(view.data) + view.byte_offset;
-}
-
-int64_t step_of(const attn_tensor &view, int axis) noexcept
-{
-    return view.shape[axis] > 1 && !is_empty(view) ? view.strides[axis] : 0;
 }
 
 Bytes::Bytes(const attn_tensor &view) : data(first_element(view))

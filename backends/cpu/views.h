@@ -3,6 +3,7 @@
 #define ATTN_BACKENDS_CPU_VIEWS_H
 
 #include "backends/cpu/elements.h"
+#include "tensor_view.h"
 
 #include <attn/attn.h>
 
@@ -12,13 +13,6 @@ namespace attn::cpu {
 bool element_of(attn_dtype dtype, Element *element) noexcept;
 
 Gate gate_of(attn_gate gate) noexcept;
-
-/// Address of the first element; NULL where the view has none, whatever its data and byte_offset then are.
-char *first_element(const attn_tensor &view) noexcept;
-
-/// Elements from one place to the next along an axis; 0 where there is no next one, in an axis of one place or a view
-/// of none: such a stride may be anything, also too large to multiply.
-int64_t step_of(const attn_tensor &view, int axis) noexcept;
 
 /// A view in bytes.
 struct Bytes {

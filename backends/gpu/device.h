@@ -1,5 +1,5 @@
-// What planning and executing on a GPU need of its runtime. CUDA and HIP implement it; the executors in backends/gpu know
-// nothing else of a driver.
+// What planning and executing on a GPU need of its runtime. CUDA and HIP implement it; the executors in backends/gpu
+// know nothing else of a driver.
 #ifndef ATTN_BACKENDS_GPU_DEVICE_H
 #define ATTN_BACKENDS_GPU_DEVICE_H
 
@@ -14,11 +14,11 @@ namespace attn::gpu {
 
 /// What schedules depend on.
 struct Facts {
-    std::string arch;                 ///< "sm_90a"
-    int32_t major = 0, minor = 0;     ///< Compute capability.
-    int32_t compute_units = 0;        ///< SMs usable here: those of a MIG slice or a green context.
-    int64_t shared_bytes_block = 0;   ///< Dynamic shared memory that one block may have at most.
-    int64_t shared_bytes_unit = 0;    ///< Shared memory of an SM.
+    std::string arch;               ///< "sm_90a"
+    int32_t major = 0, minor = 0;   ///< Compute capability.
+    int32_t compute_units = 0;      ///< SMs usable here: those of a MIG slice or a green context.
+    int64_t shared_bytes_block = 0; ///< Dynamic shared memory that one block may have at most.
+    int64_t shared_bytes_unit = 0;  ///< Shared memory of an SM.
     int64_t l2_bytes = 0;
     int64_t memory_bytes = 0;
 };

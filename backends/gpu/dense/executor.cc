@@ -1,0 +1,463 @@
+#include "backends/gpu/dense/executor.h"
+
+#include "backends/gpu/dense/params.h"
+#include "backends/gpu/dense/splits.h"
+#include "backends/gpu/dense/variants.h"
+#include "backends/gpu/views.h"
+#include "dense.h"
+#include "describe.h"
+#include "json.h"
+#include "names.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+namespace attn::gpu {
+namespace {
+
+constexpr double kLog2e = 1.44269504088896340736;
+/// Places in a sequence are 32-bit numbers in kernels (offsets in memory are not).
+constexpr int64_t kLongestSequence = int64_t{1} << 30;
+constexpr int64_t kMostBlocks = (int64_t{1} << 31) - 1; ///< Of threads, in a launch.
+/// What the keys of a section may take of the L2 cache.
+constexpr double kSectionShare = 0.6;
+
+i64 round_up(i64 value, i64 multiple)
+{
+    return (value + multiple - 1) / multiple * multiple;
+}
+
+/// Sizes of one execute that launches follow from.
+struct LaunchSizes {
+    int64_t batch, max_q, max_kv;
+};
+
+class Forward final : public Executor {
+public:
+    Forward(const DenseProblem &problem, Device &device) : p_(problem), device_(device) {}
+
+    attn_status prepare()
+    {
+        constant_ = {};
+        set_constants();
+        if (const attn_status status = choose()) return status;
+        if (const attn_status status = upload()) return status;
+        rules_.capacity = std::max(1, device_.facts().compute_units * std::max(1, best().kernel.blocks_per_unit));
+        rules_.keys = best().shape.keys;
+        rules_.invariant = (p_.flags & ATTN_BATCH_INVARIANT) != 0;
+        rules_.fixed = invariant_splits(rules_.keys, p_.max_kv);
+        return ATTN_OK;
+    }
+
+    const char *kernel() const noexcept override
+    {
+        return plain_.kernel.function ? "gpu.dense.forward" : "gpu.dense.forward_general";
+    }
+    size_t workspace_alignment() const noexcept override { return 256; }
+    size_t workspace_bytes(const Sizes &sizes) const noexcept override { return lay_out(launch_sizes(sizes)).bytes; }
+
+    attn_status execute(const attn_handle_s &, const Arguments &arguments, void *workspace, size_t bytes,
+                        void *stream) const noexcept override;
+
+    void describe(JsonWriter &json) const override
+    {
+        const Shape &s = best().shape;
+        json.add("tile_rows", int64_t{s.rows()});
+        json.add("key_block", int64_t{s.keys});
+        json.add("heads_per_tile", p_.group);
+        json.add("threads", int64_t{s.threads()});
+        json.add("shared_bytes", int64_t{s.shared().bytes});
+        json.add("registers", int64_t{best().kernel.registers});
+        json.add("blocks_per_unit", int64_t{best().kernel.blocks_per_unit});
+        json.add("products", s.floats() ? "float32" : s.type == 1 ? "float16" : "bfloat16");
+        json.add("kernel_origin", origin_name(best().kernel.origin));
+    }
+
+private:
+    struct Loaded {
+        Shape shape = {};
+        Kernel kernel;
+    };
+    struct Layout {
+        size_t partials = 0, row_scales = 0, bytes = 0;
+    };
+
+    static const char *origin_name(kernel::Origin origin)
+    {
+        switch (origin) {
+        case kernel::Origin::embedded:
+            return "embedded pack";
+        case kernel::Origin::pack:
+            return "pack";
+        case kernel::Origin::disk:
+            return "disk cache";
+        default:
+            return "compiled";
+        }
+    }
+
+    const Loaded &best() const noexcept { return plain_.kernel.function ? plain_ : general_; }
+
+    Wish wish(bool general, bool exact) const
+    {
+        Wish w;
+        w.type = product_type(p_);
+        w.general = general;
+        w.few = p_.max_q <= 16 && p_.max_q * p_.group <= 16;
+        w.dim_qk = p_.dim_qk, w.dim_v = p_.dim_v;
+        w.exact = exact;
+        w.wide_memory = has_wide_memory(device_.facts());
+        return w;
+    }
+
+    attn_status load(const kernel::Request &request, const Shape &shape, bool compile, Kernel *out)
+    {
+        return device_.load(request, compile, static_cast<uint32_t>(shape.threads()),
+                            static_cast<uint32_t>(shape.shared().bytes), out);
+    }
+
+    /// Loads a kernel with the channels of the problem if it is at hand or may be compiled, else one of the pack's.
+    template <class Shapes, class Requests>
+    attn_status load_best(bool general, Shapes shape_for, Requests request_for, Loaded *out)
+    {
+        for (const bool exact : {true, false}) {
+            const Shape shape = shape_for(wish(general, exact));
+            const kernel::Request request = request_for(shape);
+            const bool last = !exact;
+            if (!device_.has(request) && !(last || device_.waits_for_compiler())) continue;
+            out->shape = shape;
+            const attn_status status = load(request, shape, true, &out->kernel);
+            if (status == ATTN_OK || last || status != ATTN_ERROR_COMPILE) return status;
+        }
+        return ATTN_OK;
+    }
+
+    /// Whether binds promise what the plain kernel needs of Q, K and V.
+    bool is_promised() const
+    {
+        for (const attn_slot slot : {ATTN_SLOT_Q, ATTN_SLOT_K, ATTN_SLOT_V}) {
+            const int position = p_.find(slot);
+            constexpr uint32_t kBoth = ATTN_BIND_ALIGNED | ATTN_BIND_INNER_CONTIGUOUS;
+            if (position >= 0 && (p_.tensors[static_cast<size_t>(position)].flags & kBoth) != kBoth) return false;
+        }
+        return true;
+    }
+
+    attn_status choose()
+    {
+        const bool plain = is_plain(p_);
+        if (plain)
+            if (const attn_status status = load_best(false, shape_of, forward_request, &plain_)) return status;
+        if (!plain || !is_promised())
+            if (const attn_status status = load_best(true, shape_of, forward_request, &general_)) return status;
+        if (p_.has(ATTN_SLOT_COLUMN_MASS))
+            if (const attn_status status = load_best(true, mass_shape_of, mass_request, &mass_)) return status;
+        return device_.load(combine_request(), true, kCombineThreads, 0, &combine_);
+    }
+
+    attn_status upload()
+    {
+        const BiasTable &table = p_.bias_table;
+        if (!table.present) return ATTN_OK;
+        const std::vector<int32_t> &map = table.kind == ATTN_TABLE_GRID ? table.grid_offset : table.entry_of_distance;
+        return device_.upload(map.data(), map.size() * sizeof(int32_t), &map_);
+    }
+
+    void set_constants();
+    LaunchSizes launch_sizes(const Sizes &sizes) const noexcept;
+    Layout lay_out(const LaunchSizes &sizes) const noexcept;
+    int64_t tiles_of(const LaunchSizes &sizes, const Shape &shape) const noexcept
+    {
+        const int64_t rows = (sizes.max_q * p_.group + shape.rows() - 1) / shape.rows();
+        return sizes.batch * (p_.heads_out / p_.group) * rows;
+    }
+    void bind(const Arguments &arguments, ForwardParams *params) const noexcept;
+    void bind_sequences(const Arguments &arguments, const LaunchSizes &sizes, SequenceParams *s) const noexcept;
+    attn_status launch_mass(ForwardParams params, const LaunchSizes &sizes, void *stream) const noexcept;
+
+    static constexpr uint32_t kCombineThreads = 128;
+
+    const DenseProblem &p_; ///< Of the plan, which outlives its executor.
+    Device &device_;
+    ForwardParams constant_; ///< What does not change from call to call.
+    Loaded plain_, general_, mass_;
+    Kernel combine_;
+    std::unique_ptr<Buffer> map_;
+    SplitRules rules_;
+};
+
+void Forward::set_constants()
+{
+    ForwardParams &c = constant_;
+    c.dim_qk = static_cast<i32>(p_.dim_qk), c.dim_v = static_cast<i32>(p_.dim_v);
+    c.heads_q = static_cast<i32>(p_.heads_q), c.heads_k = static_cast<i32>(p_.heads_k);
+    c.heads_v = static_cast<i32>(p_.heads_v), c.heads_out = static_cast<i32>(p_.heads_out);
+    c.group = static_cast<i32>(p_.group);
+    c.sequences.page_size = static_cast<i32>(p_.page_size);
+    c.sequences.bottom_right = p_.mask.align == ATTN_BOTTOM_RIGHT;
+    c.mask.causal = p_.mask.causal, c.mask.has_left = p_.mask.has_left, c.mask.has_right = p_.mask.has_right;
+    c.mask.by_position = p_.mask.align == ATTN_BY_POSITION;
+    c.mask.left = p_.mask.left, c.mask.right = p_.mask.right;
+    c.mask.sink_tokens = static_cast<i32>(std::min(p_.mask.sink_tokens, kLongestSequence));
+
+    // Scores are kept in units of 1 / `unit`; see ForwardShape of the CPU.
+    const bool has_bias = p_.bias_table.present || p_.has(ATTN_SLOT_BIAS) || p_.has(ATTN_SLOT_ALIBI_SLOPES);
+    const double unit = p_.activation == ATTN_RELU ? 1.0 : kLog2e;
+    const bool bias_first = p_.softcap != 0 && has_bias && p_.bias_stage == ATTN_BIAS_PRE_SOFTCAP;
+    const double inner = bias_first ? 1.0 : p_.softcap != 0 ? 1.0 / p_.softcap : unit;
+    c.unit = static_cast<float>(unit);
+    c.score_factor = static_cast<float>(p_.scale * inner);
+    c.rank_factor = static_cast<float>(inner);
+    c.cap_factor = static_cast<float>(p_.softcap * unit);
+    c.cap_inverse = bias_first ? static_cast<float>(1.0 / p_.softcap) : 0.0f;
+    c.activation = p_.activation == ATTN_SIGMOID ? kSigmoid : p_.activation == ATTN_RELU ? kRelu : kSoftmax;
+    c.gate = p_.gate == ATTN_GATE_LINEAR ? kGateLinear : p_.gate == ATTN_GATE_SILU ? kGateSilu : kGateSigmoid;
+    c.weight_bias = static_cast<float>(p_.activation_bias * kLog2e);
+    c.weight_length = p_.activation_length;
+    c.has_entropy = p_.has(ATTN_SLOT_ROW_ENTROPY);
+    c.bias_rank = static_cast<i32>(p_.bias_rank);
+    c.may_hide_keys = c.mask.by_position;
+    c.mask_heads = 1;
+    const BiasTable &table = p_.bias_table;
+    if (!table.present) return;
+    c.lookup = table.kind == ATTN_TABLE_GRID ? kTableByGrid : kTableByDistance;
+    c.max_distance = table.max_distance;
+    c.grid_tokens = static_cast<i32>(table.grid_offset.size());
+    c.grid_center = static_cast<i32>(table.grid_center);
+}
+
+LaunchSizes Forward::launch_sizes(const Sizes &sizes) const noexcept
+{
+    const auto within = [](int64_t bound, int64_t extent) { return extent == kFree ? bound : std::min(bound, extent); };
+    LaunchSizes s;
+    s.batch = within(p_.batch, sizes.at(Axis::batch));
+    s.max_q = within(within(p_.max_q, sizes.at(Axis::query)), sizes.at(Axis::total_q));
+    s.max_kv = within(within(p_.max_kv, sizes.at(Axis::key)), sizes.at(Axis::total_kv));
+    return s;
+}
+
+Forward::Layout Forward::lay_out(const LaunchSizes &sizes) const noexcept
+{
+    Layout layout;
+    size_t at = 0;
+    int64_t floats = 0;
+    for (const Loaded *loaded : {&plain_, &general_}) { // whichever a call takes
+        if (!loaded->kernel.function) continue;
+        const Shape &shape = loaded->shape;
+        floats = std::max<int64_t>(floats, most_partials(rules_, tiles_of(sizes, shape), sizes.max_kv) *
+                                      partial_floats(shape.rows(), p_.dim_v));
+    }
+    layout.partials = at;
+    at += static_cast<size_t>(round_up(floats * 4, 256));
+    layout.row_scales = at;
+    if (mass_.kernel.function) at += static_cast<size_t>(round_up(sizes.batch * p_.heads_out * sizes.max_q * 8, 256));
+    layout.bytes = at;
+    return layout;
+}
+
+void Forward::bind_sequences(const Arguments &arguments, const LaunchSizes &sizes, SequenceParams *s) const noexcept
+{
+    const auto view = [&](attn_slot slot) -> const attn_tensor * {
+        const int position = p_.find(slot);
+        return position < 0 ? nullptr : arguments.view[position];
+    };
+    const auto integers = [&](attn_slot slot, IntegerVector *out) {
+        if (const attn_tensor *v = view(slot)) *out = integer_vector(*v);
+    };
+    s->batch = static_cast<i32>(sizes.batch);
+    s->max_q = static_cast<i32>(sizes.max_q), s->max_kv = static_cast<i32>(sizes.max_kv);
+    integers(ATTN_SLOT_CU_SEQLENS_Q, &s->cu_q);
+    integers(ATTN_SLOT_CU_SEQLENS_KV, &s->cu_kv);
+    integers(ATTN_SLOT_SEQLENS_Q, &s->used_q);
+    integers(ATTN_SLOT_SEQLENS_KV, &s->used_kv);
+    integers(ATTN_SLOT_BLOCK_TABLE, &s->table);
+    integers(ATTN_SLOT_BLOCK_TABLE_PTR, &s->table_ptr);
+    const Sizes &extents = arguments.sizes;
+    s->total_q = extents.at(Axis::total_q), s->total_kv = extents.at(Axis::total_kv);
+    s->table_entries = extents.at(Axis::table_entries);
+    if (const attn_tensor *table = view(ATTN_SLOT_BLOCK_TABLE); table && table->ndim == 2) {
+        s->table_row_step = bytes_of_step(*table, 0);
+        s->table_columns = static_cast<i32>(std::min(table->shape[1], kLongestSequence));
+    }
+    const int64_t k_pages = extents.at(Axis::k_pages), v_pages = extents.at(Axis::v_pages);
+    s->pages = v_pages == kFree ? k_pages : std::min(k_pages, v_pages); // no V where it aliases K
+}
+
+void Forward::bind(const Arguments &arguments, ForwardParams *params) const noexcept
+{
+    const auto view = [&](attn_slot slot) -> const attn_tensor * {
+        const int position = p_.find(slot);
+        return position < 0 ? nullptr : arguments.view[position];
+    };
+    const bool packed_q = p_.packed_q, packed_kv = p_.storage == Storage::packed;
+    const auto token = [&](attn_slot slot, bool query, bool heads, bool channels, TokenView *out) {
+        if (const attn_tensor *v = view(slot)) *out = token_view(*v, query ? !packed_q : !packed_kv, heads, channels);
+    };
+    const auto score = [&](attn_slot slot, bool packed, bool keys, ScoreView *out) {
+        if (const attn_tensor *v = view(slot)) *out = score_view(*v, packed, keys);
+    };
+    ForwardParams &f = *params;
+    token(ATTN_SLOT_Q, true, true, true, &f.q);
+    token(ATTN_SLOT_K, false, true, true, &f.k);
+    token(p_.flags & ATTN_V_ALIASES_K ? ATTN_SLOT_K : ATTN_SLOT_V, false, true, true, &f.v);
+    token(ATTN_SLOT_OUT, true, true, true, &f.out);
+    score(ATTN_SLOT_LSE, packed_q, false, &f.lse);
+    token(ATTN_SLOT_POSITIONS_Q, true, false, false, &f.mask.q_positions);
+    token(ATTN_SLOT_POSITIONS_KV, false, false, false, &f.mask.k_positions);
+    token(ATTN_SLOT_Q_TEMPERATURE, true, true, false, &f.q_temperature);
+    token(ATTN_SLOT_V_TEMPERATURE, false, true, false, &f.v_temperature);
+    token(ATTN_SLOT_BIAS_LOWRANK_Q, true, true, true, &f.rank_q);
+    token(ATTN_SLOT_BIAS_LOWRANK_K, false, true, true, &f.rank_k);
+    token(ATTN_SLOT_GATE, true, true, true, &f.gate_values);
+    token(ATTN_SLOT_HEAD_WEIGHT, true, true, false, &f.head_weight);
+    score(ATTN_SLOT_BIAS, packed_q, true, &f.bias);
+    score(ATTN_SLOT_ROW_MAX, packed_q, false, &f.row_max);
+    score(ATTN_SLOT_ROW_ENTROPY, packed_q, false, &f.row_entropy);
+    if (const attn_tensor *v = view(ATTN_SLOT_COLUMN_MASS)) { // its last axis is keys, or rows of K
+        f.column_mass = score_view(*v, packed_kv, true);
+        if (packed_kv) f.column_mass.keys = INT32_MAX;
+    }
+    const auto by_head = [&](attn_slot slot, const char **base, i64 *step) {
+        if (const attn_tensor *v = view(slot)) *base = address_of(*v), *step = bytes_of_step(*v, 0);
+    };
+    by_head(ATTN_SLOT_ALIBI_SLOPES, &f.slopes, &f.slope_step);
+    by_head(ATTN_SLOT_SINK_LOGITS, &f.sinks, &f.sink_step);
+    if (const attn_tensor *v = view(ATTN_SLOT_BIAS_TABLE)) {
+        f.table = address_of(*v);
+        f.table_entry_step = bytes_of_step(*v, 0), f.table_head_step = bytes_of_step(*v, 1);
+    }
+    if (map_) f.entry_of_distance = f.grid_offset = static_cast<const i32 *>(map_->data());
+}
+
+attn_status Forward::launch_mass(ForwardParams params, const LaunchSizes &sizes, void *stream) const noexcept
+{
+    const Shape &shape = mass_.shape;
+    params.group = 1;
+    params.row_tiles = static_cast<i32>((sizes.max_kv + shape.keys - 1) / shape.keys);
+    Grid grid;
+    grid.x = static_cast<uint32_t>(sizes.batch * p_.heads_out * params.row_tiles);
+    grid.threads = static_cast<uint32_t>(shape.threads());
+    grid.shared_bytes = static_cast<uint32_t>(shape.shared().bytes);
+    void *parameters[] = {&params};
+    return grid.x ? device_.launch(mass_.kernel, grid, stream, parameters) : ATTN_OK;
+}
+
+attn_status Forward::execute(const attn_handle_s &, const Arguments &arguments, void *workspace, size_t bytes,
+                             void *stream) const noexcept
+{
+    const LaunchSizes sizes = launch_sizes(arguments.sizes);
+    const Layout layout = lay_out(sizes);
+    if (const attn_status status = check_workspace(workspace, bytes, layout.bytes, workspace_alignment()))
+        return status;
+    ForwardParams params = constant_;
+    bind_sequences(arguments, sizes, &params.sequences);
+    bind(arguments, &params);
+
+    const bool vector = params.q.vector && params.k.vector && params.v.vector;
+    const Loaded &chosen = plain_.kernel.function && (vector || !general_.kernel.function) ? plain_ : general_;
+    const Shape &shape = chosen.shape;
+    const int64_t pairs = sizes.batch * (p_.heads_out / p_.group);
+    const int64_t row_tiles = (sizes.max_q * p_.group + shape.rows() - 1) / shape.rows();
+    const int64_t tiles = pairs * row_tiles;
+    const int64_t splits = splits_for(rules_, tiles, sizes.max_kv);
+    const int64_t mass_blocks =
+        mass_.kernel.function ? sizes.batch * p_.heads_out * ((sizes.max_kv + mass_.shape.keys - 1) / mass_.shape.keys)
+                              : 0;
+    const int64_t combine_blocks = splits > 1 ? (tiles * shape.rows() + 3) / 4 : 0;
+    if (std::max({tiles * splits, mass_blocks, combine_blocks}) > kMostBlocks)
+        return fail(ATTN_ERROR_INVALID,
+                    "batch * heads * Tq of this call = %lld * %lld * %lld: needs %lld blocks of threads, a launch has "
+                    "at most %lld",
+                    static_cast<long long>(sizes.batch), static_cast<long long>(p_.heads_out),
+                    static_cast<long long>(sizes.max_q), static_cast<long long>(tiles * splits),
+                    static_cast<long long>(kMostBlocks));
+    if (!tiles && !mass_blocks) return ATTN_OK;
+
+    char *base = static_cast<char *>(workspace);
+    params.row_tiles = static_cast<i32>(row_tiles);
+    params.splits = static_cast<i32>(splits);
+    const double section_bytes = static_cast<double>(sizes.max_kv) * static_cast<double>(p_.dim_qk + p_.dim_v) *
+                                 static_cast<double>(dtype_bytes(p_.k_dtype));
+    const double share = kSectionShare * static_cast<double>(device_.facts().l2_bytes);
+    params.section = static_cast<i32>(
+        std::clamp(share / std::max(section_bytes, 1.0), 1.0, static_cast<double>(std::max<int64_t>(pairs, 1))));
+    params.partials = splits > 1 ? reinterpret_cast<float *>(base + layout.partials) : nullptr;
+    params.row_scales = mass_.kernel.function && p_.activation == ATTN_SOFTMAX
+                            ? reinterpret_cast<float *>(base + layout.row_scales)
+                            : nullptr;
+
+    const Call call(device_, stream);
+    if (call.status() != ATTN_OK) return call.status();
+    if (tiles) {
+        Grid grid;
+        grid.x = static_cast<uint32_t>(tiles * splits);
+        grid.threads = static_cast<uint32_t>(shape.threads());
+        grid.shared_bytes = static_cast<uint32_t>(shape.shared().bytes);
+        void *parameters[] = {&params};
+        if (const attn_status status = device_.launch(chosen.kernel, grid, stream, parameters)) return status;
+        if (splits > 1) {
+            int rows = shape.rows();
+            void *combine_parameters[] = {&params, &rows};
+            grid.x = static_cast<uint32_t>(combine_blocks);
+            grid.threads = kCombineThreads;
+            grid.shared_bytes = 0;
+            if (const attn_status status = device_.launch(combine_, grid, stream, combine_parameters)) return status;
+        }
+    }
+    return mass_blocks ? launch_mass(params, sizes, stream) : ATTN_OK;
+}
+
+} // namespace
+
+std::string refuse_forward(const Problem &problem, Device &device)
+{
+    if (!problem.unserved.empty()) {
+        std::string reason = "does not compute ";
+        for (size_t i = 0; i < problem.unserved.size(); ++i) reason += (i ? ", " : "") + problem.unserved[i];
+        return reason;
+    }
+    if (device.facts().major < 8)
+        return "needs compute capability 8.0, this is " + std::to_string(device.facts().major) + "." +
+               std::to_string(device.facts().minor);
+    const struct {
+        const char *field;
+        attn_dtype dtype;
+    } dtypes[] = {{"q_dtype", problem.q_dtype},
+                  {"k_dtype", problem.k_dtype},
+                  {"v_dtype", problem.v_dtype},
+                  {"out_dtype", problem.out_dtype}};
+    i32 element;
+    for (const auto &field : dtypes)
+        if (!element_of(field.dtype, &element))
+            return std::string("attn_problem.") + field.field + " = " + dtype_text(field.dtype) +
+                   ": needs float32, float16 or bfloat16";
+    const struct {
+        const char *field;
+        int64_t value, most;
+    } bounds[] = {{"dim_qk", problem.dim_qk, kLargestDimQk},
+                  {"dim_v", problem.dim_v, kLargestDimV},
+                  {"batch", problem.batch, kLongestSequence},
+                  {"max_kv", problem.max_kv, kLongestSequence},
+                  {"page_size", problem.page_size, kLongestSequence}};
+    for (const auto &bound : bounds)
+        if (bound.value > bound.most)
+            return std::string("attn_problem.") + bound.field + " = " + std::to_string(bound.value) +
+                   ": needs at most " + std::to_string(bound.most);
+    const auto &dense = static_cast<const DenseProblem &>(problem);
+    if (dense.max_q > kLongestSequence / dense.group)
+        return "attn_problem.max_q = " + std::to_string(dense.max_q) + ": times the " + std::to_string(dense.group) +
+               " heads of a group, needs at most " + std::to_string(kLongestSequence);
+    return "";
+}
+
+attn_status make_forward(const Problem &problem, Device &device, std::unique_ptr<Executor> *out)
+{
+    auto made = std::make_unique<Forward>(static_cast<const DenseProblem &>(problem), device);
+    if (const attn_status status = made->prepare()) return status;
+    *out = std::move(made);
+    return ATTN_OK;
+}
+
+} // namespace attn::gpu

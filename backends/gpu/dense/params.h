@@ -1,0 +1,110 @@
+// What the host hands to the kernels of dense attention. Read by both: fixed-width types only, addresses as pointers of
+// the device, steps in bytes.
+#ifndef ATTN_BACKENDS_GPU_DENSE_PARAMS_H
+#define ATTN_BACKENDS_GPU_DENSE_PARAMS_H
+
+#include "backends/gpu/types.h"
+
+namespace attn::gpu {
+
+/// A tensor by token and head: [batch, token, head, channel], packed [row, head, channel], paged [page, row, head,
+/// channel]. Steps are 0 along broadcast and absent axes.
+struct TokenView {
+    char *base; ///< NULL: the plan does not have it.
+    i64 batch_step, token_step, head_step, channel_step;
+    i32 type;   ///< Element; of integers: 1 where they are int64.
+    i32 vector; ///< Rows are contiguous and everything is aligned to 16 bytes.
+};
+
+/// A float32 or bias tensor by head, query and key: the step of an absent or broadcast axis is 0.
+struct ScoreView {
+    char *base;
+    i64 batch_step, head_step, query_step, key_step;
+    i32 type;
+    i32 keys; ///< Places of its last axis where that is keys: what lies beyond is not read or written.
+};
+
+/// A vector of integers.
+struct IntegerVector {
+    const char *base; ///< NULL: absent.
+    i64 step;
+    i32 wide; ///< 1: int64, else int32.
+    i32 reserved;
+};
+
+enum Activation : i32 { kSoftmax = 0, kSigmoid = 1, kRelu = 2 };
+enum Gate : i32 { kGateSigmoid = 0, kGateLinear = 1, kGateSilu = 2 };
+enum Lookup : i32 { kNoTable = 0, kTableByDistance = 1, kTableByGrid = 2 };
+
+/// Where the sequences of a call lie, and how long they are. Lengths come from the device.
+struct SequenceParams {
+    i32 batch;
+    i32 max_q, max_kv;         ///< Tq and Tk of the views; the bounds of packed and paged sequences.
+    i32 page_size;             ///< 0: not paged.
+    i32 bottom_right;          ///< The diagonal ends at the last query and the last key.
+    i32 table_columns;         ///< Pages of a sequence, where BLOCK_TABLE has a row for each.
+    IntegerVector cu_q, cu_kv; ///< Packed.
+    IntegerVector used_q, used_kv;
+    IntegerVector table;     ///< Pages; the first axis is `table_row_step` bytes.
+    IntegerVector table_ptr; ///< Flat table: where each sequence begins.
+    i64 table_row_step;
+    i64 pages; ///< Of the pool.
+    i64 total_q, total_kv, table_entries;
+};
+
+/// Visibility by the distance from the diagonal. By position: of the difference of positions.
+struct MaskParams {
+    i32 causal, has_left, has_right, by_position;
+    i64 left, right;
+    i32 sink_tokens;
+    i32 reserved;
+    TokenView q_positions, k_positions;
+};
+
+/// One launch of the forward kernel. What stands below `general` is read by the kernels that take all options.
+struct ForwardParams {
+    TokenView q, k, v, out;
+    ScoreView lse;
+    SequenceParams sequences;
+    MaskParams mask;
+    i32 dim_qk, dim_v;
+    i32 heads_q, heads_k, heads_v, heads_out;
+    i32 group;       ///< OUT heads of a tile: row r is token r / group, head head0 + r % group.
+    i32 row_tiles;   ///< Of the longest sequence.
+    i32 splits;      ///< Parts that the keys of a sequence are split into.
+    i32 section;     ///< Pairs of sequence and head group whose tiles follow each other, so that their keys stay in L2.
+    float *partials; ///< Where splits > 1: see partial_floats().
+    float score_factor; ///< Multiplies products of Q and K: to units of 1 / log2(e) for softmax.
+
+    // general
+    i32 activation, gate, lookup, bias_rank;
+    float unit, rank_factor, cap_factor, cap_inverse; ///< As ForwardShape of the CPU backend describes.
+    float weight_bias;
+    i64 weight_length; ///< ReLU: the divisor; 0: the keys of the sequence.
+    i32 has_entropy, strict;
+    i32 may_hide_keys; ///< Some key of a tile's range may be hidden from all of its rows.
+    i32 mask_heads;    ///< Rows of `mask_bits` by head: heads_out or 1.
+    TokenView q_temperature, v_temperature, rank_q, rank_k, gate_values, head_weight;
+    ScoreView bias, row_max, row_entropy;
+    const char *slopes, *sinks, *table; ///< float32
+    i64 slope_step, sink_step, table_entry_step, table_head_step;
+    const i32 *entry_of_distance; ///< [2 max_distance + 1]
+    const i32 *grid_offset;       ///< [grid_tokens]
+    i64 max_distance;
+    i32 grid_tokens, grid_center;
+    const u32 *mask_bits; ///< [batch][mask_heads][max_q][mask_words]
+    i64 mask_words;
+    float *row_scales; ///< For the pass over columns: [batch][heads_out][max_q] pairs of maximum and factor.
+    ScoreView column_mass;
+};
+
+/// Floats of the partial result of one tile and split: [rows][dim_v] unnormalised rows, then [rows] maxima, sums of
+/// weights, and sums of weight times distance of the score from the maximum.
+constexpr i64 partial_floats(i64 rows, i64 dim_v)
+{
+    return rows * (dim_v + 3);
+}
+
+} // namespace attn::gpu
+
+#endif

@@ -1,0 +1,94 @@
+// Scores to weights, and the state of the rows of a thread over the blocks of their keys.
+#ifndef ATTN_BACKENDS_GPU_DENSE_SOFTMAX_CUH
+#define ATTN_BACKENDS_GPU_DENSE_SOFTMAX_CUH
+
+#include "backends/gpu/dense/products.cuh"
+#include "backends/gpu/dense/scores.cuh"
+
+namespace attn::gpu {
+
+/// Running state of the rows of a thread. Sums are of the thread's own columns until the end.
+struct RowState {
+    float max[kRowsOfThread];    ///< Of the scores as they come.
+    float sum[kRowsOfThread];    ///< Of weights.
+    float spread[kRowsOfThread]; ///< Of weight times distance from the maximum.
+
+    ATTN_DEVICE RowState()
+    {
+#pragma unroll
+        for (int i = 0; i < kRowsOfThread; ++i) max[i] = -infinity(), sum[i] = spread[i] = 0.0f;
+    }
+};
+
+/// Largest scores of the rows over all warps that share them.
+ATTN_DEVICE void largest_scores(const Pieces<kWarpKeys> &x, char *shared, const Place &at, float (&top)[kRowsOfThread])
+{
+#pragma unroll
+    for (int i = 0; i < kRowsOfThread; ++i) top[i] = -infinity();
+    each_score([&](int r, int t, int j, int e, int) { top[r] = fmaxf(top[r], x[t][j][e]); });
+#pragma unroll
+    for (int i = 0; i < kRowsOfThread; ++i) top[i] = row_max(top[i]);
+    if constexpr (kWarpsN > 1) {
+        float *all = reinterpret_cast<float *>(shared + kAt.reduce);
+        const int row = at.warp_m * kWarpRows + at.row;
+        if (at.lane % 4 == 0)
+#pragma unroll
+            for (int i = 0; i < kRowsOfThread; ++i) all[at.warp_n * kRows + row + 8 * i] = top[i];
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < kRowsOfThread; ++i)
+#pragma unroll
+            for (int n = 0; n < kWarpsN; ++n) top[i] = fmaxf(top[i], all[n * kRows + row + 8 * i]);
+    }
+}
+
+/// One step of the online softmax: scores to weights; `alpha` multiplies what was summed before.
+ATTN_DEVICE void soften(const ForwardParams &p, Pieces<kWarpKeys> &x, RowState &state, char *shared, const Place &at,
+                        float (&alpha)[kRowsOfThread])
+{
+    // The plain operator keeps products as they are; their factor joins the exponent.
+    const float factor = kGeneral ? 1.0f : p.score_factor;
+    float top[kRowsOfThread], reference[kRowsOfThread], added[kRowsOfThread], spread[kRowsOfThread];
+    largest_scores(x, shared, at, top);
+#pragma unroll
+    for (int i = 0; i < kRowsOfThread; ++i) {
+        const float old = state.max[i], now = fmaxf(old, top[i]);
+        reference[i] = now == -infinity() ? 0.0f : now * factor; // nothing seen yet: every weight becomes 0
+        alpha[i] = exp2_fast(fmaf(old, factor, -reference[i]));
+        if (kGeneral && p.has_entropy)
+            state.spread[i] += old == -infinity() ? 0.0f : (old - now) * state.sum[i];
+        state.max[i] = now;
+        added[i] = spread[i] = 0.0f;
+    }
+    each_score([&](int r, int t, int j, int e, int) {
+        const float d = kGeneral ? x[t][j][e] - reference[r] : fmaf(x[t][j][e], factor, -reference[r]);
+        const float weight = exp2_fast(d);
+        added[r] += weight;
+        if (kGeneral && p.has_entropy && weight != 0.0f) spread[r] = fmaf(weight, d, spread[r]);
+        x[t][j][e] = weight;
+    });
+#pragma unroll
+    for (int i = 0; i < kRowsOfThread; ++i) {
+        state.sum[i] = fmaf(state.sum[i], alpha[i], added[i]);
+        if (kGeneral && p.has_entropy) state.spread[i] = fmaf(state.spread[i], alpha[i], spread[i]);
+    }
+}
+
+/// Weights that do not depend on the other keys of the row. Masked scores weigh 0.
+ATTN_DEVICE void weigh_each(const ForwardParams &p, const Sequence &s, Pieces<kWarpKeys> &x, RowState &state)
+{
+    const float length = static_cast<float>(p.weight_length ? p.weight_length : s.k_length);
+    const float divisor = 1.0f / length;
+    each_score([&](int r, int t, int j, int e, int) {
+        const float score = x[t][j][e];
+        state.max[r] = fmaxf(state.max[r], score);
+        if (p.activation == kSigmoid)
+            x[t][j][e] = score == -infinity() ? 0.0f : sigmoid2(score + p.weight_bias);
+        else
+            x[t][j][e] = score < 0.0f ? 0.0f : score * divisor;
+    });
+}
+
+} // namespace attn::gpu
+
+#endif
