@@ -32,7 +32,14 @@ set(attn_sources
     backends/cpu/dense/sequences.cc
     backends/cpu/merge/executor.cc
     backends/cpu/merge/merge_baseline.cc
-    backends/cpu/merge/tokens.cc)
+    backends/cpu/merge/tokens.cc
+    backends/cuda/backend.cc
+    backends/cuda/context.cc
+    backends/cuda/device.cc
+    backends/cuda/driver.cc
+    backends/cuda/kernels.cc
+    backends/gpu/implementation.cc
+    src/kernel/no_store.cc)
 
 # One translation unit per instruction set, picked at run time. Nothing in them may be shared with other units, or the
 # linker could keep the copy that needs the newer processor (tests/abi checks that they define no weak symbol).
@@ -97,7 +104,7 @@ if(NOT ATTN_SANITIZE)
   # The C++ runtime stays inside, so that the host's own never matters. (Sanitizers bring theirs.)
   target_link_options(attn PRIVATE -static-libstdc++ -static-libgcc -Wl,--no-undefined)
 endif()
-target_link_libraries(attn PRIVATE $<BUILD_INTERFACE:attn_sanitize> Threads::Threads)
+target_link_libraries(attn PRIVATE $<BUILD_INTERFACE:attn_sanitize> Threads::Threads ${CMAKE_DL_LIBS})
 
 add_library(attn_static STATIC $<TARGET_OBJECTS:attn_objects>)
 add_library(attn::attn_static ALIAS attn_static)
@@ -105,4 +112,4 @@ set_target_properties(attn_static PROPERTIES OUTPUT_NAME attn)
 target_compile_definitions(attn_static INTERFACE ATTN_STATIC)
 target_include_directories(attn_static INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
                                                  $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-target_link_libraries(attn_static INTERFACE $<BUILD_INTERFACE:attn_sanitize> Threads::Threads stdc++ m)
+target_link_libraries(attn_static INTERFACE $<BUILD_INTERFACE:attn_sanitize> Threads::Threads ${CMAKE_DL_LIBS} stdc++ m)
