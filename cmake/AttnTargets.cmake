@@ -42,6 +42,12 @@ set(attn_sources
     backends/cpu/merge/executor.cc
     backends/cpu/merge/merge_baseline.cc
     backends/cpu/merge/tokens.cc
+    backends/cuda/backend.cc
+    backends/cuda/context.cc
+    backends/cuda/device.cc
+    backends/cuda/driver.cc
+    backends/cuda/kernels.cc
+    backends/gpu/implementation.cc
     backends/gpu/views.cc
     backends/gpu/dense/executor.cc
     backends/gpu/dense/splits.cc

@@ -10,6 +10,7 @@
 #include "names.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <new>
 
@@ -31,10 +32,23 @@ struct attn_plan_s {
 namespace attn {
 namespace {
 
+/// Puts errno back: what is below, a driver most of all, may set it.
+class ErrnoStays {
+public:
+    ErrnoStays() = default;
+    ~ErrnoStays() { errno = before_; }
+    ErrnoStays(const ErrnoStays &) = delete;
+    ErrnoStays &operator=(const ErrnoStays &) = delete;
+
+private:
+    const int before_ = errno;
+};
+
 /// Runs `function` with every exception turned into a status: none may cross the ABI.
 template <class Function>
 attn_status guarded(const char *name, Function function) noexcept
 {
+    const ErrnoStays errno_stays;
     try {
         return function();
     } catch (const std::bad_alloc &) {
@@ -110,6 +124,7 @@ attn_status check_workspace(const void *workspace, size_t bytes, size_t needed, 
 
 } // namespace attn
 
+using attn::ErrnoStays;
 using attn::fail;
 using attn::guarded;
 using attn::require;
@@ -150,7 +165,10 @@ attn_status attn_device_count(attn_device device, int32_t *count)
     case ATTN_DEVICE_CPU:
         *count = 1;
         return ATTN_OK;
-    case ATTN_DEVICE_CUDA:
+    case ATTN_DEVICE_CUDA: {
+        const ErrnoStays errno_stays;
+        return attn::count_cuda_devices(count);
+    }
     case ATTN_DEVICE_HIP:
         return fail(ATTN_ERROR_NO_DEVICE, "device = %s: this build of libattn has no %s backend",
                     attn::device_name(device), attn::device_name(device));
@@ -172,7 +190,9 @@ attn_status attn_device_info(attn_device device, int32_t device_id, attn_device_
                         attn::device_name(device));
         const size_t size = properties->size;
         const attn_ext *next = properties->next;
-        if (const attn_status status = attn::describe_cpu(&filled)) return status;
+        if (const attn_status status = device == ATTN_DEVICE_CUDA ? attn::describe_cuda_device(device_id, &filled)
+                                                                  : attn::describe_cpu(&filled))
+            return status;
         filled.size = size, filled.next = next;
         memcpy(properties, &filled, std::min(size, sizeof filled));
         return ATTN_OK;
@@ -187,6 +207,7 @@ attn_status attn_create(const attn_options *options, attn_handle *handle)
 
 void attn_destroy(attn_handle handle)
 {
+    const ErrnoStays errno_stays;
     if (handle) handle->release();
 }
 
@@ -298,6 +319,7 @@ attn_status attn_execute(attn_plan plan, const attn_arg *args, size_t count, voi
                          void *stream)
 {
     if (const attn_status status = require(plan, "attn_execute", "plan")) return status;
+    const ErrnoStays errno_stays;
     const attn_handle_s &handle = *plan->handle;
     attn::Arguments arguments;
     if (const attn_status status =
@@ -308,6 +330,7 @@ attn_status attn_execute(attn_plan plan, const attn_arg *args, size_t count, voi
 
 void attn_plan_destroy(attn_plan plan)
 {
+    const ErrnoStays errno_stays;
     delete plan;
 }
 

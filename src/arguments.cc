@@ -34,11 +34,27 @@ struct Label {
     }
 };
 
+/// Whether memory of the view's kind can be used by a device. Memory of the host that a driver pinned, and memory that
+/// it manages, has the ordinal of no particular device.
+bool is_reachable(const attn_tensor &view, attn_device device, int32_t device_id)
+{
+    switch (view.device) {
+    case ATTN_DEVICE_DEFAULT:
+        return true;
+    case ATTN_DEVICE_CUDA_HOST:
+        return device == ATTN_DEVICE_CPU || device == ATTN_DEVICE_CUDA;
+    case ATTN_DEVICE_HIP_HOST:
+        return device == ATTN_DEVICE_CPU || device == ATTN_DEVICE_HIP;
+    case ATTN_DEVICE_CUDA_MANAGED:
+        return device == ATTN_DEVICE_CUDA;
+    default:
+        return view.device == device && view.device_id == device_id;
+    }
+}
+
 attn_status check_memory(const TensorSpec &spec, const attn_tensor &view, attn_device device, int32_t device_id)
 {
-    const bool pinned = view.device == ATTN_DEVICE_CUDA_HOST || view.device == ATTN_DEVICE_HIP_HOST;
-    const bool here = view.device == device && view.device_id == device_id;
-    if (view.device != ATTN_DEVICE_DEFAULT && !here && !(pinned && device == ATTN_DEVICE_CPU))
+    if (!is_reachable(view, device, device_id))
         return fail(ATTN_ERROR_INVALID, "%s.device = %d:%d: must be %d:%d (%s), the device of the handle, or 0",
                     Label(spec).text, view.device, view.device_id, device, device_id, device_name(device));
     bool empty = false;

@@ -48,6 +48,11 @@ public:
 [[nodiscard]] attn_status open_cpu_backend(std::unique_ptr<Backend> *out);
 /// Fills in what attn_device_info() says of the CPU.
 [[nodiscard]] attn_status describe_cpu(attn_device_properties *properties);
+/// Opens a CUDA device; loads the driver. `options` are checked.
+[[nodiscard]] attn_status open_cuda_backend(const attn_options &options, std::unique_ptr<Backend> *out);
+/// What attn_device_count() and attn_device_info() say of CUDA devices; load the driver. The ordinal is checked.
+[[nodiscard]] attn_status count_cuda_devices(int32_t *count);
+[[nodiscard]] attn_status describe_cuda_device(int32_t device_id, attn_device_properties *properties);
 /// Cores this process may use, at least 1.
 int32_t usable_cores() noexcept;
 

@@ -14,34 +14,11 @@ namespace {
 
 constexpr int32_t kMostWorkers = 4096;
 
-attn_status check_options(const attn_options &options)
+/// What only a GPU uses must be absent for the CPU, so that it is not ignored.
+attn_status check_cpu_options(const attn_options &options)
 {
-    constexpr uint64_t kKnown =
-        ATTN_HANDLE_NO_COMPILE | ATTN_HANDLE_NO_DISK_CACHE | ATTN_HANDLE_NO_WAIT | ATTN_HANDLE_CURRENT_CONTEXT;
-    if (options.flags & ~kKnown)
-        return fail(ATTN_ERROR_INVALID, "attn_options.flags = 0x%llx: unknown bits 0x%llx",
-                    static_cast<unsigned long long>(options.flags),
-                    static_cast<unsigned long long>(options.flags & ~kKnown));
-    const bool cpu = options.device == ATTN_DEVICE_DEFAULT || options.device == ATTN_DEVICE_CPU;
-    if (options.device == ATTN_DEVICE_CUDA || options.device == ATTN_DEVICE_HIP)
-        return fail(ATTN_ERROR_NO_DEVICE, "attn_options.device = %s: this build of libattn has no %s backend",
-                    device_name(options.device), device_name(options.device));
-    if (!cpu)
-        return fail(ATTN_ERROR_INVALID, "attn_options.device = %d: must be ATTN_DEVICE_CPU, _CUDA or _HIP, or 0",
-                    options.device);
     if (options.device_id != 0)
         return fail(ATTN_ERROR_NO_DEVICE, "attn_options.device_id = %d: there is one CPU device, 0", options.device_id);
-    if (options.max_workers < 0 || options.max_workers > kMostWorkers)
-        return fail(ATTN_ERROR_INVALID, "attn_options.max_workers = %d: must be 0 .. %d", options.max_workers,
-                    kMostWorkers);
-    if (options.log_level < 0 || options.log_level > 4)
-        return fail(ATTN_ERROR_INVALID, "attn_options.log_level = %d: must be 0 .. 4", options.log_level);
-    if (!options.parallel_for && options.parallel_ctx)
-        return fail(ATTN_ERROR_INVALID, "attn_options.parallel_ctx = %p: must be NULL without parallel_for",
-                    options.parallel_ctx);
-    if (!options.log && (options.log_ctx || options.log_level))
-        return fail(ATTN_ERROR_INVALID, "attn_options.log = NULL: log_ctx and log_level must be 0 without it");
-    // What only a GPU backend uses is refused here rather than ignored.
     if (options.device_alloc || options.device_free)
         return fail(ATTN_ERROR_INVALID, "attn_options.%s: must be NULL for the CPU",
                     options.device_alloc ? "device_alloc" : "device_free");
@@ -60,6 +37,55 @@ attn_status check_options(const attn_options &options)
             return fail(ATTN_ERROR_INVALID, "attn_options.%s = %s: must be NULL for the CPU, which compiles nothing",
                         path.field, path.value);
     return ATTN_OK;
+}
+
+/// Likewise what only the CPU uses, and what one flag takes from another field.
+attn_status check_gpu_options(const attn_options &options)
+{
+    if (options.max_workers != 0)
+        return fail(ATTN_ERROR_INVALID, "attn_options.max_workers = %d: must be 0 for a GPU", options.max_workers);
+    if (options.parallel_for) return fail(ATTN_ERROR_INVALID, "attn_options.parallel_for: must be NULL for a GPU");
+    if (!options.device_alloc != !options.device_free)
+        return fail(ATTN_ERROR_INVALID, "attn_options.%s = NULL: give both device_alloc and device_free or neither",
+                    options.device_alloc ? "device_free" : "device_alloc");
+    if (!options.device_alloc && options.alloc_ctx)
+        return fail(ATTN_ERROR_INVALID, "attn_options.alloc_ctx = %p: must be NULL without device_alloc",
+                    options.alloc_ctx);
+    if ((options.flags & ATTN_HANDLE_NO_COMPILE) && options.compiler_path)
+        return fail(ATTN_ERROR_INVALID, "attn_options.compiler_path = %s: must be NULL with ATTN_HANDLE_NO_COMPILE",
+                    options.compiler_path);
+    if ((options.flags & ATTN_HANDLE_NO_DISK_CACHE) && options.cache_dir)
+        return fail(ATTN_ERROR_INVALID, "attn_options.cache_dir = %s: must be NULL with ATTN_HANDLE_NO_DISK_CACHE",
+                    options.cache_dir);
+    return ATTN_OK;
+}
+
+attn_status check_options(const attn_options &options)
+{
+    constexpr uint64_t kKnown =
+        ATTN_HANDLE_NO_COMPILE | ATTN_HANDLE_NO_DISK_CACHE | ATTN_HANDLE_NO_WAIT | ATTN_HANDLE_CURRENT_CONTEXT;
+    if (options.flags & ~kKnown)
+        return fail(ATTN_ERROR_INVALID, "attn_options.flags = 0x%llx: unknown bits 0x%llx",
+                    static_cast<unsigned long long>(options.flags),
+                    static_cast<unsigned long long>(options.flags & ~kKnown));
+    const bool cpu = options.device == ATTN_DEVICE_DEFAULT || options.device == ATTN_DEVICE_CPU;
+    if (options.device == ATTN_DEVICE_HIP)
+        return fail(ATTN_ERROR_NO_DEVICE, "attn_options.device = %s: this build of libattn has no %s backend",
+                    device_name(options.device), device_name(options.device));
+    if (!cpu && options.device != ATTN_DEVICE_CUDA)
+        return fail(ATTN_ERROR_INVALID, "attn_options.device = %d: must be ATTN_DEVICE_CPU, _CUDA or _HIP, or 0",
+                    options.device);
+    if (options.max_workers < 0 || options.max_workers > kMostWorkers)
+        return fail(ATTN_ERROR_INVALID, "attn_options.max_workers = %d: must be 0 .. %d", options.max_workers,
+                    kMostWorkers);
+    if (options.log_level < 0 || options.log_level > 4)
+        return fail(ATTN_ERROR_INVALID, "attn_options.log_level = %d: must be 0 .. 4", options.log_level);
+    if (!options.parallel_for && options.parallel_ctx)
+        return fail(ATTN_ERROR_INVALID, "attn_options.parallel_ctx = %p: must be NULL without parallel_for",
+                    options.parallel_ctx);
+    if (!options.log && (options.log_ctx || options.log_level))
+        return fail(ATTN_ERROR_INVALID, "attn_options.log = NULL: log_ctx and log_level must be 0 without it");
+    return cpu ? check_cpu_options(options) : check_gpu_options(options);
 }
 
 /// Spreads task numbers over 64 bits (the finaliser of splitmix64), so that sums tell sets of them apart.
@@ -98,6 +124,35 @@ struct Guarded {
         }
     }
 };
+
+attn_status open_cpu(const attn_options &options, attn_handle_s *handle)
+{
+    handle->workers = options.max_workers ? options.max_workers : usable_cores();
+    handle->parallel_for = options.parallel_for;
+    handle->parallel_ctx = options.parallel_ctx;
+    if (const attn_status status = open_cpu_backend(&handle->backend)) return status;
+    if (!handle->parallel_for && handle->workers > 1) {
+        try {
+            handle->pool = std::make_unique<ThreadPool>(handle->workers);
+        } catch (const std::system_error &error) {
+            return fail(ATTN_ERROR_RUNTIME, "attn_options.max_workers = %d: the system refused a thread: %s",
+                        handle->workers, error.what());
+        }
+    }
+    handle->write_log(3, "libattn 0x%06x: %s backend, %d workers%s", static_cast<unsigned>(ATTN_VERSION),
+                      handle->backend->name(), handle->workers, handle->parallel_for ? " of the caller" : "");
+    return ATTN_OK;
+}
+
+attn_status open_gpu(const attn_options &options, attn_handle_s *handle)
+{
+    handle->device = options.device;
+    handle->device_id = options.device_id;
+    if (const attn_status status = open_cuda_backend(options, &handle->backend)) return status;
+    handle->write_log(3, "libattn 0x%06x: %s backend, device %d", static_cast<unsigned>(ATTN_VERSION),
+                      handle->backend->name(), handle->device_id);
+    return ATTN_OK;
+}
 
 } // namespace
 
@@ -138,25 +193,13 @@ attn_status create_handle(const attn_options *given, attn_handle *out)
         if (const attn_status status = check_options(options)) return status;
     }
     auto handle = std::make_unique<attn_handle_s>();
-    handle->workers = options.max_workers ? options.max_workers : usable_cores();
-    handle->parallel_for = options.parallel_for;
-    handle->parallel_ctx = options.parallel_ctx;
     handle->log = options.log;
     handle->log_ctx = options.log_ctx;
     handle->log_level = options.log_level ? options.log_level : 2;
-    handle->device = ATTN_DEVICE_CPU;
     handle->process = getpid();
-    if (const attn_status status = open_cpu_backend(&handle->backend)) return status;
-    if (!handle->parallel_for && handle->workers > 1) {
-        try {
-            handle->pool = std::make_unique<ThreadPool>(handle->workers);
-        } catch (const std::system_error &error) {
-            return fail(ATTN_ERROR_RUNTIME, "attn_options.max_workers = %d: the system refused a thread: %s",
-                        handle->workers, error.what());
-        }
-    }
-    handle->write_log(3, "libattn 0x%06x: %s backend, %d workers%s", static_cast<unsigned>(ATTN_VERSION),
-                      handle->backend->name(), handle->workers, handle->parallel_for ? " of the caller" : "");
+    const attn_status status =
+        options.device == ATTN_DEVICE_CUDA ? open_gpu(options, handle.get()) : open_cpu(options, handle.get());
+    if (status != ATTN_OK) return status;
     *out = handle.release();
     return ATTN_OK;
 }

@@ -1,0 +1,120 @@
+#include "backend.h"
+
+#include "backends/cuda/device.h"
+#include "backends/gpu/dense/executor.h"
+#include "backends/gpu/implementation.h"
+
+#include <array>
+#include <cstdio>
+
+namespace attn {
+namespace cuda {
+namespace {
+
+/// For each kind the best first.
+constexpr std::array<gpu::Implementation, 1> kImplementations = {{
+    {ATTN_KIND_DENSE, "gpu.dense.forward", gpu::refuse_forward, gpu::make_forward},
+}};
+
+class CudaBackend final : public Backend {
+public:
+    explicit CudaBackend(std::unique_ptr<CudaDevice> device) : device_(std::move(device)) {}
+
+    const char *name() const noexcept override { return "cuda"; }
+
+    attn_status plan(const attn_handle_s &, const Problem &problem, std::unique_ptr<Executor> *executor) const override
+    {
+        if (const attn_status status = device_->context().check_process()) return status;
+        return gpu::choose(kImplementations, name(), problem, *device_, executor);
+    }
+
+private:
+    std::unique_ptr<CudaDevice> device_;
+};
+
+/// Bytes per second that the memory interface can carry; 0 if the driver does not tell.
+attn_status nominal_bandwidth(const Driver &driver, CUdevice device, uint64_t *out)
+{
+    int kilohertz = 0, bits = 0;
+    if (const CUresult result = driver.cuDeviceGetAttribute(&kilohertz, CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE, device))
+        return fail_call(driver, "cuDeviceGetAttribute", result);
+    if (const CUresult result = driver.cuDeviceGetAttribute(&bits, CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH, device))
+        return fail_call(driver, "cuDeviceGetAttribute", result);
+    *out = uint64_t{2} * 1000 * static_cast<uint64_t>(kilohertz) * static_cast<uint64_t>(bits) / 8; // two per clock
+    return ATTN_OK;
+}
+
+} // namespace
+} // namespace cuda
+
+attn_status open_cuda_backend(const attn_options &options, std::unique_ptr<Backend> *out)
+{
+    const cuda::Driver *driver = nullptr;
+    if (const attn_status status = cuda::open_driver(&driver)) return status;
+    kernel::StoreOptions store_options;
+    store_options.compile = !(options.flags & ATTN_HANDLE_NO_COMPILE);
+    store_options.disk_cache = !(options.flags & ATTN_HANDLE_NO_DISK_CACHE);
+    if (options.cache_dir) store_options.cache_dir = options.cache_dir;
+    if (options.kernel_path) store_options.kernel_path = options.kernel_path;
+    if (options.compiler_path) store_options.compiler_path = options.compiler_path;
+    std::unique_ptr<kernel::Store> store;
+    if (const attn_status status = kernel::open_store(store_options, &store)) return status;
+
+    cuda::DeviceOptions device_options;
+    device_options.device_id = options.device_id;
+    device_options.use_current_context = options.flags & ATTN_HANDLE_CURRENT_CONTEXT;
+    device_options.wait_for_compiler = !(options.flags & (ATTN_HANDLE_NO_COMPILE | ATTN_HANDLE_NO_WAIT));
+    device_options.alloc = options.device_alloc;
+    device_options.free = options.device_free;
+    device_options.alloc_ctx = options.alloc_ctx;
+    std::unique_ptr<cuda::CudaDevice> device;
+    if (const attn_status status = cuda::CudaDevice::open(*driver, device_options, std::move(store), &device))
+        return status;
+    *out = std::make_unique<cuda::CudaBackend>(std::move(device));
+    return ATTN_OK;
+}
+
+attn_status count_cuda_devices(int32_t *count)
+{
+    const cuda::Driver *driver = nullptr;
+    if (const attn_status status = cuda::open_driver(&driver)) return status;
+    int found = 0;
+    if (driver->has_devices)
+        if (const cuda::CUresult result = driver->cuDeviceGetCount(&found))
+            return cuda::fail_call(*driver, "cuDeviceGetCount", result);
+    *count = found;
+    return ATTN_OK;
+}
+
+attn_status describe_cuda_device(int32_t device_id, attn_device_properties *properties)
+{
+    const cuda::Driver *driver = nullptr;
+    if (const attn_status status = cuda::open_driver(&driver)) return status;
+    cuda::CUdevice device = 0;
+    if (const cuda::CUresult result = driver->cuDeviceGet(&device, device_id))
+        return cuda::fail_call(*driver, "cuDeviceGet", result);
+    *properties = {};
+    properties->device = ATTN_DEVICE_CUDA;
+    properties->device_id = device_id;
+    properties->driver_version = driver->version;
+    if (const cuda::CUresult result = driver->cuDeviceGetName(properties->name, sizeof properties->name, device))
+        return cuda::fail_call(*driver, "cuDeviceGetName", result);
+    int major = 0, minor = 0;
+    const struct {
+        cuda::CUdevice_attribute attribute;
+        int *value;
+    } attributes[] = {{cuda::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, &major},
+                      {cuda::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, &minor},
+                      {cuda::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, &properties->compute_units}};
+    for (const auto &[attribute, value] : attributes)
+        if (const cuda::CUresult result = driver->cuDeviceGetAttribute(value, attribute, device))
+            return cuda::fail_call(*driver, "cuDeviceGetAttribute", result);
+    snprintf(properties->arch, sizeof properties->arch, "%s", cuda::arch_name(major, minor).c_str());
+    size_t memory = 0;
+    if (const cuda::CUresult result = driver->cuDeviceTotalMem(&memory, device))
+        return cuda::fail_call(*driver, "cuDeviceTotalMem", result);
+    properties->memory_bytes = memory;
+    return cuda::nominal_bandwidth(*driver, device, &properties->bytes_per_second);
+}
+
+} // namespace attn

@@ -1,0 +1,31 @@
+// The implementation lists of the GPU backends.
+#ifndef ATTN_BACKENDS_GPU_IMPLEMENTATION_H
+#define ATTN_BACKENDS_GPU_IMPLEMENTATION_H
+
+#include "backend.h"
+#include "backends/gpu/device.h"
+
+#include <memory>
+#include <span>
+#include <string>
+
+namespace attn::gpu {
+
+/// One entry of an implementation list. It gets problems of its kind only.
+struct Implementation {
+    attn_kind kind;
+    const char *name;
+    /// Why it does not serve a problem; empty if it does. Compiles nothing.
+    std::string (*refuse)(const Problem &problem, Device &device);
+    /// Loads the kernels and uploads the constants. The problem and the device outlive the executor.
+    attn_status (*make)(const Problem &problem, Device &device, std::unique_ptr<Executor> *out);
+};
+
+/// Chooses the first of the list that serves a problem and makes its executor, unless `executor` is NULL. `backend` is
+/// the name in the message of a refusal, which has the reason of each.
+[[nodiscard]] attn_status choose(std::span<const Implementation> list, const char *backend, const Problem &problem,
+                                 Device &device, std::unique_ptr<Executor> *executor);
+
+} // namespace attn::gpu
+
+#endif
