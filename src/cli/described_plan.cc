@@ -181,6 +181,7 @@ DescribedPlan read_problem(const JsonValue &problem)
     c.batch = plan.bounds.batch, c.max_q = plan.bounds.max_q, c.max_kv = plan.bounds.max_kv;
     c.scale_factor = plan.scale * std::sqrt(static_cast<double>(c.dim_qk));
     c.batch_invariant = (plan.flags & ATTN_BATCH_INVARIANT) != 0;
+    c.strict_nonfinite = (plan.flags & ATTN_STRICT_NONFINITE) != 0;
     c.v_aliases_k = (plan.flags & ATTN_V_ALIASES_K) != 0;
     return plan;
 }

@@ -1,5 +1,9 @@
 #include "append_call.h"
 
+#include "launch.h"
+#include "measure.h"
+#include "refusal.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -59,20 +63,31 @@ attn_status AppendCall::execute(attn_plan plan)
         views.push_back(tensor.view());
         args.push_back({slot, 0, &views.back()});
     }
-    return attn_execute(plan, args.data(), args.size(), nullptr, 0, nullptr);
+    return launch(plan, args);
 }
 
 void AppendCall::run(const Backend &backend)
 {
     PlanPointer made;
-    ASSERT_EQ(plan(backend.handle(s.workers), made), ATTN_OK) << attn_last_error();
+    const attn_status status = plan(backend.handle(s.workers), made);
+    if (lacks_compiler(status, attn_last_error())) {
+        Summary::instance().add_refusal(backend.name(), {"append without a compiler"});
+        return;
+    }
+    ASSERT_EQ(status, ATTN_OK) << attn_last_error();
     std::size_t bytes = 1;
     EXPECT_EQ(attn_plan_workspace(made.get(), &bytes, nullptr), ATTN_OK);
-    EXPECT_EQ(bytes, 0u);
+    EXPECT_TRUE(bytes == 0 || on_gpu()) << bytes;
+    std::map<attn_slot, Bytes> inputs;
     for (auto &[slot, tensor] : tensors)
-        if (slot == ATTN_SLOT_K_CACHE || slot == ATTN_SLOT_V_CACHE || slot == ATTN_SLOT_OUT) tensor.poison();
+        if (slot == ATTN_SLOT_K_CACHE || slot == ATTN_SLOT_V_CACHE || slot == ATTN_SLOT_OUT)
+            tensor.poison();
+        else
+            inputs[slot] = tensor.bytes();
     ASSERT_EQ(execute(made.get()), ATTN_OK) << attn_last_error();
     check();
+    for (const auto &[slot, bytes] : inputs)
+        EXPECT_EQ(tensors.at(slot).bytes(), bytes) << "slot " << slot << " was written";
 }
 
 void AppendCall::check()

@@ -1,5 +1,6 @@
 // Append plans and calls that are refused: the status, the message, and that nothing was written before.
 #include "append_call.h"
+#include "launch.h"
 #include "property.h"
 
 #include <cmath>
@@ -214,6 +215,7 @@ TEST(Append, BadInputsAreFoundBeforeAnythingIsWritten)
     for (const Fault &fault : faults) {
         SCOPED_TRACE(fault.name);
         for_each_backend([&](const Backend &backend) {
+            if (backend.is_gpu() && fault.status == data) return; // the host does not read what lies on the device
             Spec spec = small_append_spec();
             fault.change(spec);
             Call call(spec);
@@ -237,9 +239,9 @@ TEST(Append, CachesMayNotOverlapTheNewRows)
                 v_cache = call.tensors.at(ATTN_SLOT_V_CACHE).view();
     attn_tensor k = k_cache, v = call.tensors.at(ATTN_SLOT_V).view();
     k.shape[1] = 3, k.strides[0] = 0;
-    const attn_arg args[] = {
+    const std::vector<attn_arg> args{
         {ATTN_SLOT_K, 0, &k}, {ATTN_SLOT_V, 0, &v}, {ATTN_SLOT_K_CACHE, 0, &k_cache}, {ATTN_SLOT_V_CACHE, 0, &v_cache}};
-    EXPECT_EQ(attn_execute(plan.get(), args, 4, nullptr, 0, nullptr), ATTN_ERROR_INVALID);
+    EXPECT_EQ(launch(plan.get(), args), ATTN_ERROR_INVALID);
     EXPECT_NE(std::string(attn_last_error()).find("overlap"), std::string::npos) << attn_last_error();
 }
 

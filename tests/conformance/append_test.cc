@@ -1,6 +1,7 @@
 // Append plans against loops in fp64: where every new row goes, what happens to its channels, and that no other byte of
 // a cache changes.
 #include "append_call.h"
+#include "launch.h"
 #include "property.h"
 
 #include <algorithm>
@@ -158,11 +159,10 @@ std::vector<double> ring_after(const Backend &backend, std::int64_t ring, std::i
         if (page_size)
             for (std::int64_t i = 0; i < rows / page_size; ++i) table.set({0, i}, double(i));
         const attn_tensor views[] = {k.view(), k_cache.view(), lengths.view(), table.view()};
-        const attn_arg args[] = {{ATTN_SLOT_K, 0, &views[0]},
-                                 {ATTN_SLOT_K_CACHE, 0, &views[1]},
-                                 {ATTN_SLOT_SEQLENS_KV, 0, &views[2]},
-                                 {ATTN_SLOT_BLOCK_TABLE, 0, &views[3]}};
-        EXPECT_EQ(attn_execute(made, args, page_size ? 4 : 3, nullptr, 0, nullptr), ATTN_OK) << attn_last_error();
+        std::vector<attn_arg> args{
+            {ATTN_SLOT_K, 0, &views[0]}, {ATTN_SLOT_K_CACHE, 0, &views[1]}, {ATTN_SLOT_SEQLENS_KV, 0, &views[2]}};
+        if (page_size) args.push_back({ATTN_SLOT_BLOCK_TABLE, 0, &views[3]});
+        EXPECT_EQ(launch(made, args), ATTN_OK) << attn_last_error();
     }
     std::vector<double> cache;
     for (std::int64_t r = 0; r < rows; ++r)
@@ -294,7 +294,7 @@ void append_then_attend(const Backend &backend, std::uint64_t seed, std::int64_t
                                       {ATTN_SLOT_V_CACHE, 0, &views[1]},
                                       {ATTN_SLOT_SEQLENS_KV, 0, &views[2]}},
                                      &views[3]);
-        ASSERT_EQ(attn_execute(made, args.data(), args.size(), nullptr, 0, nullptr), ATTN_OK) << attn_last_error();
+        ASSERT_EQ(launch(made, args), ATTN_OK) << attn_last_error();
     }
 
     const auto attend = [&](bool cached, Tensor &out) {
@@ -306,17 +306,12 @@ void append_then_attend(const Backend &backend, std::uint64_t seed, std::int64_t
         attn_plan dense_plan = nullptr;
         ASSERT_EQ(attn_plan_dense(backend.handle(2), &dense, &dense_plan), ATTN_OK) << attn_last_error();
         const PlanPointer owner(dense_plan);
-        std::size_t bytes = 0;
-        ASSERT_EQ(attn_plan_workspace(dense_plan, &bytes, nullptr), ATTN_OK);
-        std::vector<char> workspace(bytes + 64);
         const attn_tensor whole_k = k.view(), whole_v = v.view(), out_view = out.view();
         std::vector<attn_arg> args{{ATTN_SLOT_Q, 0, &views[4]}, {ATTN_SLOT_OUT, 0, &out_view}};
         args.push_back({ATTN_SLOT_K, 0, cached ? &views[0] : &whole_k});
         args.push_back({ATTN_SLOT_V, 0, cached ? &views[1] : &whole_v});
         if (cached) args.push_back({ATTN_SLOT_SEQLENS_KV, 0, &views[2]}), args = with_table(args, &views[3]);
-        void *aligned = workspace.data() + (64 - reinterpret_cast<std::uintptr_t>(workspace.data()) % 64);
-        ASSERT_EQ(attn_execute(dense_plan, args.data(), args.size(), aligned, bytes, nullptr), ATTN_OK)
-            << attn_last_error();
+        ASSERT_EQ(launch(dense_plan, args), ATTN_OK) << attn_last_error();
     };
     Tensor from_cache(ATTN_FLOAT32, {batch, tq, heads_q, dim}), from_rows(ATTN_FLOAT32, {batch, tq, heads_q, dim});
     attend(true, from_cache);
@@ -365,9 +360,10 @@ TEST(Append, DescriptionNamesTheKernelAndTheOptions)
     ASSERT_EQ(attn_plan_describe(plan.get(), nullptr, 0, &needed), ATTN_OK);
     std::string json(needed, '\0');
     ASSERT_EQ(attn_plan_describe(plan.get(), json.data(), json.size(), nullptr), ATTN_OK);
+    const std::string kernel = "\"kernel\":\"" + backends()[0]->family() + ".append";
     for (const char *part :
-         {"\"kind\":\"append\"", "\"kernel\":\"cpu.append\"", "\"workspace_bytes\":0", "\"append\":{",
-          "\"ring_rows\":4", "\"sink_tokens\":1", "\"layout\":\"interleaved\"", "\"slot\":\"K_CACHE\""})
+         {"\"kind\":\"append\"", kernel.c_str(), "\"workspace_bytes\":", "\"append\":{", "\"ring_rows\":4",
+          "\"sink_tokens\":1", "\"layout\":\"interleaved\"", "\"slot\":\"K_CACHE\""})
         EXPECT_NE(json.find(part), std::string::npos) << part << " is not in " << json;
     attn_bind bind{};
     attn_tensor bounds{};

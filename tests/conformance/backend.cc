@@ -1,21 +1,56 @@
 #include "backend.h"
 
+#include "launch.h"
+
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
+#include <sstream>
 #include <stdexcept>
 
 namespace conformance {
 namespace {
 
 struct Entry {
-    const char *name, *isa; // isa: value of ATTN_CPU_ISA
+    const char *name;
+    attn_device device;
+    const char *isa; // of the CPU
 };
 // One line per backend.
 constexpr Entry entries[] = {
-    {"cpu/baseline", "baseline"},       {"cpu/neon", "neon"}, {"cpu/avx2", "avx2"}, {"cpu/avx512", "avx512"},
-    {"cpu/avx512_bf16", "avx512_bf16"}, {"cpu/amx", "amx"},
+    {"cpu/baseline", ATTN_DEVICE_CPU, "baseline"},
+    {"cpu/neon", ATTN_DEVICE_CPU, "neon"},
+    {"cpu/avx2", ATTN_DEVICE_CPU, "avx2"},
+    {"cpu/avx512", ATTN_DEVICE_CPU, "avx512"},
+    {"cpu/avx512_bf16", ATTN_DEVICE_CPU, "avx512_bf16"},
+    {"cpu/amx", ATTN_DEVICE_CPU, "amx"},
+    {"cuda", ATTN_DEVICE_CUDA, ""},
 };
+
+std::string variable(const char *name)
+{
+    const char *text = std::getenv(name);
+    return text ? text : "";
+}
+
+// ATTN_TEST_HANDLE_FLAGS: "NO_COMPILE,NO_DISK_CACHE".
+std::uint64_t handle_flags()
+{
+    static constexpr struct {
+        const char *name;
+        std::uint64_t flag;
+    } known[] = {{"NO_COMPILE", ATTN_HANDLE_NO_COMPILE},
+                 {"NO_DISK_CACHE", ATTN_HANDLE_NO_DISK_CACHE},
+                 {"NO_WAIT", ATTN_HANDLE_NO_WAIT}};
+    std::uint64_t flags = 0;
+    std::istringstream list(variable("ATTN_TEST_HANDLE_FLAGS"));
+    for (std::string name; std::getline(list, name, ',');) {
+        const auto *found =
+            std::find_if(std::begin(known), std::end(known), [&](const auto &k) { return k.name == name; });
+        if (found == std::end(known)) throw std::runtime_error("ATTN_TEST_HANDLE_FLAGS: no flag " + name);
+        flags |= found->flag;
+    }
+    return flags;
+}
 
 struct Found {
     std::vector<std::unique_ptr<Backend>> present;
@@ -26,11 +61,10 @@ const Found &found()
 {
     static const Found all = [] {
         Found f;
-        const char *variable = std::getenv("ATTN_TEST_BACKEND");
-        const std::string only = variable ? variable : "";
+        const std::string only = variable("ATTN_TEST_BACKEND");
         for (const Entry &entry : entries) {
-            if (!only.empty() && only != entry.name) continue;
-            auto backend = std::make_unique<Backend>(entry.name, entry.isa);
+            if (only.empty() ? entry.device != ATTN_DEVICE_CPU : only != entry.name) continue;
+            auto backend = std::make_unique<Backend>(entry.name, entry.device, entry.isa);
             std::string why;
             attn_status status = ATTN_OK;
             attn_options options{};
@@ -43,8 +77,11 @@ const Found &found()
                 throw std::runtime_error(std::string(entry.name) + ": attn_create: " + why);
             }
         }
-        if (f.present.empty())
-            throw std::runtime_error("no backend to test" + (only.empty() ? only : ": ATTN_TEST_BACKEND = " + only));
+        if (f.present.empty()) {
+            const auto absent = f.absent.find(only);
+            throw std::runtime_error("no backend to test" + (only.empty() ? only : ": ATTN_TEST_BACKEND = " + only) +
+                                     (absent == f.absent.end() ? "" : ": " + absent->second));
+        }
         return f;
     }();
     return all;
@@ -54,31 +91,6 @@ std::string failure(const char *function, attn_status status)
 {
     return std::string(function) + ": " + attn_status_name(status) + ": " + attn_last_error();
 }
-
-// Memory of exactly `bytes` at an address aligned to `alignment` and not to twice that, between two fences.
-class FencedMemory {
-public:
-    FencedMemory(std::size_t bytes, std::size_t alignment) : bytes_(bytes)
-    {
-        block_.assign(bytes + 2 * fence + 4 * alignment, fence_byte);
-        const auto base = reinterpret_cast<std::uintptr_t>(block_.data()) + fence;
-        start_ = fence + (2 * alignment - base % (2 * alignment)) + alignment;
-        std::memset(data(), 0xff, bytes);
-    }
-    void *data() { return block_.data() + start_; }
-    bool intact() const
-    {
-        for (std::size_t n = 0; n < block_.size(); ++n)
-            if ((n < start_ || n >= start_ + bytes_) && block_[n] != fence_byte) return false;
-        return true;
-    }
-
-private:
-    static constexpr std::size_t fence = 128;
-    static constexpr unsigned char fence_byte = 0xc5;
-    std::size_t bytes_, start_ = 0;
-    std::vector<unsigned char> block_;
-};
 
 } // namespace
 
@@ -91,10 +103,26 @@ const std::map<std::string, std::string> &absent_backends()
     return found().absent;
 }
 
+bool on_gpu()
+{
+    return backends().front()->is_gpu();
+}
+
+bool forbids_compiler()
+{
+    return (handle_flags() & ATTN_HANDLE_NO_COMPILE) != 0;
+}
+
 HandlePointer Backend::create(attn_options options, std::string &why, attn_status *status) const
 {
-    setenv("ATTN_CPU_ISA", isa_.c_str(), 1);
     options.size = sizeof options;
+    if (is_gpu()) {
+        options.device = device_;
+        options.max_workers = 0;
+        options.flags |= handle_flags();
+    } else {
+        setenv("ATTN_CPU_ISA", isa_.c_str(), 1);
+    }
     attn_handle handle = nullptr;
     const attn_status result = attn_create(&options, &handle);
     if (status) *status = result;
@@ -105,6 +133,7 @@ HandlePointer Backend::create(attn_options options, std::string &why, attn_statu
 
 attn_handle Backend::handle(std::int64_t workers) const
 {
+    if (is_gpu()) workers = 0;
     HandlePointer &slot = handles_[workers];
     if (!slot) {
         attn_options options{};
@@ -127,11 +156,9 @@ PlanPointer make_plan(attn_handle handle, const Descriptor &descriptor, std::str
 
 std::string execute(attn_plan plan, Instance &instance, WorkspaceSize kind)
 {
-    std::size_t bytes = 0, alignment = 1;
-    if (const attn_status status = attn_plan_workspace(plan, &bytes, &alignment))
+    std::size_t bytes = 0;
+    if (const attn_status status = attn_plan_workspace(plan, &bytes, nullptr))
         return failure("attn_plan_workspace", status);
-    if (alignment < 1 || alignment > 16 || (alignment & (alignment - 1)) != 0)
-        return "workspace alignment " + std::to_string(alignment) + " is not a power of two up to 16";
     if (kind == WorkspaceSize::for_actual_sizes) {
         Bounds actual = instance.actual();
         actual.max_q = actual.max_kv = 0; // the longest used lengths, not the rows reserved for them
@@ -152,12 +179,12 @@ std::string execute(attn_plan plan, Instance &instance, WorkspaceSize kind)
                    std::to_string(bytes);
         bytes = needed;
     }
-    FencedMemory workspace(bytes, alignment);
-    const std::vector<attn_arg> args = instance.args();
-    const attn_status status = attn_execute(plan, args.data(), args.size(), workspace.data(), bytes, nullptr);
-    if (status != ATTN_OK) return failure("attn_execute", status);
-    if (!workspace.intact()) return "attn_execute wrote outside the workspace of " + std::to_string(bytes) + " bytes";
-    return "";
+    try {
+        const attn_status status = launch(plan, instance.args(), bytes);
+        return status == ATTN_OK ? "" : failure("attn_execute", status);
+    } catch (const std::exception &error) {
+        return error.what();
+    }
 }
 
 } // namespace conformance

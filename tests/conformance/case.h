@@ -37,7 +37,7 @@ struct Case {
     std::int64_t lse = 1;
     std::int64_t workers = 1;
     std::string bounds = "exact"; // of the plan: exact or loose
-    std::int64_t batch_invariant = 0;
+    std::int64_t batch_invariant = 0, strict_nonfinite = 0;
 
     // Options of table_options.cc. Where a dtype is "default", the bind leaves it to the library.
     std::string bias = "none";           // dtype of BIAS: none, default, fp32, fp16, bf16
@@ -90,6 +90,7 @@ void visit_fields(C &c, Visitor &&visit)
     visit("sink_tokens", c.sink_tokens), visit("scale_factor", c.scale_factor), visit("softcap", c.softcap);
     visit("magnitude", c.magnitude), visit("lse", c.lse), visit("workers", c.workers);
     visit("bounds", c.bounds), visit("batch_invariant", c.batch_invariant);
+    visit("strict_nonfinite", c.strict_nonfinite);
     visit("bias", c.bias), visit("bias_broadcast", c.bias_broadcast), visit("bias_stage", c.bias_stage);
     visit("alibi", c.alibi), visit("bias_table", c.bias_table), visit("table_buckets", c.table_buckets);
     visit("table_distance", c.table_distance), visit("bias_rank", c.bias_rank);

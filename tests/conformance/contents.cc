@@ -118,6 +118,7 @@ Descriptor::Descriptor(const Case &c, const Bounds &bounds)
     problem.size = sizeof problem;
     problem.binds = binds_.data(), problem.bind_count = binds_.size();
     if (c.batch_invariant) problem.flags |= ATTN_BATCH_INVARIANT;
+    if (c.strict_nonfinite) problem.flags |= ATTN_STRICT_NONFINITE;
     problem.q_dtype = dtype_of(c.q_dtype), problem.k_dtype = dtype_of(c.k_dtype);
     problem.v_dtype = dtype_of(c.v_dtype), problem.out_dtype = dtype_of(c.out_dtype);
     problem.batch = bounds.batch;

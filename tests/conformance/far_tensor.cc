@@ -12,7 +12,7 @@ FarTensor::FarTensor(attn_dtype dtype, std::vector<std::int64_t> shape) : dtype_
 {
     strides_.assign(shape_.size(), 1);
     for (std::size_t axis = shape_.size(); axis-- > 1;) strides_[axis - 1] = strides_[axis] * shape_[axis];
-    map();
+    map({});
 }
 
 FarTensor::FarTensor(attn_dtype dtype, std::vector<std::int64_t> shape, std::size_t far, std::int64_t reach)
@@ -24,12 +24,16 @@ FarTensor::FarTensor(attn_dtype dtype, std::vector<std::int64_t> shape, std::siz
     // One more element of the rest than a power of two divides, so that rows are not all aligned alike.
     const std::int64_t gap = std::max(std::abs(reach) / std::max<std::int64_t>(shape_[far] - 1, 1), step) + 1;
     strides_[far] = reach < 0 ? -gap : gap;
-    map();
+    std::vector<std::pair<std::int64_t, std::int64_t>> parts; // in elements
+    for (std::int64_t n = 0; n < shape_[far]; ++n) parts.emplace_back(n * gap, n * gap + step);
+    map(parts);
 }
 
 FarTensor::~FarTensor()
 {
-    if (memory_) munmap(memory_, bytes_);
+    if (!memory_) return;
+    remove_block(memory_);
+    munmap(memory_, bytes_);
 }
 
 FarTensor::FarTensor(FarTensor &&other) noexcept
@@ -42,7 +46,7 @@ FarTensor::FarTensor(FarTensor &&other) noexcept
 {
 }
 
-void FarTensor::map()
+void FarTensor::map(const std::vector<std::pair<std::int64_t, std::int64_t>> &parts)
 {
     std::int64_t last = 0;
     for (std::size_t axis = 0; axis < shape_.size(); ++axis) {
@@ -55,6 +59,10 @@ void FarTensor::map()
     // Else each row that is touched would take a page of 2 MiB.
     madvise(memory, bytes_, MADV_NOHUGEPAGE);
     memory_ = static_cast<unsigned char *>(memory);
+    Block block{memory_, bytes_, {}};
+    for (const auto &[first, last] : parts)
+        block.parts.emplace_back(std::size_t(first) * element_size(dtype_), std::size_t(last) * element_size(dtype_));
+    add_block(block);
 }
 
 unsigned char *FarTensor::element(Index at) const

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace conformance {
@@ -50,7 +51,8 @@ public:
     }
 
 private:
-    void map();
+    // `parts`: see Block.
+    void map(const std::vector<std::pair<std::int64_t, std::int64_t>> &parts);
     unsigned char *element(Index at) const;
 
     attn_dtype dtype_;

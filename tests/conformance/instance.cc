@@ -254,9 +254,9 @@ std::vector<double> Instance::statistic(attn_slot slot, std::size_t b) const
     return x;
 }
 
-std::vector<std::vector<unsigned char>> Instance::input_bytes() const
+std::vector<Bytes> Instance::input_bytes() const
 {
-    std::vector<std::vector<unsigned char>> all;
+    std::vector<Bytes> all;
     for (const Slot &input : inputs_) all.push_back(input.tensor.bytes());
     return all;
 }

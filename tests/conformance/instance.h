@@ -71,7 +71,7 @@ public:
     std::vector<double> statistic(attn_slot, std::size_t sequence) const;
     std::vector<double> lse(std::size_t sequence) const { return statistic(ATTN_SLOT_LSE, sequence); }
     bool wrote_elsewhere() const;
-    std::vector<std::vector<unsigned char>> input_bytes() const;
+    std::vector<Bytes> input_bytes() const;
     // Elements of BIAS for pairs that see each other nowhere are poison; this gives them a value instead.
     void set_hidden_bias(double value) { fill_bias(true, value); }
 

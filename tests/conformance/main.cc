@@ -1,11 +1,14 @@
 #include "measure.h"
 #include "session.h"
 
+#include "tests/gpu/driver.h"
+
 #include <gtest/gtest.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <stdexcept>
 
 namespace conformance {
 
@@ -22,6 +25,12 @@ const Session &session()
         s.subset = !variable("ATTN_TEST_SUBSET").empty();
         s.random_cases = count.empty() ? (s.subset ? 40 : 300) : std::stoll(count);
         s.replay = variable("ATTN_TEST_CASE");
+        if (const std::string shard = variable("ATTN_TEST_SHARD"); !shard.empty()) {
+            const std::size_t slash = shard.find('/');
+            if (slash == std::string::npos) throw std::invalid_argument("ATTN_TEST_SHARD = " + shard);
+            s.shard = std::stoll(shard), s.shards = std::stoll(shard.substr(slash + 1));
+            if (s.shard < 0 || s.shard >= s.shards) throw std::invalid_argument("ATTN_TEST_SHARD = " + shard);
+        }
         return s;
     }();
     return settings;
@@ -35,6 +44,18 @@ public:
     void TearDown() override { Summary::instance().print(); }
 };
 
+// Once a kernel has gone wrong the context is useless: what follows would fail for that reason alone.
+class StopAtLostDevice : public testing::EmptyTestEventListener {
+    void OnTestEnd(const testing::TestInfo &info) override
+    {
+        if (!gpu_test::device_is_lost()) return;
+        std::printf("the device is lost in %s.%s: the rest is not run\n", info.test_suite_name(), info.name());
+        Summary::instance().print();
+        std::fflush(stdout);
+        std::_Exit(3);
+    }
+};
+
 } // namespace
 } // namespace conformance
 
@@ -42,5 +63,6 @@ int main(int argc, char **argv)
 {
     testing::InitGoogleTest(&argc, argv);
     testing::AddGlobalTestEnvironment(new conformance::PrintSummary); // owned by GoogleTest
+    testing::UnitTest::GetInstance()->listeners().Append(new conformance::StopAtLostDevice);
     return RUN_ALL_TESTS();
 }

@@ -86,7 +86,7 @@ private:
 
     Index gate_at(std::int64_t b, std::int64_t i, std::int64_t h, std::int64_t c) const;
     void describe();
-    std::vector<std::vector<unsigned char>> input_bytes() const;
+    std::vector<Bytes> input_bytes() const;
     bool check_row(std::int64_t b, std::int64_t i, std::int64_t h) const;
 
     MergeCase s_;

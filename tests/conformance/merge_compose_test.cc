@@ -1,10 +1,10 @@
 // Merge plans against dense plans whose keys were split.
+#include "launch.h"
 #include "property.h"
 #include "tensor.h"
 
 #include <algorithm>
 #include <cmath>
-#include <cstddef>
 #include <deque>
 #include <vector>
 
@@ -44,15 +44,12 @@ void run_dense(attn_handle handle, const attn_tensor &q, const attn_tensor &k, c
     attn_plan made = nullptr;
     ASSERT_EQ(attn_plan_dense(handle, &dense, &made), ATTN_OK) << attn_last_error();
     const PlanPointer plan(made);
-    std::size_t bytes = 0;
-    ASSERT_EQ(attn_plan_workspace(made, &bytes, nullptr), ATTN_OK);
-    std::vector<std::max_align_t> workspace(bytes / sizeof(std::max_align_t) + 1);
-    const attn_arg args[] = {{ATTN_SLOT_Q, 0, &q},
-                             {ATTN_SLOT_K, 0, &k},
-                             {ATTN_SLOT_V, 0, &v},
-                             {ATTN_SLOT_OUT, 0, &out},
-                             {ATTN_SLOT_LSE, 0, &lse}};
-    ASSERT_EQ(attn_execute(made, args, 5, workspace.data(), bytes, nullptr), ATTN_OK) << attn_last_error();
+    const std::vector<attn_arg> args{{ATTN_SLOT_Q, 0, &q},
+                                     {ATTN_SLOT_K, 0, &k},
+                                     {ATTN_SLOT_V, 0, &v},
+                                     {ATTN_SLOT_OUT, 0, &out},
+                                     {ATTN_SLOT_LSE, 0, &lse}};
+    ASSERT_EQ(launch(made, args), ATTN_OK) << attn_last_error();
 }
 
 void run_merge(attn_handle handle, attn_dtype q_dtype, std::vector<Tensor> &outs, std::vector<Tensor> &lses,
@@ -79,7 +76,7 @@ void run_merge(attn_handle handle, attn_dtype q_dtype, std::vector<Tensor> &outs
     for (std::size_t p = 0; p < outs.size(); ++p) add(ATTN_SLOT_PARTIAL_OUT, p, outs[p]);
     for (std::size_t p = 0; p < outs.size(); ++p) add(ATTN_SLOT_PARTIAL_LSE, p, lses[p]);
     add(ATTN_SLOT_OUT, 0, out), add(ATTN_SLOT_LSE, 0, lse);
-    ASSERT_EQ(attn_execute(made, args.data(), args.size(), nullptr, 0, nullptr), ATTN_OK) << attn_last_error();
+    ASSERT_EQ(launch(made, args), ATTN_OK) << attn_last_error();
 }
 
 attn_tensor rows_of(attn_tensor view, std::int64_t first, std::int64_t count)

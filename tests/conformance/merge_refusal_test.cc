@@ -1,4 +1,5 @@
 // Merge plans and calls that are refused: the status and the message.
+#include "launch.h"
 #include "merge_call.h"
 #include "property.h"
 
@@ -118,10 +119,11 @@ TEST(Merge, BadArguments)
         ASSERT_TRUE(plan) << why;
         auto args = call.args();
         row.change(call, args);
-        EXPECT_EQ(attn_execute(plan.get(), args.data(), args.size(), nullptr, 0, nullptr), row.status);
+        EXPECT_EQ(launch(plan.get(), args), row.status);
         EXPECT_NE(std::string(attn_last_error()).find(row.message), std::string::npos) << attn_last_error();
         call.poison_outputs();
     }
+    if (on_gpu()) return; // the host does not read lengths that lie on the device
     const struct {
         attn_slot slot;
         std::int64_t at, value;
@@ -142,7 +144,7 @@ TEST(Merge, BadArguments)
         for (const attn_arg &arg : call.args())
             if (arg.slot == row.slot) static_cast<std::int32_t *>(arg.tensor->data)[row.at] = std::int32_t(row.value);
         const auto args = call.args();
-        EXPECT_EQ(attn_execute(plan.get(), args.data(), args.size(), nullptr, 0, nullptr), ATTN_ERROR_DATA);
+        EXPECT_EQ(launch(plan.get(), args), ATTN_ERROR_DATA);
         EXPECT_NE(std::string(attn_last_error()).find(row.message), std::string::npos) << attn_last_error();
     }
 }

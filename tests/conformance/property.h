@@ -31,7 +31,8 @@ Output run_alone(const Backend &, Instance &);
 bool same_bits(const std::vector<double> &, const std::vector<double> &);
 bool same_bits(const Output &, const Output &);
 
-// Random descriptors that pass the filter after the change. Half of them have COLUMN_MASS, unless changed.
+// Random descriptors that pass the filter after the change and that all backends serve. Half of them have COLUMN_MASS,
+// unless changed.
 std::vector<Case> sample(std::uint64_t purpose, int count, const std::function<void(Case &)> &change,
                          const std::function<bool(const Case &)> &keep = {});
 

@@ -30,7 +30,8 @@ public:
                 const Refusal r = refusal(backend, c);
                 EXPECT_EQ(r.broken, "");
                 names_.insert(r.names.begin(), r.names.end());
-                serves = serves && r.names.empty() && r.broken.empty();
+                if (!r.whole.empty()) names_.insert(r.whole);
+                serves = serves && r.served();
             }
             any = any || serves;
             if (serves) body(backend);

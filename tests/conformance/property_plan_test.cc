@@ -90,6 +90,7 @@ void ATTN_CALL loop_on_threads(void *, std::int64_t count, attn_task task, void 
 
 TEST(PropertyPlan, TheCallersLoopGivesTheBitsOfThePool)
 {
+    if (on_gpu()) GTEST_SKIP() << "loops are of the CPU";
     for (const Case &c : sample(63, 20, [](Case &x) { x.workers = 3; })) {
         ATTN_TRACE_CASE(c);
         Instance instance(c, draw_contents(c), 0);
@@ -129,6 +130,7 @@ TEST(PropertyPlan, PlansOutliveTheirHandle)
 
 TEST(PropertyPlan, AForkedChildComputesTheSame)
 {
+    if (on_gpu()) GTEST_SKIP() << "a GPU is refused in a forked child, see tests/gpu";
     for (const Case &c : sample(65, 4, [](Case &x) { x.workers = 3; })) {
         ATTN_TRACE_CASE(c);
         Instance instance(c, draw_contents(c), 0);

@@ -6,32 +6,37 @@
 namespace conformance {
 namespace {
 
-[[maybe_unused]] constexpr bool refusable = true; // the day an option is served by all backends: `served`
-constexpr bool served = false;
-
+constexpr const char *served = nullptr;
 constexpr const char *phrase = "does not compute ";
 
-// "...: cpu.dense.forward does not compute a, b; other does not compute c" gives a, b, c.
+// "...: cuda.dense.fast does not compute a, b; cuda.dense.portable does not compute c" gives c: the last kernel of a
+// list takes the most.
 std::vector<std::string> names_in(const std::string &message)
 {
     std::vector<std::string> names;
-    for (std::size_t at = message.find(phrase); at != std::string::npos; at = message.find(phrase, at)) {
-        at += std::strlen(phrase);
-        const std::size_t end = std::min(message.find("; ", at), message.size());
-        while (at < end) {
-            const std::size_t comma = std::min(message.find(", ", at), end);
-            const std::string name = message.substr(at, comma - at);
-            if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
-            at = std::min(comma + 2, end);
-        }
+    std::size_t at = message.rfind(phrase);
+    if (at == std::string::npos) return names;
+    at += std::strlen(phrase);
+    const std::size_t end = std::min(message.find("; ", at), message.size());
+    while (at < end) {
+        const std::size_t comma = std::min(message.find(", ", at), end);
+        const std::string name = message.substr(at, comma - at);
+        if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+        at = std::min(comma + 2, end);
     }
     return names;
 }
 
+// "attn_problem.dim_qk = 576" is refused as "attn_problem.dim_qk".
 const Option *find(const std::string &name)
 {
-    for (const Option &option : options())
-        if (name == option.name) return &option;
+    const auto is = [&](const Option &option) {
+        const std::size_t length = std::strlen(option.name);
+        return name == option.name || (name.compare(0, length, option.name) == 0 && name[length] == ' ');
+    };
+    for (const std::vector<Option> *list : {&options(), &limits()})
+        for (const Option &option : *list)
+            if (is(option)) return &option;
     return nullptr;
 }
 
@@ -69,6 +74,22 @@ const std::vector<Option> &options()
     return all;
 }
 
+const std::vector<Option> &limits()
+{
+    static const std::vector<Option> all{
+        {"attn_problem.dim_qk", "cuda",
+         [](Case &c) {
+             c.dim_qk = (c.dim_qk + 1) / 2;
+             if (c.v_aliases_k) c.dim_v = std::min(c.dim_v, c.dim_qk);
+         }},
+        {"attn_problem.dim_v", "cuda", [](Case &c) { c.dim_v = (c.dim_v + 1) / 2; }},
+        {"attn_problem.k_dtype", "cuda", [](Case &c) { c.k_dtype = c.v_dtype = c.q_dtype; }},
+        {"attn_problem.v_dtype", "cuda", [](Case &c) { c.v_dtype = c.k_dtype; }},
+        {"attn_problem.out_dtype", "cuda", [](Case &c) { c.out_dtype = c.q_dtype; }},
+    };
+    return all;
+}
+
 void tidy(Case &c)
 {
     if (c.bias == "none") c.bias_broadcast = "none";
@@ -90,10 +111,14 @@ Refusal refusal(const Backend &backend, const Case &c)
     const attn_status status = attn_plan_supports(backend.handle(c.workers), ATTN_KIND_DENSE, &descriptor.dense);
     if (status == ATTN_OK) return r;
     const std::string message = attn_last_error();
+    if (lacks_compiler(status, message)) {
+        r.whole = "no kernel without a compiler";
+        return r;
+    }
     if (status == ATTN_ERROR_UNSUPPORTED) r.names = names_in(message);
-    const bool known = !r.names.empty() && std::all_of(r.names.begin(), r.names.end(), [](const std::string &name) {
+    const bool known = !r.names.empty() && std::all_of(r.names.begin(), r.names.end(), [&](const std::string &name) {
         const Option *option = find(name);
-        return option && option->may_be_refused;
+        return option && option->refused_by && backend.family() == option->refused_by;
     });
     if (!known)
         r.names.clear(), r.broken = std::string("attn_plan_supports: ") + attn_status_name(status) + ": " + message;
@@ -106,6 +131,26 @@ Case without(Case c, const std::vector<std::string> &names)
         if (const Option *option = find(name)) option->remove(c);
     tidy(c);
     return c;
+}
+
+Refusal reduce(const Backend &backend, Case &c)
+{
+    constexpr int rounds = 20;
+    Refusal first = refusal(backend, c), r = first;
+    for (int round = 0; !r.names.empty() && round < rounds; ++round) {
+        c = without(c, r.names);
+        r = refusal(backend, c);
+    }
+    if (!r.names.empty()) r.broken = "options refused after they were removed";
+    first.broken = r.broken, first.whole = r.whole;
+    return first;
+}
+
+bool lacks_compiler(attn_status status, const std::string &message)
+{
+    if (!on_gpu() || !forbids_compiler()) return false;
+    return status == ATTN_ERROR_COMPILE ||
+           (status == ATTN_ERROR_UNSUPPORTED && message.find("compile") != std::string::npos);
 }
 
 } // namespace conformance

@@ -57,6 +57,7 @@ const std::vector<Axis> &axes()
         field("workers", &Case::workers, Sizes{1, 2, 3, 4}),
         field("bounds", &Case::bounds, Names{"exact", "loose"}),
         field("batch_invariant", &Case::batch_invariant, Sizes{0, 1}),
+        field("strict_nonfinite", &Case::strict_nonfinite, Sizes{0, 1}),
     };
     return all;
 }

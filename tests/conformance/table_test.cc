@@ -4,6 +4,8 @@
 #include "table.h"
 #include "trial.h"
 
+#include "tests/gpu/driver.h"
+
 #include <gtest/gtest.h>
 
 #include <iostream>
@@ -11,6 +13,7 @@
 #include <memory>
 #include <set>
 #include <sstream>
+#include <stdexcept>
 
 namespace conformance {
 namespace {
@@ -26,20 +29,6 @@ Errors run_on(const Backend &backend, Trial &trial)
     return plan ? trial.run(plan.get(), c.seed % 2 ? WorkspaceSize::bound : WorkspaceSize::for_actual_sizes) : e;
 }
 
-// Options that a backend refuses are counted and taken out, so that the rest of the case is run all the same.
-Refusal served_part(const Backend &backend, Case &c)
-{
-    Refusal first = refusal(backend, c), r = first;
-    if (!r.names.empty()) Summary::instance().add_refusal(backend.name(), r.names);
-    for (int round = 0; !r.names.empty() && round < 20; ++round) {
-        c = without(c, r.names);
-        r = refusal(backend, c);
-    }
-    if (!r.names.empty()) r.broken = "options refused after they were removed";
-    first.broken = r.broken;
-    return first;
-}
-
 using RefusedNames = std::set<std::string>;
 
 void check(const Case &c, RefusedNames *refused = nullptr)
@@ -47,8 +36,14 @@ void check(const Case &c, RefusedNames *refused = nullptr)
     std::map<std::string, std::unique_ptr<Trial>> trials; // by what is left of the case
     for (const auto &backend : backends()) {
         Case rest = c;
-        const Refusal refusal = served_part(*backend, rest);
+        // What a backend refuses is counted and taken out, so that the rest of the case is run all the same.
+        const Refusal refusal = reduce(*backend, rest);
         if (refused) refused->insert(refusal.names.begin(), refusal.names.end());
+        if (!refusal.names.empty()) Summary::instance().add_refusal(backend->name(), refusal.names);
+        if (!refusal.whole.empty()) {
+            Summary::instance().add_refusal(backend->name(), {refusal.whole});
+            continue;
+        }
         Errors e;
         e.broken = refusal.broken;
         if (e.broken.empty()) {
@@ -59,20 +54,26 @@ void check(const Case &c, RefusedNames *refused = nullptr)
         Summary::instance().add(backend->name(), rest.out_dtype, e);
         if (!e.broken.empty())
             ADD_FAILURE() << backend->name() << ": " << e.broken << "\nFAILED-CASE " << to_json(rest);
+        if (gpu_test::device_is_lost()) throw std::runtime_error("the device is lost");
     }
 }
 
 void run_table(const char *name, const TableCases &table, double most_products, RefusedNames *refused = nullptr)
 {
     std::size_t run = 0;
+    std::int64_t number = 0;
     for (const Case &c : table.cases) {
         if (session().subset && c.products() > most_products) continue;
+        if (!session().owns(number++)) continue;
         ++run;
         check(c, refused);
     }
     std::ostringstream line;
     line << name << ": " << run << " cases; pairs covered " << table.pairs_covered << " of " << table.pairs_possible;
-    if (run < table.cases.size()) line << " by the full table of " << table.cases.size() << " cases (reduced run)";
+    if (session().shards > 1)
+        line << " by all " << session().shards << " shards of " << table.cases.size() << " cases";
+    else if (run < table.cases.size())
+        line << " by the full table of " << table.cases.size() << " cases (reduced run)";
     Summary::instance().note(line.str());
     EXPECT_EQ(table.pairs_covered, table.pairs_possible);
     for (const std::string &pair : table.missing) ADD_FAILURE() << "no row can hold " << pair;
@@ -82,9 +83,10 @@ void run_random(const char *name, Case draw(std::uint64_t), std::uint64_t purpos
 {
     Random seeds(session().seed, purpose);
     std::int64_t run = 0;
-    while (run < count) {
+    for (std::int64_t number = 0; number < count;) {
         const Case c = draw(seeds.next());
         if (session().subset && c.products() > subset_products) continue;
+        if (!session().owns(number++)) continue;
         ++run;
         check(c);
     }
@@ -105,9 +107,9 @@ TEST(TableOptions, Pairwise)
 {
     RefusedNames refused;
     run_table("options, pairwise", option_cases(session().seed), subset_option_products, &refused);
-    if (session().subset) return;
+    if (session().subset || session().shards > 1) return;
     for (const Option &option : options()) // so that the list of refusal.cc does not grow stale
-        if (option.may_be_refused && refused.count(option.name) == 0)
+        if (option.refused_by && backends()[0]->family() == option.refused_by && refused.count(option.name) == 0)
             Summary::instance().note(std::string("served, but still listed as refusable: ") + option.name);
 }
 

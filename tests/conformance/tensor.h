@@ -1,6 +1,7 @@
 // A tensor in memory of its own: any layout, guard elements on both sides, and everything poisoned until it is set.
 #pragma once
 
+#include "block.h"
 #include "number.h"
 
 #include <array>
@@ -32,7 +33,7 @@ public:
     void expect_write(Index at);
     // ... so that this can tell whether any other byte changed since poison().
     bool wrote_elsewhere() const;
-    const std::vector<unsigned char> &bytes() const { return bytes_; }
+    const Bytes &bytes() const { return bytes_; }
 
 private:
     std::int64_t offset(Index at) const; // in elements
@@ -44,7 +45,7 @@ private:
     std::vector<std::int64_t> shape_, strides_;
     std::int64_t base_ = 0; // element of index 0, 0, ..
     bool use_byte_offset_ = false;
-    std::vector<unsigned char> bytes_;
+    Bytes bytes_;
     std::vector<bool> expected_;
 };
 

@@ -22,7 +22,7 @@ public:
 
 private:
     std::vector<Result> references_;
-    std::vector<std::vector<unsigned char>> inputs_;
+    std::vector<Bytes> inputs_;
 };
 
 } // namespace conformance
