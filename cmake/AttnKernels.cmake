@@ -6,7 +6,7 @@ file(
   RELATIVE ${PROJECT_SOURCE_DIR}
   ${PROJECT_SOURCE_DIR}/backends/gpu/*.cuh ${PROJECT_SOURCE_DIR}/backends/cuda/*.cuh
   ${PROJECT_SOURCE_DIR}/backends/gpu/params.h ${PROJECT_SOURCE_DIR}/backends/cuda/params.h
-  ${PROJECT_SOURCE_DIR}/backends/gpu/types.h)
+  ${PROJECT_SOURCE_DIR}/backends/gpu/types.h ${PROJECT_SOURCE_DIR}/backends/gpu/shape.h)
 
 # attn_embed_sources(OUTPUT NAME ROOT PATH...): a C++ file in which attn::kernel::NAME() returns these texts.
 function(attn_embed_sources output name root)

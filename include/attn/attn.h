@@ -720,7 +720,7 @@ ATTN_API attn_status ATTN_CALL attn_plan_workspace(attn_plan plan, size_t *bytes
 
 /** @brief Workspace for executes of at most the given sizes. @param plan the plan @param sizes actual sizes
  *  @param[out] bytes size, at most the bound. The sizes mean lengths: max_q and max_kv the longest sequence of the
- * call, as its length tensors say @return status */
+ * call, as its length tensors say; on a GPU, which keeps those to itself, they make no difference @return status */
 ATTN_API attn_status ATTN_CALL attn_plan_workspace_for(attn_plan plan, const attn_sizes *sizes, size_t *bytes);
 
 /** @brief Lists the tensors that attn_execute() takes. @param plan the plan @param position 0, 1, ...

@@ -52,10 +52,10 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
         if (p.activation == kSoftmax) {
 #pragma unroll
             for (int i = 0; i < kRowsOfThread; ++i) {
-                if (rows.token[i] < 0) continue;
+                if (rows.token(p, i) < 0) continue;
                 const float *scale = p.row_scales + 2 * ((static_cast<i64>(s.index) * p.heads_out + head) *
                                                              p.sequences.max_q +
-                                                         rows.token[i]);
+                                                         rows.token(p, i));
                 max[i] = scale[0], factor[i] = scale[1];
             }
             each_score([&](int r, int t, int j, int e, int) {

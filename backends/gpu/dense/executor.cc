@@ -56,7 +56,14 @@ public:
         return plain_.kernel.function ? "gpu.dense.forward" : "gpu.dense.forward_general";
     }
     size_t workspace_alignment() const noexcept override { return 256; }
-    size_t workspace_bytes(const Sizes &sizes) const noexcept override { return lay_out(launch_sizes(sizes)).bytes; }
+    /// Launches follow the shapes of views; how long sequences are, the host does not see. So the longest that the plan
+    /// allows stand for max_q and max_kv.
+    size_t workspace_bytes(const Sizes &sizes) const noexcept override
+    {
+        Sizes longest = sizes;
+        longest.at(Axis::query) = longest.at(Axis::key) = kFree;
+        return lay_out(launch_sizes(longest)).bytes;
+    }
 
     attn_status execute(const attn_handle_s &, const Arguments &arguments, void *workspace, size_t bytes,
                         void *stream) const noexcept override;
@@ -123,7 +130,8 @@ private:
     attn_status load_best(bool general, Shapes shape_for, Requests request_for, Loaded *out)
     {
         for (const bool exact : {true, false}) {
-            const Shape shape = shape_for(wish(general, exact));
+            Shape shape = shape_for(wish(general, exact));
+            if (const attn_status status = override_shape(&shape)) return status;
             const kernel::Request request = request_for(shape);
             const bool last = !exact;
             if (!device_.has(request) && !(last || device_.waits_for_compiler())) continue;
@@ -247,7 +255,7 @@ Forward::Layout Forward::lay_out(const LaunchSizes &sizes) const noexcept
         if (!loaded->kernel.function) continue;
         const Shape &shape = loaded->shape;
         floats = std::max<int64_t>(floats, most_partials(rules_, tiles_of(sizes, shape), sizes.max_kv) *
-                                      partial_floats(shape.rows(), p_.dim_v));
+                                               partial_floats(shape.rows(), p_.dim_v));
     }
     layout.partials = at;
     at += static_cast<size_t>(round_up(floats * 4, 256));
@@ -413,14 +421,10 @@ attn_status Forward::execute(const attn_handle_s &, const Arguments &arguments, 
 
 std::string refuse_forward(const Problem &problem, Device &device)
 {
-    if (!problem.unserved.empty()) {
-        std::string reason = "does not compute ";
-        for (size_t i = 0; i < problem.unserved.size(); ++i) reason += (i ? ", " : "") + problem.unserved[i];
-        return reason;
-    }
     if (device.facts().major < 8)
         return "needs compute capability 8.0, this is " + std::to_string(device.facts().major) + "." +
                std::to_string(device.facts().minor);
+    std::vector<std::string> faults = problem.unserved;
     const struct {
         const char *field;
         attn_dtype dtype;
@@ -431,25 +435,23 @@ std::string refuse_forward(const Problem &problem, Device &device)
     i32 element;
     for (const auto &field : dtypes)
         if (!element_of(field.dtype, &element))
-            return std::string("attn_problem.") + field.field + " = " + dtype_text(field.dtype) +
-                   ": needs float32, float16 or bfloat16";
+            faults.push_back(std::string("attn_problem.") + field.field + " = " + dtype_text(field.dtype) +
+                             " (float32, float16 or bfloat16)");
+    const auto &dense = static_cast<const DenseProblem &>(problem);
     const struct {
         const char *field;
         int64_t value, most;
-    } bounds[] = {{"dim_qk", problem.dim_qk, kLargestDimQk},
-                  {"dim_v", problem.dim_v, kLargestDimV},
-                  {"batch", problem.batch, kLongestSequence},
-                  {"max_kv", problem.max_kv, kLongestSequence},
-                  {"page_size", problem.page_size, kLongestSequence}};
+    } bounds[] = {
+        {"dim_qk", problem.dim_qk, kLargestDimQk},    {"dim_v", problem.dim_v, kLargestDimV},
+        {"batch", problem.batch, kLongestSequence},   {"max_q", problem.max_q, kLongestSequence / dense.group},
+        {"max_kv", problem.max_kv, kLongestSequence}, {"page_size", problem.page_size, kLongestSequence}};
     for (const auto &bound : bounds)
         if (bound.value > bound.most)
-            return std::string("attn_problem.") + bound.field + " = " + std::to_string(bound.value) +
-                   ": needs at most " + std::to_string(bound.most);
-    const auto &dense = static_cast<const DenseProblem &>(problem);
-    if (dense.max_q > kLongestSequence / dense.group)
-        return "attn_problem.max_q = " + std::to_string(dense.max_q) + ": times the " + std::to_string(dense.group) +
-               " heads of a group, needs at most " + std::to_string(kLongestSequence);
-    return "";
+            faults.push_back(std::string("attn_problem.") + bound.field + " = " + std::to_string(bound.value) +
+                             " (at most " + std::to_string(bound.most) + ")");
+    std::string reason;
+    for (const std::string &fault : faults) reason += (reason.empty() ? "does not compute " : ", ") + fault;
+    return reason;
 }
 
 attn_status make_forward(const Problem &problem, Device &device, std::unique_ptr<Executor> *out)

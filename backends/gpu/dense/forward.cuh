@@ -51,53 +51,97 @@ ATTN_DEVICE void clear_unseen(const Pieces<kWarpKeys> &x, char *shared, const Pl
     __syncthreads();
 }
 
-/// Two neighbouring elements of a row of OUT or of a partial result.
+/// Two neighbouring channels of a row of OUT.
 ATTN_DEVICE void write_two(const ForwardParams &p, char *row, int channel, float a, float b)
 {
+    const i32 type = kFloats ? p.out.type : static_cast<i32>(kType);
     char *to = row + channel * p.out.channel_step;
-    if (p.out.vector && channel + 1 < p.dim_v) {
-        if (p.out.type == kFloat32)
-            *reinterpret_cast<float2 *>(to) = make_float2(a, b);
-        else
-            *reinterpret_cast<u32 *>(to) =
-                p.out.type == kBfloat16 ? pack_pair<kBfloat16>(a, b) : pack_pair<kFloat16>(a, b);
+    if (p.out.vector && channel + 1 < p.dim_v && type != kFloat32) {
+        *reinterpret_cast<u32 *>(to) = type == kBfloat16 ? pack_pair<kBfloat16>(a, b) : pack_pair<kFloat16>(a, b);
         return;
     }
-    if (channel < p.dim_v) write_element(to, p.out.type, a);
-    if (channel + 1 < p.dim_v) write_element(to + p.out.channel_step, p.out.type, b);
+    if (channel < p.dim_v) write_element(to, type, a);
+    if (channel + 1 < p.dim_v) write_element(to + p.out.channel_step, type, b);
 }
 
-/// Writes the rows of a warp: results, or partial results of a split.
+/// The channels of a row, where they are whole and aligned: the four lanes of a row hold pairs of each group of eight;
+/// they exchange them, so that each writes 16 bytes of four groups. All lanes of the warp take part.
+ATTN_DEVICE void write_aligned(const float (&o)[kWarpChannels / 8][4], int half, char *row, float factor, int lane,
+                               bool writes)
+{
+    const int quad = lane % 4;
+    static_assert(kWarpChannels % 16 == 0, "whole groups");
+#pragma unroll
+    for (int i = 0; i < kWarpChannels / 32; ++i) {
+        u32 w[4];
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+            w[j] = pack_pair<kFloats ? kBfloat16 : kType>(o[4 * i + j][2 * half] * factor,
+                                                          o[4 * i + j][2 * half + 1] * factor);
+        // Lane q ends with words 0 .. 3 of group q: a transpose of 4 x 4, in two steps of pairs.
+        const bool odd = quad & 1, high = quad & 2;
+        const u32 first = __shfl_xor_sync(kAllLanes, odd ? w[0] : w[1], 1);
+        const u32 second = __shfl_xor_sync(kAllLanes, odd ? w[2] : w[3], 1);
+        const u32 a0 = odd ? first : w[0], a1 = odd ? w[1] : first;
+        const u32 b0 = odd ? second : w[2], b1 = odd ? w[3] : second;
+        const u32 c0 = __shfl_xor_sync(kAllLanes, high ? a0 : b0, 2);
+        const u32 c1 = __shfl_xor_sync(kAllLanes, high ? a1 : b1, 2);
+        const uint4 words = make_uint4(high ? c0 : a0, high ? c1 : a1, high ? b0 : c0, high ? b1 : c1);
+        if (writes) *reinterpret_cast<uint4 *>(row + 64 * i + 16 * quad) = words;
+    }
+}
+
+/// Writes the partial results of a split.
+ATTN_DEVICE void write_partial(const ForwardParams &p, const Work &work, int token, int i, const Place &at,
+                               const Pieces<kWarpChannels> &o, const RowSums &sums)
+{
+    if (token < 0) return;
+    const int first = at.warp_n * kWarpChannels + at.column;
+    const int row = at.warp_m * kWarpRows + at.row + 8 * i;
+    float *partial = p.partials + (work.tile * p.splits + work.split) * partial_floats(kRows, p.dim_v);
+    float *out = partial + static_cast<i64>(row) * p.dim_v;
+#pragma unroll
+    for (int j = 0; j < kWarpChannels / 8; ++j)
+#pragma unroll
+        for (int side = 0; side < 2; ++side)
+            if (first + 8 * j + side < p.dim_v) out[first + 8 * j + side] = o[i / 2][j][i % 2 * 2 + side];
+    if (at.lane % 4 == 0 && at.warp_n == 0) {
+        float *statistics = partial + static_cast<i64>(kRows) * p.dim_v + row;
+        statistics[0] = sums.max;
+        statistics[kRows] = sums.sum;
+        statistics[2 * kRows] = sums.spread;
+    }
+}
+
+/// Writes the rows of a warp.
 ATTN_DEVICE void write_rows(const ForwardParams &p, const Sequence &s, const Work &work, const Rows &rows,
                             const Place &at, const Pieces<kWarpChannels> &o, const RowSums (&sums)[kRowsOfThread])
 {
     const int first = at.warp_n * kWarpChannels + at.column;
+    const bool writes = at.lane % 4 == 0 && at.warp_n == 0;
 #pragma unroll
     for (int i = 0; i < kRowsOfThread; ++i) {
-        const int token = rows.token[i], head = rows.head[i];
-        if (token < 0) continue;
+        const int token = rows.token(p, i), head = rows.head(p, i);
         if (p.splits > 1) {
-            const int row = at.warp_m * kWarpRows + at.row + 8 * i;
-            float *partial = p.partials + (work.tile * p.splits + work.split) * partial_floats(kRows, p.dim_v);
-            float *out = partial + static_cast<i64>(row) * p.dim_v;
-#pragma unroll
-            for (int j = 0; j < kWarpChannels / 8; ++j)
-#pragma unroll
-                for (int side = 0; side < 2; ++side)
-                    if (first + 8 * j + side < p.dim_v) out[first + 8 * j + side] = o[i / 2][j][i % 2 * 2 + side];
-            if (at.lane % 4 == 0 && at.warp_n == 0) {
-                float *statistics = partial + static_cast<i64>(kRows) * p.dim_v + row;
-                statistics[0] = sums[i].max;
-                statistics[kRows] = sums[i].sum;
-                statistics[2 * kRows] = sums[i].spread;
-            }
+            write_partial(p, work, token, i, at, o, sums[i]);
             continue;
         }
-        const bool writes = at.lane % 4 == 0 && at.warp_n == 0;
-        const RowFactor factor = finish_row<kGeneral>(p, s, token, head, sums[i], writes);
+        RowFactor factor = {0.0f, true};
+        char *out = nullptr;
+        if (token >= 0) {
+            factor = finish_row<kGeneral>(p, s, token, head, sums[i], writes);
+            out = const_cast<char *>(token_address(p, p.out, s, token, head));
+        }
+        if constexpr (!kGeneral && kWarpChannels % 32 == 0) {
+            if (p.out.vector && p.dim_v == kDimV) {
+                write_aligned(o[i / 2], i % 2, out + at.warp_n * kWarpChannels * 2, factor.zero ? 0.0f : factor.factor,
+                              at.lane, token >= 0);
+                continue;
+            }
+        }
+        if (token < 0) continue;
         const char *gate =
             kGeneral && p.gate_values.base ? token_address(p, p.gate_values, s, token, head) : nullptr;
-        char *out = const_cast<char *>(token_address(p, p.out, s, token, head));
 #pragma unroll
         for (int j = 0; j < kWarpChannels / 8; ++j) {
             const int channel = first + 8 * j;
@@ -112,7 +156,7 @@ ATTN_DEVICE void write_rows(const ForwardParams &p, const Sequence &s, const Wor
 }
 
 /// Merges what the warps over keys found of the same rows; warp 0 of them gets the result.
-ATTN_DEVICE void merge_warps(char *shared, const Place &at, Pieces<kWarpChannels> &o,
+ATTN_DEVICE void merge_warps(const ForwardParams &p, char *shared, const Place &at, Pieces<kWarpChannels> &o,
                              RowSums (&sums)[kRowsOfThread])
 {
     float *all = reinterpret_cast<float *>(shared);
@@ -141,7 +185,8 @@ ATTN_DEVICE void merge_warps(char *shared, const Place &at, Pieces<kWarpChannels
 #pragma unroll
         for (int k = 1; k < kWarpsK; ++k) max = fmaxf(max, row_of(k, i)[kDimV]);
         const float reference = max == -infinity() ? 0.0f : max;
-        const auto scale_of = [&](float part) { return exp2_fast(part - reference); };
+        const bool softmax = !kGeneral || p.activation == kSoftmax;
+        const auto scale_of = [&](float part) { return softmax ? exp2_fast(part - reference) : 1.0f; };
         RowSums merged = {max, 0.0f, 0.0f};
         const auto add = [&](const RowSums &part, float scale) {
             merged.sum = fmaf(part.sum, scale, merged.sum);
@@ -179,8 +224,10 @@ ATTN_DEVICE void total_sums(const ForwardParams &p, const RowState &state, char 
 {
     const float factor = kGeneral ? 1.0f : p.score_factor;
 #pragma unroll
-    for (int i = 0; i < kRowsOfThread; ++i)
-        sums[i] = {state.max[i] * factor, row_sum(state.sum[i]), kGeneral ? row_sum(state.spread[i]) : 0.0f};
+    for (int i = 0; i < kRowsOfThread; ++i) {
+        const float max = kGeneral ? row_max(state.max[i]) : state.max[i]; // softmax has it already
+        sums[i] = {max * factor, row_sum(state.sum[i]), kGeneral ? row_sum(state.spread[i]) : 0.0f};
+    }
     if constexpr (kWarpsN > 1) {
         float *all = reinterpret_cast<float *>(shared + kAt.reduce);
         const int row = at.warp_m * kWarpRows + at.row;
@@ -190,6 +237,7 @@ ATTN_DEVICE void total_sums(const ForwardParams &p, const RowState &state, char 
             for (int i = 0; i < kRowsOfThread; ++i) {
                 all[at.warp_n * kRows + row + 8 * i] = sums[i].sum;
                 all[(kWarpsN + at.warp_n) * kRows + row + 8 * i] = sums[i].spread;
+                all[(2 * kWarpsN + at.warp_n) * kRows + row + 8 * i] = sums[i].max;
             }
         __syncthreads();
 #pragma unroll
@@ -199,6 +247,7 @@ ATTN_DEVICE void total_sums(const ForwardParams &p, const RowState &state, char 
             for (int n = 0; n < kWarpsN; ++n) {
                 sums[i].sum += all[n * kRows + row + 8 * i];
                 sums[i].spread += all[(kWarpsN + n) * kRows + row + 8 * i];
+                sums[i].max = fmaxf(sums[i].max, all[(2 * kWarpsN + n) * kRows + row + 8 * i]);
             }
         }
     }
@@ -211,9 +260,8 @@ ATTN_DEVICE bool weighs_nothing(const ForwardParams &p, const Sequence &s, const
     bool any = false;
 #pragma unroll
     for (int i = 0; i < kRowsOfThread; ++i)
-        if (rows.token[i] >= 0)
-            any |= read_element(token_address(p, p.head_weight, s, rows.token[i], rows.head[i]), p.head_weight.type) !=
-                   0.0f;
+        if (const int token = rows.token(p, i); token >= 0)
+            any |= read_element(token_address(p, p.head_weight, s, token, rows.head(p, i)), p.head_weight.type) != 0.0f;
     return !__syncthreads_or(any);
 }
 
@@ -267,9 +315,11 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
         if constexpr (kStages > 1) {
             copy_async_wait<0>();
             __syncthreads();
-            if (i + 1 < blocks.end) stage_k(i + 1), stage_v(i + 1);
-            copy_async_commit();
-            if (i < blocks.begin) continue;
+            if (i < blocks.begin) {
+                stage_k(i + 1), stage_v(i + 1);
+                copy_async_commit();
+                continue;
+            }
         } else {
             __syncthreads(); // the block before is read no more
             stage_k(i);
@@ -281,6 +331,7 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
         const int block = first_key(i);
         const int k_at = kAt.k + i % kStages * kKBytes, v_at = kAt.v + i % kStages * kVBytes;
         prepare(i + 2);
+        const bool more = kStages > 1 && i + 1 < blocks.end;
 
         Pieces<kWarpKeys> x;
         const int warp_key = (at.warp_k * kWarpsN + at.warp_n) * kWarpKeys;
@@ -289,6 +340,7 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
             __syncthreads(); // V takes the place of K
             stage_v(i);
         }
+        if (more) stage_k(i + 1); // while the products are under way
         // Of this thread: its first column.
         const int first = block + warp_key + at.column;
         const KeyFacts *known = facts_of(i) + warp_key + at.column;
@@ -305,9 +357,9 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
             });
         }
         float alpha[kRowsOfThread];
-        const bool softmax = !kGeneral || p.activation == kSoftmax;
-        if (softmax)
-            soften(p, x, state, shared, at, alpha);
+        bool rescales = false;
+        if (!kGeneral || p.activation == kSoftmax)
+            rescales = soften(p, x, state, shared, at, alpha);
         else
             weigh_each(p, s, x, state);
         if constexpr (kGeneral)
@@ -319,13 +371,15 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
             each_score([&](int, int t, int j, int e, int) {
                 if (hidden >> ((t * (kWarpKeys / 8) + j) * 4 + e) & 1) x[t][j][e] = __uint_as_float(kHidden);
             });
-        if (softmax)
+        if (rescales)
 #pragma unroll
             for (int t = 0; t < kRowTiles; ++t)
 #pragma unroll
                 for (int j = 0; j < kWarpChannels / 8; ++j)
 #pragma unroll
                     for (int e = 0; e < 4; ++e) o[t][j][e] *= alpha[2 * t + e / 2];
+        if (more) stage_v(i + 1);
+        copy_async_commit();
         if constexpr (kSharedWeights) {
             share_weights(x, shared, at);
             __syncthreads();
@@ -340,7 +394,7 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
     total_sums(p, state, shared, at, sums);
     if constexpr (kWarpsK > 1) {
         copy_async_wait<0>();
-        merge_warps(shared, at, o, sums);
+        merge_warps(p, shared, at, o, sums);
         if (at.warp_k > 0) return;
     }
     write_rows(p, s, work, rows, at, o, sums);

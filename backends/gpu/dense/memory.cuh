@@ -118,11 +118,12 @@ ATTN_DEVICE void stage_block(const ForwardParams &p, const TokenView &v, const S
         const int r = threadIdx.x / kUnits, c = threadIdx.x % kUnits * 8;
         const int bytes = larger(smaller((actual_dim - c) * 2, 16), 0);
         const u32 to = shared_address(shared + at) + static_cast<u32>(r * step + c * 2);
+        const bool inside = schedule.contains(first_key, kKeys);
         if (p.sequences.page_size) {
 #pragma unroll
             for (int round = 0; round < kRounds; ++round) {
                 const int row = r + round * kRowsApart;
-                const bool reached = schedule.in_hull(first_key + row) && facts[row].page >= 0;
+                const bool reached = (inside | schedule.in_hull(first_key + row)) & (facts[row].page >= 0);
                 copy_async(to + round * kRowsApart * step,
                            key_row(p, v, s, first_key + row, head, facts + row) + c * 2, reached ? bytes : 0);
             }
@@ -130,11 +131,16 @@ ATTN_DEVICE void stage_block(const ForwardParams &p, const TokenView &v, const S
         }
         const char *from = key_row(p, v, s, first_key + r, head, nullptr) + c * 2;
         const i64 rows = kRowsApart * v.token_step;
-        const bool inside = schedule.contains(first_key, kKeys);
+        if (inside) {
 #pragma unroll
-        for (int round = 0; round < kRounds; ++round, from += rows)
-            copy_async(to + round * kRowsApart * step, from,
-                       inside || schedule.in_hull(first_key + r + round * kRowsApart) ? bytes : 0);
+            for (int round = 0; round < kRounds; ++round, from += rows)
+                copy_async(to + round * kRowsApart * step, from, bytes);
+        } else {
+#pragma unroll 1
+            for (int round = 0; round < kRounds; ++round, from += rows)
+                copy_async(to + round * kRowsApart * step, from,
+                           schedule.in_hull(first_key + r + round * kRowsApart) ? bytes : 0);
+        }
     } else {
 #pragma unroll 1
         for (int i = threadIdx.x; i < kTotal; i += kThreads) {

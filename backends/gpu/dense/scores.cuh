@@ -10,20 +10,37 @@ namespace attn::gpu {
 
 constexpr int kRowsOfThread = 2 * kRowTiles;
 
-/// The rows of this thread: row i is lane / 4 + 8 i of the warp's.
-struct Rows {
-    int token[kRowsOfThread], head[kRowsOfThread]; ///< token < 0: past the end, sees nothing.
-
+/// The rows of this thread: row i is lane / 4 + 8 i of the warp's. Kernels of all options keep what the plain one, short
+/// of registers, works out again where it needs it.
+class Rows {
+public:
     ATTN_DEVICE Rows(const ForwardParams &p, const Tile &tile, const Place &at)
+        : first_(tile.first + at.warp_m * kWarpRows + at.row), total_(tile.total), head0_(tile.head0)
     {
+        if constexpr (kGeneral)
 #pragma unroll
-        for (int i = 0; i < kRowsOfThread; ++i) {
-            const int row = tile.first + at.warp_m * kWarpRows + at.row + 8 * i;
-            token[i] = row / p.group;
-            head[i] = tile.head0 + row - token[i] * p.group;
-            if (row >= tile.total) token[i] = -1, head[i] = tile.head0;
-        }
+            for (int i = 0; i < kRowsOfThread; ++i) token_[i] = token_of(p, i), head_[i] = head_of(p, i);
     }
+    /// Below 0: past the end, sees nothing.
+    ATTN_DEVICE int token(const ForwardParams &p, int i) const { return kGeneral ? token_[i] : token_of(p, i); }
+    ATTN_DEVICE int head(const ForwardParams &p, int i) const { return kGeneral ? head_[i] : head_of(p, i); }
+
+private:
+    ATTN_DEVICE int token_of(const ForwardParams &p, int i) const
+    {
+        const int row = first_ + 8 * i;
+        if (row >= total_) return -1;
+        return p.group == 1 ? row : row / p.group;
+    }
+    ATTN_DEVICE int head_of(const ForwardParams &p, int i) const
+    {
+        const int row = first_ + 8 * i;
+        if (p.group == 1 || row >= total_) return head0_;
+        return head0_ + row % p.group;
+    }
+
+    int first_, total_, head0_;
+    int token_[kGeneral ? kRowsOfThread : 1], head_[kGeneral ? kRowsOfThread : 1];
 };
 
 /// Calls visit(row of thread, piece, element, column) for every element of the scores of a thread.
@@ -72,7 +89,7 @@ ATTN_DEVICE void add_biases(const ForwardParams &p, const Sequence &s, const Row
 {
 #pragma unroll
     for (int i = 0; i < kRowsOfThread; ++i) {
-        const int token = rows.token[i], head = rows.head[i];
+        const int token = rows.token(p, i), head = rows.head(p, i);
         if (token < 0) continue;
         if (p.bias.base) {
             const char *row = score_row(p, p.bias, s, token, head);
@@ -121,7 +138,7 @@ ATTN_DEVICE void add_low_rank(const ForwardParams &p, const Sequence &s, const S
     const char *q[kRowsOfThread];
 #pragma unroll
     for (int i = 0; i < kRowsOfThread; ++i)
-        q[i] = rows.token[i] < 0 ? nullptr : query_row(p, p.rank_q, s, rows.token[i], rows.head[i]);
+        q[i] = rows.token(p, i) < 0 ? nullptr : query_row(p, p.rank_q, s, rows.token(p, i), rows.head(p, i));
 #pragma unroll 1
     for (int c = 0; c < p.bias_rank; ++c) {
         float a[kRowsOfThread];
@@ -136,7 +153,7 @@ ATTN_DEVICE void add_low_rank(const ForwardParams &p, const Sequence &s, const S
                 // Heads of a tile share the factors of keys, or there is one head.
                 const bool reached = schedule.in_hull(first + column) &&
                                      (!p.sequences.page_size || facts[column].page >= 0);
-                const float b = reached ? read_element(key_row(p, p.rank_k, s, first + column, rows.head[0],
+                const float b = reached ? read_element(key_row(p, p.rank_k, s, first + column, rows.head(p, 0),
                                                                facts + column) +
                                                            c * p.rank_k.channel_step,
                                                        p.rank_k.type)
@@ -158,9 +175,9 @@ ATTN_DEVICE void finish_scores(const ForwardParams &p, const Sequence &s, const 
 #pragma unroll
     for (int i = 0; i < kRowsOfThread; ++i) {
         float factor = p.score_factor;
-        if (p.q_temperature.base && rows.token[i] >= 0) {
-            const int head = rows.head[i] * p.heads_q / p.heads_out;
-            factor *= read_element(query_row(p, p.q_temperature, s, rows.token[i], head), p.q_temperature.type);
+        if (p.q_temperature.base && rows.token(p, i) >= 0) {
+            const int head = rows.head(p, i) * p.heads_q / p.heads_out;
+            factor *= read_element(query_row(p, p.q_temperature, s, rows.token(p, i), head), p.q_temperature.type);
         }
         each_score([&](int r, int t, int j, int e, int) {
             if (r == i) x[t][j][e] *= factor;
@@ -186,7 +203,7 @@ ATTN_DEVICE void mask_scores(const ForwardParams &p, const Sequence &s, const Ro
     const bool by_position = kGeneral && p.mask.by_position;
 #pragma unroll
     for (int i = 0; i < kRowsOfThread; ++i) {
-        const int token = rows.token[i];
+        const int token = rows.token(p, i);
         KeyRange range = {0, 0, 0};
         i64 query = 0;
         if (token >= 0) {
@@ -199,7 +216,7 @@ ATTN_DEVICE void mask_scores(const ForwardParams &p, const Sequence &s, const Ro
         }
         const u32 *bits = nullptr;
         if (kGeneral && p.mask_bits && token >= 0) {
-            const i64 head = p.mask_heads == 1 ? 0 : rows.head[i];
+            const i64 head = p.mask_heads == 1 ? 0 : rows.head(p, i);
             bits = p.mask_bits +
                    ((static_cast<i64>(s.index) * p.mask_heads + head) * p.sequences.max_q + token) * p.mask_words;
         }

@@ -106,11 +106,14 @@ struct Schedule {
 
     ATTN_DEVICE int block_of(int i) const { return i < sink_blocks ? i : i - sink_blocks + first; }
     /// Whether a row may see the key: others are read as 0.
-    ATTN_DEVICE bool in_hull(int key) const { return key < sinks || (begin <= key && key < end); }
+    ATTN_DEVICE bool in_hull(int key) const 
+    {
+        return (key < sinks) | ((begin <= key) & (key < end));
+    }
     /// Whether it reaches all `keys` from `key`.
     ATTN_DEVICE bool contains(int key, int keys) const
     {
-        return (begin <= key && key + keys <= end) || key + keys <= sinks;
+        return ((begin <= key) & (key + keys <= end)) | (key + keys <= sinks);
     }
     /// Whether every row sees all `keys` from `key`.
     ATTN_DEVICE bool is_full(int key, int keys) const { return full_begin <= key && key + keys <= full_end; }

@@ -66,7 +66,7 @@ struct Shape {
         const i32 end = floats() ? at.k + (k_bytes() > v_bytes() ? k_bytes() : v_bytes()) : at.v + stages * v_bytes();
         at.weights = end;
         at.reduce = at.weights + (shares_weights() ? rows() * weight_step() : 0);
-        at.facts = at.reduce + (warps_n > 1 ? 2 * warps_n * rows() * 4 : 0);
+        at.facts = at.reduce + (warps_n > 1 ? 3 * warps_n * rows() * 4 : 0);
         at.seen = at.facts + kFactSlots * keys * static_cast<i32>(sizeof(KeyFacts));
         at.bytes = at.seen + (general ? keys * 4 : 0);
         return at;

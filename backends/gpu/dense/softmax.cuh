@@ -42,22 +42,41 @@ ATTN_DEVICE void largest_scores(const Pieces<kWarpKeys> &x, char *shared, const 
     }
 }
 
-/// One step of the online softmax: scores to weights; `alpha` multiplies what was summed before.
-ATTN_DEVICE void soften(const ForwardParams &p, Pieces<kWarpKeys> &x, RowState &state, char *shared, const Place &at,
+/// A row of the plain operator keeps its reference until a score exceeds it by so much, in units of log2(e): weights of
+/// up to 2^8 lose nothing, and what was summed before need not be multiplied.
+constexpr float kSlack = 8.0f;
+
+/// One step of the online softmax: scores to weights. Returns whether what was summed before is to be multiplied by
+/// `alpha`: false in most steps of the plain operator.
+ATTN_DEVICE bool soften(const ForwardParams &p, Pieces<kWarpKeys> &x, RowState &state, char *shared, const Place &at,
                         float (&alpha)[kRowsOfThread])
 {
     // The plain operator keeps products as they are; their factor joins the exponent.
     const float factor = kGeneral ? 1.0f : p.score_factor;
     float top[kRowsOfThread], reference[kRowsOfThread], added[kRowsOfThread], spread[kRowsOfThread];
     largest_scores(x, shared, at, top);
+    bool moves = kGeneral;
+    if constexpr (!kGeneral) {
+#pragma unroll
+        for (int i = 0; i < kRowsOfThread; ++i) moves |= (top[i] - state.max[i]) * factor > kSlack;
+        moves = __any_sync(kAllLanes, moves);
+    }
+    if (moves) {
+#pragma unroll
+        for (int i = 0; i < kRowsOfThread; ++i) {
+            const float old = state.max[i], now = fmaxf(old, top[i]);
+            // Nothing seen yet: every weight becomes 0.
+            alpha[i] = exp2_fast(fmaf(old, factor, now == -infinity() ? 0.0f : -now * factor));
+            if (kGeneral && p.has_entropy)
+                state.spread[i] += old == -infinity() ? 0.0f : (old - now) * state.sum[i];
+            state.max[i] = now;
+            state.sum[i] *= alpha[i];
+            if (kGeneral && p.has_entropy) state.spread[i] *= alpha[i];
+        }
+    }
 #pragma unroll
     for (int i = 0; i < kRowsOfThread; ++i) {
-        const float old = state.max[i], now = fmaxf(old, top[i]);
-        reference[i] = now == -infinity() ? 0.0f : now * factor; // nothing seen yet: every weight becomes 0
-        alpha[i] = exp2_fast(fmaf(old, factor, -reference[i]));
-        if (kGeneral && p.has_entropy)
-            state.spread[i] += old == -infinity() ? 0.0f : (old - now) * state.sum[i];
-        state.max[i] = now;
+        reference[i] = state.max[i] == -infinity() ? 0.0f : state.max[i] * factor;
         added[i] = spread[i] = 0.0f;
     }
     each_score([&](int r, int t, int j, int e, int) {
@@ -69,9 +88,10 @@ ATTN_DEVICE void soften(const ForwardParams &p, Pieces<kWarpKeys> &x, RowState &
     });
 #pragma unroll
     for (int i = 0; i < kRowsOfThread; ++i) {
-        state.sum[i] = fmaf(state.sum[i], alpha[i], added[i]);
-        if (kGeneral && p.has_entropy) state.spread[i] = fmaf(state.spread[i], alpha[i], spread[i]);
+        state.sum[i] += added[i];
+        if (kGeneral && p.has_entropy) state.spread[i] += spread[i];
     }
+    return moves;
 }
 
 /// Weights that do not depend on the other keys of the row. Masked scores weigh 0.

@@ -33,6 +33,10 @@ Shape shape_of(const Wish &wish) noexcept;
 /// Likewise for the pass over columns.
 Shape mass_shape_of(const Wish &wish) noexcept;
 
+/// Changes fields of a shape as the environment variable ATTN_GPU_DENSE_SHAPE says ("keys=64,stages=1"), for tests and
+/// for tuning. Fails if it names no field or gives no number.
+[[nodiscard]] attn_status override_shape(Shape *shape);
+
 constexpr int64_t kLargestDimQk = 576, kLargestDimV = 512;
 
 kernel::Request forward_request(const Shape &shape);
