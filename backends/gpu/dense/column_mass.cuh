@@ -28,7 +28,8 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
     const Schedule every(all, s, 0, 0, kKeys);
     stage_facts(p, s, every, v_head, block, facts);
     __syncthreads();
-    stage_block<kDimQk, kQkStep>(p, p.k, s, every, head * p.heads_k / p.heads_out, p.dim_qk, block, facts, shared, kAt.k);
+    const BlockCopy<kDimQk, kQkStep> k_copy(p, p.k, s, head * p.heads_k / p.heads_out, p.dim_qk);
+    k_copy.stage(every, block, facts, shared, kAt.k);
 
     float sums[kWarpKeys / 8][2] = {};
     for (int row = 0; row < s.q_length; row += kRows) {

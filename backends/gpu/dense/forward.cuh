@@ -20,7 +20,9 @@ struct Work {
     ATTN_DEVICE explicit Work(const ForwardParams &p)
     {
         const int groups = p.heads_out / p.group;
-        const u32 index = blockIdx.x;
+        // Read anew wherever this is made, so that no register keeps it, or what follows from it, through the loop.
+        u32 index;
+        asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(index));
         split = static_cast<int>(index % p.splits);
         const int place = static_cast<int>(index / p.splits);
         // Sections of sequences and head groups, in each the last rows first: those see the most keys where causal.
@@ -33,6 +35,10 @@ struct Work {
         tile = static_cast<i64>(pair) * p.row_tiles + row_tile;
     }
 };
+
+/// Whether the copies of the next block start before the products of this one: where rows wait for memory, and where
+/// products are short. Else they start once the products have.
+constexpr bool kCopiesFirst = kWarpsK > 1 || kDimV <= 64;
 
 /// V rows that no row of the tile sees become 0: a weight of 0 would still make NaN of what is not finite there.
 ATTN_DEVICE void clear_unseen(const Pieces<kWarpKeys> &x, char *shared, const Place &at, int v_at)
@@ -291,13 +297,13 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
     const auto prepare = [&](int i) {
         if (has_facts && i < blocks.end) stage_facts(p, s, schedule, v_head, first_key(i), facts_of(i));
     };
+    const BlockCopy<kDimQk, kQkStep> k_copy(p, p.k, s, k_head, p.dim_qk);
+    const BlockCopy<kDimV, kVStep> v_copy(p, p.v, s, v_head, p.dim_v);
     const auto stage_k = [&](int i) {
-        stage_block<kDimQk, kQkStep>(p, p.k, s, schedule, k_head, p.dim_qk, first_key(i), facts_of(i), shared,
-                                     kAt.k + i % kStages * kKBytes);
+        k_copy.stage(schedule, first_key(i), facts_of(i), shared, kAt.k + i % kStages * kKBytes);
     };
     const auto stage_v = [&](int i) {
-        stage_block<kDimV, kVStep>(p, p.v, s, schedule, v_head, p.dim_v, first_key(i), facts_of(i), shared,
-                                   kAt.v + i % kStages * kVBytes);
+        v_copy.stage(schedule, first_key(i), facts_of(i), shared, kAt.v + i % kStages * kVBytes);
     };
 
     Pieces<kWarpChannels> o;
@@ -332,6 +338,7 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
         const int k_at = kAt.k + i % kStages * kKBytes, v_at = kAt.v + i % kStages * kVBytes;
         prepare(i + 2);
         const bool more = kStages > 1 && i + 1 < blocks.end;
+        if (more && kCopiesFirst) stage_k(i + 1), stage_v(i + 1);
 
         Pieces<kWarpKeys> x;
         const int warp_key = (at.warp_k * kWarpsN + at.warp_n) * kWarpKeys;
@@ -340,7 +347,8 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
             __syncthreads(); // V takes the place of K
             stage_v(i);
         }
-        if (more) stage_k(i + 1); // while the products are under way
+        if (more && !kCopiesFirst) stage_k(i + 1), stage_v(i + 1); // while the products are under way
+        copy_async_commit();
         // Of this thread: its first column.
         const int first = block + warp_key + at.column;
         const KeyFacts *known = facts_of(i) + warp_key + at.column;
@@ -378,8 +386,6 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
                 for (int j = 0; j < kWarpChannels / 8; ++j)
 #pragma unroll
                     for (int e = 0; e < 4; ++e) o[t][j][e] *= alpha[2 * t + e / 2];
-        if (more) stage_v(i + 1);
-        copy_async_commit();
         if constexpr (kSharedWeights) {
             share_weights(x, shared, at);
             __syncthreads();
@@ -397,5 +403,8 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
         merge_warps(p, shared, at, o, sums);
         if (at.warp_k > 0) return;
     }
-    write_rows(p, s, work, rows, at, o, sums);
+    const Work again(p);
+    const Sequence same = sequence_of(p.sequences, again.batch);
+    const Tile rows_again = {again.row_tile * kRows, same.q_length * p.group, again.group * p.group};
+    write_rows(p, same, again, Rows(p, rows_again, at), at, o, sums);
 }

@@ -91,67 +91,118 @@ ATTN_DEVICE void stage_channels(char *shared, int at, const TokenView &v, const 
 ATTN_DEVICE void stage_queries(const ForwardParams &p, const Sequence &s, const Tile &tile, char *shared)
 {
     constexpr int kUnits = kDimQk / 8;
-#pragma unroll 1
-    for (int i = threadIdx.x; i < kRows * kUnits; i += kThreads) {
-        const int r = i / kUnits, c = i % kUnits * 8;
-        const int row = tile.first + r;
-        const char *from = nullptr;
-        if (row < tile.total) {
-            const int token = row / p.group, head = tile.head0 + row - token * p.group;
-            from = query_row(p, p.q, s, token, head * p.heads_q / p.heads_out);
-        }
-        stage_channels(shared, kAt.q + r * kQkStep + c * kBytes, p.q, from, c, p.dim_qk);
-    }
-}
-
-/// A block of K or V. Keys out of reach of the whole tile become 0, so that what they hold cannot matter.
-template <int dim, int step>
-ATTN_DEVICE void stage_block(const ForwardParams &p, const TokenView &v, const Sequence &s, const Schedule &schedule,
-                             int head, int actual_dim, int first_key, const KeyFacts *facts, char *shared, int at)
-{
-    constexpr int kUnits = dim / 8;
-    constexpr int kTotal = kKeys * kUnits;
-    constexpr int kRounds = (kTotal + kThreads - 1) / kThreads;
+    constexpr int kTotal = kRows * kUnits;
     if constexpr (!kGeneral && kThreads % kUnits == 0 && kTotal % kThreads == 0) {
-        // Each thread copies the same channels of rows at a fixed distance.
         constexpr int kRowsApart = kThreads / kUnits;
-        const int r = threadIdx.x / kUnits, c = threadIdx.x % kUnits * 8;
-        const int bytes = larger(smaller((actual_dim - c) * 2, 16), 0);
-        const u32 to = shared_address(shared + at) + static_cast<u32>(r * step + c * 2);
-        const bool inside = schedule.contains(first_key, kKeys);
-        if (p.sequences.page_size) {
+        const int first = threadIdx.x / kUnits, c = threadIdx.x % kUnits * 8;
+        const int bytes = larger(smaller((p.dim_qk - c) * 2, 16), 0);
+        const u32 to = shared_address(shared + kAt.q) + static_cast<u32>(first * kQkStep + c * 2);
+        const char *base = query_row(p, p.q, s, 0, tile.head0 * p.heads_q / p.heads_out) + c * 2;
+        const int row = tile.first + first;
+        if (p.group == 1) {
+            const char *from = base + row * p.q.token_step;
+            const i64 apart = kRowsApart * p.q.token_step;
 #pragma unroll
-            for (int round = 0; round < kRounds; ++round) {
-                const int row = r + round * kRowsApart;
-                const bool reached = (inside | schedule.in_hull(first_key + row)) & (facts[row].page >= 0);
-                copy_async(to + round * kRowsApart * step,
-                           key_row(p, v, s, first_key + row, head, facts + row) + c * 2, reached ? bytes : 0);
-            }
-            return;
-        }
-        const char *from = key_row(p, v, s, first_key + r, head, nullptr) + c * 2;
-        const i64 rows = kRowsApart * v.token_step;
-        if (inside) {
-#pragma unroll
-            for (int round = 0; round < kRounds; ++round, from += rows)
-                copy_async(to + round * kRowsApart * step, from, bytes);
-        } else {
+            for (int round = 0; round < kTotal / kThreads; ++round, from += apart)
+                copy_async(to + round * kRowsApart * kQkStep, from,
+                           row + round * kRowsApart < tile.total ? bytes : 0);
+        } else { // a group of more than one has a head of Q for each of OUT
 #pragma unroll 1
-            for (int round = 0; round < kRounds; ++round, from += rows)
-                copy_async(to + round * kRowsApart * step, from,
-                           schedule.in_hull(first_key + r + round * kRowsApart) ? bytes : 0);
+            for (int round = 0; round < kTotal / kThreads; ++round) {
+                const int token = (row + round * kRowsApart) / p.group;
+                const int head = row + round * kRowsApart - token * p.group;
+                copy_async(to + round * kRowsApart * kQkStep, base + token * p.q.token_step + head * p.q.head_step,
+                           row + round * kRowsApart < tile.total ? bytes : 0);
+            }
         }
     } else {
 #pragma unroll 1
         for (int i = threadIdx.x; i < kTotal; i += kThreads) {
             const int r = i / kUnits, c = i % kUnits * 8;
-            const int key = first_key + r;
-            const bool reached = schedule.in_hull(key) && (!p.sequences.page_size || facts[r].page >= 0);
-            const char *row = reached ? key_row(p, v, s, key, head, facts + r) : nullptr;
-            stage_channels(shared, at + r * step + c * kBytes, v, row, c, actual_dim);
+            const int row = tile.first + r;
+            const char *from = nullptr;
+            if (row < tile.total) {
+                const int token = row / p.group, head = tile.head0 + row - token * p.group;
+                from = query_row(p, p.q, s, token, head * p.heads_q / p.heads_out);
+            }
+            stage_channels(shared, kAt.q + r * kQkStep + c * kBytes, p.q, from, c, p.dim_qk);
         }
     }
 }
+
+/// Copies blocks of K or V of one head into shared memory. Keys out of reach of the whole tile become 0, so that what
+/// they hold cannot matter.
+template <int dim, int step>
+class BlockCopy {
+public:
+    ATTN_DEVICE BlockCopy(const ForwardParams &p, const TokenView &v, const Sequence &s, int head, int actual_dim)
+        : p_(p), v_(v), s_(s), head_(head), dim_(actual_dim)
+    {
+        if constexpr (!kEven) return;
+        // The place of this thread in the first block, where keys lie one after the other.
+        const i64 first = p.sequences.cu_kv.base ? s.k_first * v.token_step : s.index * v.batch_step;
+        from_ = v.base + head * v.head_step + (p.sequences.page_size ? 0 : first + row() * v.token_step) +
+                channel() * 2;
+    }
+
+    ATTN_DEVICE void stage(const Schedule &schedule, int first_key, const KeyFacts *facts, char *shared, int at) const
+    {
+        if constexpr (kEven) {
+            const int bytes = larger(smaller((dim_ - channel()) * 2, 16), 0);
+            const u32 to = shared_address(shared + at) + static_cast<u32>(row() * step + channel() * 2);
+            const bool inside = schedule.contains(first_key, kKeys);
+            if (p_.sequences.page_size) {
+#pragma unroll
+                for (int round = 0; round < kRounds; ++round) {
+                    const int r = row() + round * kRowsApart;
+                    const KeyFacts f = facts[r];
+                    const bool reached = (inside | schedule.in_hull(first_key + r)) & (f.page >= 0);
+                    copy_async(to + round * kRowsApart * step,
+                               from_ + f.page * v_.batch_step + f.row * v_.token_step, reached ? bytes : 0);
+                }
+                return;
+            }
+            const char *from = from_ + first_key * v_.token_step;
+            const i64 apart = kRowsApart * v_.token_step;
+            if (inside) {
+#pragma unroll
+                for (int round = 0; round < kRounds; ++round, from += apart)
+                    copy_async(to + round * kRowsApart * step, from, bytes);
+            } else {
+#pragma unroll 1
+                for (int round = 0; round < kRounds; ++round, from += apart)
+                    copy_async(to + round * kRowsApart * step, from,
+                               schedule.in_hull(first_key + row() + round * kRowsApart) ? bytes : 0);
+            }
+        } else {
+#pragma unroll 1
+            for (int i = threadIdx.x; i < kTotal; i += kThreads) {
+                const int r = i / kUnits, c = i % kUnits * 8;
+                const int key = first_key + r;
+                const bool reached = schedule.in_hull(key) && (!p_.sequences.page_size || facts[r].page >= 0);
+                const char *row = reached ? key_row(p_, v_, s_, key, head_, facts + r) : nullptr;
+                stage_channels(shared, at + r * step + c * kBytes, v_, row, c, dim_);
+            }
+        }
+    }
+
+private:
+    static constexpr int kUnits = dim / 8; ///< Of eight channels, in a row.
+    static constexpr int kTotal = kKeys * kUnits;
+    /// Whether each thread copies the same channels of rows at a fixed distance.
+    static constexpr bool kEven = !kGeneral && kThreads % kUnits == 0 && kTotal % kThreads == 0;
+    static constexpr int kRowsApart = kEven ? kThreads / kUnits : 1;
+    static constexpr int kRounds = kTotal / kThreads;
+
+    ATTN_DEVICE static int row() { return threadIdx.x / kUnits; }
+    ATTN_DEVICE static int channel() { return threadIdx.x % kUnits * 8; }
+
+    const ForwardParams &p_;
+    const TokenView &v_;
+    const Sequence &s_;
+    int head_, dim_;
+    const char *from_;
+};
 
 /// Pages, positions and factors of a block of keys, by the first kKeys threads.
 ATTN_DEVICE void stage_facts(const ForwardParams &p, const Sequence &s, const Schedule &schedule, int v_head,

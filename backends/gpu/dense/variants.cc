@@ -63,6 +63,7 @@ void set_pair_shape(const Wish &wish, Shape *s)
     if (dim <= 128) {
         s->blocks = 2;
         if (!wish.general) s->row_tiles = 2;
+        if (!wish.general && dim <= 64) s->keys = 128;
         if (!wish.general && dim > 64 && !wish.wide_memory) s->keys = 32;
         return;
     }
