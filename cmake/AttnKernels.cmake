@@ -54,7 +54,7 @@ function(attn_add_packs)
   if(NOT ATTN_NVRTC)
     message(FATAL_ERROR "ATTN_EMBED_PACKS needs NVRTC: set ATTN_NVRTC to the path of libnvrtc.so.13 or libnvrtc.so.12")
   endif()
-  add_executable(attn_packer src/kernel/packer/main.cc src/kernel/pack_builder.cc src/kernel/no_embedded_pack.cc
+  add_executable(attn_packer src/kernel/packer/main.cc src/kernel/no_embedded_pack.cc
                              $<TARGET_OBJECTS:attn_objects>)
   attn_set_options(attn_packer)
   target_link_libraries(attn_packer PRIVATE Threads::Threads ${CMAKE_DL_LIBS})

@@ -25,6 +25,7 @@ set(attn_sources
     src/kernel/lz.cc
     src/kernel/nvrtc.cc
     src/kernel/pack.cc
+    src/kernel/pack_builder.cc
     src/kernel/pack_path.cc
     src/kernel/sha256.cc
     src/kernel/source.cc
@@ -32,7 +33,6 @@ set(attn_sources
     src/kernel/target.cc
     src/kernel/trust.cc
     ${PROJECT_BINARY_DIR}/kernel/sources.cc
-    backends/gpu/default_kernels.cc
     backends/cpu/backend.cc
     backends/cpu/features.cc
     backends/cpu/lengths.cc
@@ -53,7 +53,10 @@ set(attn_sources
     backends/cuda/device.cc
     backends/cuda/driver.cc
     backends/cuda/kernels.cc
+    backends/cuda/packing.cc
+    backends/gpu/default_kernels.cc
     backends/gpu/implementation.cc
+    backends/gpu/recorder.cc
     backends/gpu/views.cc
     backends/gpu/dense/executor.cc
     backends/gpu/dense/splits.cc

@@ -1,24 +1,18 @@
-#include "default_kernels.h"
+#include "backends/gpu/default_kernels.h"
+
+#include "backends/gpu/dense/variants.h"
+
+#include <algorithm>
 
 namespace attn::gpu {
-namespace {
 
-/// A family adds its kernels to the list.
-using Lister = void (*)(std::vector<DefaultKernel> *out);
-
-/// The families; a function `list_default_kernels` of each.
-std::vector<Lister> families()
+std::vector<kernel::Request> default_kernels(const DefaultTarget &target)
 {
-    return {};
-}
-
-} // namespace
-
-std::vector<DefaultKernel> default_kernels()
-{
-    std::vector<DefaultKernel> kernels;
-    for (const Lister list : families()) list(&kernels);
-    return kernels;
+    std::vector<kernel::Request> all;
+    for (const std::vector<kernel::Request> &family : {default_requests(target.wide_memory)})
+        for (const kernel::Request &request : family)
+            if (std::find(all.begin(), all.end(), request) == all.end()) all.push_back(request);
+    return all;
 }
 
 } // namespace attn::gpu

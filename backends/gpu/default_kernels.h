@@ -1,5 +1,4 @@
-// The kernels that the library carries compiled, so that common plans need no compiler: each family of executors lists
-// its own.
+// The kernels that the library carries compiled, so that common plans need no compiler.
 #ifndef ATTN_BACKENDS_GPU_DEFAULT_KERNELS_H
 #define ATTN_BACKENDS_GPU_DEFAULT_KERNELS_H
 
@@ -10,19 +9,23 @@
 
 namespace attn::gpu {
 
-/// Targets of the embedded pack: cubins for sm_80 (which serve sm_86 and sm_89 too) and for sm_90a, and PTX for
-/// everything later.
-inline constexpr const char *kDefaultTargets[] = {"sm_80", "sm_90a", "compute_80"};
-/// For each target; what a build may take is bounded by it.
-inline constexpr size_t kMostDefaultKernels = 48;
-
-struct DefaultKernel {
-    kernel::Request request;
-    std::vector<std::string> targets; ///< Of kDefaultTargets; a kernel for Hopper alone has {"sm_90a"}.
+/// A target of the embedded pack, and the shared memory that kernels for it may count on.
+struct DefaultTarget {
+    const char *name;
+    bool wide_memory; ///< 227 KiB for a block of threads; else 99.
 };
 
-/// All of them. The build compiles them, and the tests check the registers of each (tests/gpu/resources.csv).
-std::vector<DefaultKernel> default_kernels();
+/// Cubins for Ampere, which serve Ada too, and for Hopper. For later GPUs there is PTX, which the driver compiles: they
+/// have either amount of shared memory, so there is PTX of both kinds.
+inline constexpr DefaultTarget kDefaultTargets[] = {
+    {"sm_80", false}, {"sm_90a", true}, {"compute_80", false}, {"compute_90", true}};
+
+/// For each target, as what a build may take is bounded.
+inline constexpr size_t kMostDefaultKernels = 48;
+
+/// The kernels for a target, of every family of executors. The build compiles them, and the tests check the registers
+/// of each (tests/gpu/resources.csv).
+std::vector<kernel::Request> default_kernels(const DefaultTarget &target);
 
 } // namespace attn::gpu
 

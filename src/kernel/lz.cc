@@ -10,7 +10,7 @@ namespace {
 constexpr size_t kLeastCopy = 4;
 constexpr size_t kMostDistance = 65535;
 constexpr size_t kNibble = 15;
-constexpr size_t kMostCandidates = 256; ///< Places that the compressor tries; more is slower and hardly smaller.
+constexpr size_t kMostCandidates = 64; ///< Places that the compressor tries; more is slower and hardly smaller.
 constexpr uint32_t kNone = UINT32_MAX;
 
 uint32_t hash_at(const char *text)

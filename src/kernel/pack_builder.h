@@ -1,11 +1,17 @@
-// Makes packs: for the build, which embeds one, and for `attn pack`. Not part of the library.
+// Compiles kernels for packs: of the build, which embeds one, and of `attn pack`.
 #ifndef ATTN_SRC_KERNEL_PACK_BUILDER_H
 #define ATTN_SRC_KERNEL_PACK_BUILDER_H
 
+#include "disk_cache.h"
+#include "nvrtc.h"
+#include "pack.h"
 #include "source.h"
 #include "store.h"
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -17,23 +23,34 @@ struct PackItem {
     std::string target; ///< "sm_90a", or "compute_80" for PTX.
 };
 
-struct PackOptions {
-    std::string compiler_path; ///< "": search.
-    bool disk_cache = true;    ///< Take from it what is there, and save what is compiled.
-    std::string cache_dir;     ///< "": ATTN_CACHE_DIR, else the user's.
-    int32_t jobs = 1;          ///< Compiles at a time.
-};
+/// Compiles one kernel after the other, on any number of threads. Takes from the disk cache what is there, and saves
+/// what it compiles; loads the compiler only if something is missing. Of the options it reads those of the compiler and
+/// of the disk cache.
+class PackBuilder {
+public:
+    PackBuilder(const Sources &sources, StoreOptions options) : sources_(sources), options_(std::move(options)) {}
+    /// False, with the reason, if the cache that the options name cannot be trusted.
+    bool open(std::string *why) { return !options_.disk_cache || cache_.open(options_.cache_dir, why); }
 
-struct PackReport {
-    size_t compiled = 0, cached = 0;
-    std::string compiler; ///< That compiled; "" if none had to.
-    std::string cache;    ///< The disk cache.
-};
+    bool make(const PackItem &item, PackImage *out, std::string *why);
+    /// All of them, with so many threads.
+    bool make_all(const std::vector<PackItem> &items, int32_t threads, std::vector<PackImage> *out, std::string *why);
 
-/// Compiles the items, each once, and returns the bytes of a pack. Loads the compiler only if something is not in the
-/// disk cache. False, with the reason, if one fails.
-bool build_pack(const Sources &sources, const std::vector<PackItem> &items, const PackOptions &options,
-                std::string *pack, PackReport *report, std::string *why);
+    size_t compiled() const noexcept { return compiled_.load(); }
+    size_t cached() const noexcept { return cached_.load(); }
+    std::string compiler() const { return compiler_ ? compiler_->name() : ""; } ///< "" if none was needed.
+    std::string cache() const { return options_.disk_cache ? cache_.describe() : "no disk cache"; }
+
+private:
+    const Nvrtc *open_compiler(std::string *why);
+
+    const Sources sources_;
+    const StoreOptions options_;
+    DiskCache cache_;
+    std::atomic<size_t> compiled_{0}, cached_{0};
+    std::mutex compiler_mutex_;
+    std::unique_ptr<Nvrtc> compiler_;
+};
 
 } // namespace attn::kernel
 

@@ -2,9 +2,8 @@
 
 #include "trust.h"
 
-#include <cerrno>
+#include <algorithm>
 #include <cstdlib>
-#include <fcntl.h>
 
 namespace attn::kernel {
 namespace {
@@ -58,14 +57,6 @@ bool open_pack_path(const std::string &named, std::vector<NamedPack> *out, std::
         return false;
     }
     return true;
-}
-
-bool open_untrusted_pack(const std::string &path, Pack *out, std::string *why)
-{
-    const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (file.is_open()) return read_pack(file, out, why);
-    *why = error_text(errno);
-    return false;
 }
 
 } // namespace attn::kernel

@@ -19,9 +19,6 @@ struct NamedPack {
 /// user's or root's alone.
 bool open_pack_path(const std::string &named, std::vector<NamedPack> *out, std::string *why);
 
-/// Opens the file of one pack, wherever it is and whoever owns it: to look at it, not to run it.
-bool open_untrusted_pack(const std::string &path, Pack *out, std::string *why);
-
 } // namespace attn::kernel
 
 #endif

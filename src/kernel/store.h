@@ -21,6 +21,8 @@ struct Request {
     std::string entry;                ///< The extern "C" function in it.
     std::vector<std::string> defines; ///< "ATTN_DIM_QK=128", in the order the maker always uses.
     std::string generated;            ///< Text that the source includes as "attn_generated.cuh"; "" mostly.
+
+    bool operator==(const Request &) const = default;
 };
 
 /// Where an image came from.

@@ -52,20 +52,21 @@ TEST_F(NvrtcTest, ErrorsOfASource)
 
 TEST_F(NvrtcTest, APackServesAStoreWithoutACompiler)
 {
-    PackOptions options;
-    options.cache_dir = scratch_ / "cache";
-    options.jobs = 2;
     std::vector<PackItem> items;
-    for (const char *target : {"sm_80", "sm_90a", "compute_80", "sm_80"}) items.push_back({scale_request(), target});
-    std::string pack, again, why;
-    PackReport report;
-    ASSERT_TRUE(build_pack(test_sources(), items, options, &pack, &report, &why)) << why;
-    EXPECT_EQ(report.compiled, 3u);
-    EXPECT_EQ(report.cached, 0u);
-    ASSERT_TRUE(build_pack(test_sources(), items, options, &again, &report, &why)) << why;
-    EXPECT_EQ(report.compiled, 0u);
-    EXPECT_EQ(report.cached, 3u);
-    EXPECT_EQ(again, pack);
+    for (const char *target : {"sm_80", "sm_90a", "compute_80"}) items.push_back({scale_request(), target});
+    std::string pack, why;
+    for (const size_t compiled : {3, 0}) {
+        PackBuilder builder(test_sources(), options_);
+        std::vector<PackImage> images;
+        ASSERT_TRUE(builder.open(&why)) << why;
+        ASSERT_TRUE(builder.make_all(items, 2, &images, &why)) << why;
+        EXPECT_EQ(builder.compiled(), compiled);
+        EXPECT_EQ(builder.cached(), 3 - compiled);
+        EXPECT_EQ(builder.compiler().empty(), compiled == 0);
+        const std::string bytes = write_pack(images);
+        EXPECT_TRUE(pack.empty() || bytes == pack);
+        pack = bytes;
+    }
     StoreOptions without = options_;
     without.compiler_path = scratch_ / "none";
     without.disk_cache = false;
@@ -77,9 +78,10 @@ TEST_F(NvrtcTest, APackServesAStoreWithoutACompiler)
         EXPECT_EQ(image.origin, Origin::embedded);
         EXPECT_EQ(image.is_ptx, std::strcmp(arch, "sm_120a") == 0);
     }
-    items.push_back({scale_request(4), "sm_500"});
-    EXPECT_FALSE(build_pack(test_sources(), items, options, &pack, &report, &why));
-    EXPECT_NE(why.find("for sm_500: NVRTC"), std::string::npos) << why;
+    PackBuilder builder(test_sources(), options_);
+    PackImage image;
+    EXPECT_FALSE(builder.make({scale_request(4), "sm_500"}, &image, &why));
+    EXPECT_NE(why.find("does not know sm_500"), std::string::npos) << why;
 }
 
 } // namespace

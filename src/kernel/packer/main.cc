@@ -10,7 +10,6 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
-#include <map>
 
 namespace {
 
@@ -18,7 +17,8 @@ using namespace attn;
 
 struct CommandLine {
     std::string output;
-    kernel::PackOptions options;
+    kernel::StoreOptions options;
+    int32_t jobs = 1;
 };
 
 bool read_command_line(int count, char **words, CommandLine *out)
@@ -34,36 +34,25 @@ bool read_command_line(int count, char **words, CommandLine *out)
         } else if (name == "--cache") {
             out->options.cache_dir = value;
         } else if (name == "--jobs") {
-            out->options.jobs = std::atoi(value);
+            out->jobs = std::atoi(value);
         } else {
             return false;
         }
     }
-    return !out->output.empty() && out->options.jobs >= 1 && out->options.jobs <= 256;
+    return !out->output.empty() && out->jobs >= 1 && out->jobs <= 256;
 }
 
-/// The default kernels for each of their targets; false if a family asks for what no pack has.
+/// The default kernels for each target; false if there are too many.
 bool list_items(std::vector<kernel::PackItem> *out)
 {
-    std::map<std::string, size_t> counts;
-    for (const char *target : gpu::kDefaultTargets) counts[target] = 0;
-    for (const gpu::DefaultKernel &wanted : gpu::default_kernels()) {
-        for (const std::string &target : wanted.targets) {
-            const auto count = counts.find(target);
-            if (count == counts.end()) {
-                std::fprintf(stderr, "attn_packer: %s: %s is no target of the embedded pack\n",
-                             wanted.request.entry.c_str(), target.c_str());
-                return false;
-            }
-            ++count->second;
-            out->push_back({wanted.request, target});
+    for (const gpu::DefaultTarget &target : gpu::kDefaultTargets) {
+        const std::vector<kernel::Request> requests = gpu::default_kernels(target);
+        if (requests.size() > gpu::kMostDefaultKernels) {
+            std::fprintf(stderr, "attn_packer: %zu kernels for %s: must be at most %zu\n", requests.size(), target.name,
+                         gpu::kMostDefaultKernels);
+            return false;
         }
-    }
-    for (const auto &[target, count] : counts) {
-        if (count <= gpu::kMostDefaultKernels) continue;
-        std::fprintf(stderr, "attn_packer: %zu kernels for %s: must be at most %zu\n", count, target.c_str(),
-                     gpu::kMostDefaultKernels);
-        return false;
+        for (const kernel::Request &request : requests) out->push_back({request, target.name});
     }
     return true;
 }
@@ -85,19 +74,21 @@ int run(const CommandLine &line)
     const auto begin = std::chrono::steady_clock::now();
     std::vector<kernel::PackItem> items;
     if (!list_items(&items)) return 1;
-    kernel::PackReport report;
-    std::string pack, why;
-    if (!kernel::build_pack(kernel::embedded_sources(), items, line.options, &pack, &report, &why)) {
+    kernel::PackBuilder builder(kernel::embedded_sources(), line.options);
+    std::vector<kernel::PackImage> images;
+    std::string why;
+    if (!builder.open(&why) || !builder.make_all(items, line.jobs, &images, &why)) {
         std::fprintf(stderr, "attn_packer: %s\n", why.c_str());
         return 1;
     }
+    const std::string pack = kernel::write_pack(std::move(images));
     if (!write_if_changed(line.output, pack)) {
         std::fprintf(stderr, "attn_packer: cannot write %s\n", line.output.c_str());
         return 1;
     }
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-    std::printf("kernels: %zu compiled%s%s, %zu from the %s; pack of %.2f MB in %.1f s\n", report.compiled,
-                report.compiled ? " by " : "", report.compiler.c_str(), report.cached, report.cache.c_str(),
+    std::printf("kernels: %zu compiled%s%s, %zu from the %s; pack of %.2f MB in %.1f s\n", builder.compiled(),
+                builder.compiled() ? " by " : "", builder.compiler().c_str(), builder.cached(), builder.cache().c_str(),
                 static_cast<double>(pack.size()) * 1e-6, seconds.count());
     return 0;
 }
