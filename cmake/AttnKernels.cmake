@@ -69,8 +69,10 @@ function(attn_add_packs)
     DEPENDS attn_packer
     COMMENT "Compiling GPU kernels"
     VERBATIM)
+  add_custom_target(attn_default_pack DEPENDS ${pack})
   add_library(attn_embedded_pack OBJECT src/kernel/embedded_pack.cc)
   attn_set_options(attn_embedded_pack)
   set_source_files_properties(src/kernel/embedded_pack.cc PROPERTIES OBJECT_DEPENDS ${pack})
+  add_dependencies(attn_embedded_pack attn_default_pack)
   target_compile_definitions(attn_embedded_pack PRIVATE ATTN_EMBEDDED_PACK="${pack}")
 endfunction()

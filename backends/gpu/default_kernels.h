@@ -24,7 +24,7 @@ inline constexpr DefaultTarget kDefaultTargets[] = {
 inline constexpr size_t kMostDefaultKernels = 48;
 
 /// The kernels for a target, of every family of executors. The build compiles them, and the tests check the registers
-/// of each (tests/gpu/resources.csv).
+/// of each (tests/kernel/resources.csv).
 std::vector<kernel::Request> default_kernels(const DefaultTarget &target);
 
 } // namespace attn::gpu

@@ -1,4 +1,5 @@
 // The real compiler, where there is one.
+#include "cubin.h"
 #include "fixture.h"
 
 #include "kernel/pack_builder.h"
@@ -31,6 +32,30 @@ TEST_F(NvrtcTest, Cubins)
         ASSERT_GT(image.bytes, 64u);
         EXPECT_EQ(std::memcmp(image.data, "\177ELF", 4), 0);
     }
+}
+
+TEST_F(NvrtcTest, WhatAKernelTakes)
+{
+    const auto resources = [&](const char *offset) {
+        Request request = scale_request();
+        request.generated = std::string("__device__ __forceinline__ float offset() { ") + offset + " }\n";
+        Image image;
+        EXPECT_EQ(store_->find(request, "sm_80", true, &image), ATTN_OK) << last_error();
+        const auto kernels = read_cubin(std::string(static_cast<const char *>(image.data), image.bytes));
+        EXPECT_EQ(kernels.size(), 1u);
+        EXPECT_EQ(kernels[0].name, "attn_test_scale");
+        return kernels[0];
+    };
+    const KernelResources plain = resources("return 1.0f;");
+    EXPECT_GE(plain.registers, 4);
+    EXPECT_LE(plain.registers, 24);
+    EXPECT_EQ(plain.local_bytes, 0);
+    EXPECT_EQ(plain.shared_bytes, 0);
+    const KernelResources large =
+        resources("__shared__ volatile float s[100]; volatile float l[50]; s[threadIdx.x] = 1.0f; "
+                  "l[threadIdx.x % 50] = s[99 - threadIdx.x]; return l[threadIdx.x % 7];");
+    EXPECT_EQ(large.local_bytes, 200);
+    EXPECT_EQ(large.shared_bytes, 400);
 }
 
 TEST_F(NvrtcTest, PtxForALaterDevice)
