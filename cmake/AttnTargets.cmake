@@ -20,12 +20,18 @@ set(attn_sources
     src/status.cc
     src/tensor_view.cc
     src/thread_pool.cc
+    src/kernel/disk_cache.cc
     src/kernel/key.cc
+    src/kernel/lz.cc
     src/kernel/nvrtc.cc
+    src/kernel/pack.cc
+    src/kernel/pack_builder.cc
+    src/kernel/pack_path.cc
     src/kernel/sha256.cc
     src/kernel/source.cc
     src/kernel/store.cc
     src/kernel/target.cc
+    src/kernel/trust.cc
     ${PROJECT_BINARY_DIR}/kernel/sources.cc
     backends/cpu/backend.cc
     backends/cpu/features.cc
@@ -47,7 +53,10 @@ set(attn_sources
     backends/cuda/device.cc
     backends/cuda/driver.cc
     backends/cuda/kernels.cc
+    backends/cuda/packing.cc
+    backends/gpu/default_kernels.cc
     backends/gpu/implementation.cc
+    backends/gpu/recorder.cc
     backends/gpu/views.cc
     backends/gpu/dense/executor.cc
     backends/gpu/dense/splits.cc
@@ -74,31 +83,37 @@ elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
                               PROPERTIES COMPILE_OPTIONS "$<$<CXX_COMPILER_ID:GNU>:-fno-schedule-insns>")
 endif()
 
-add_library(attn_objects OBJECT ${attn_sources})
-target_compile_features(attn_objects PRIVATE cxx_std_20)
-set_target_properties(
-  attn_objects
-  PROPERTIES CXX_EXTENSIONS OFF
-             POSITION_INDEPENDENT_CODE ON
-             CXX_VISIBILITY_PRESET hidden
-             VISIBILITY_INLINES_HIDDEN ON)
-target_include_directories(attn_objects PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src
-                                                ${PROJECT_SOURCE_DIR})
-target_compile_definitions(attn_objects PRIVATE ATTN_BUILDING ATTN_EXPERIMENTAL
-                                                $<$<BOOL:${ATTN_EMULATE_AMX}>:ATTN_EMULATE_AMX>)
-target_compile_options(attn_objects PRIVATE -Wall -Wextra -Wpedantic -fno-math-errno -ffp-contract=fast
-                                            $<$<CXX_COMPILER_ID:GNU>:-Wno-psabi>
-                                            $<$<BOOL:${ATTN_WERROR}>:-Werror>)
-
 add_library(attn_sanitize INTERFACE)
 if(ATTN_SANITIZE)
   target_compile_options(attn_sanitize INTERFACE -fsanitize=${ATTN_SANITIZE} -fno-omit-frame-pointer
                                                  -fno-sanitize-recover=all)
   target_link_options(attn_sanitize INTERFACE -fsanitize=${ATTN_SANITIZE})
 endif()
-target_link_libraries(attn_objects PRIVATE $<BUILD_INTERFACE:attn_sanitize>)
 
-add_library(attn SHARED $<TARGET_OBJECTS:attn_objects>)
+# What everything compiled from src/ and backends/ for the library has.
+function(attn_set_options target)
+  target_compile_features(${target} PRIVATE cxx_std_20)
+  set_target_properties(
+    ${target}
+    PROPERTIES CXX_EXTENSIONS OFF
+               POSITION_INDEPENDENT_CODE ON
+               CXX_VISIBILITY_PRESET hidden
+               VISIBILITY_INLINES_HIDDEN ON)
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src
+                                               ${PROJECT_SOURCE_DIR})
+  target_compile_definitions(${target} PRIVATE ATTN_BUILDING ATTN_EXPERIMENTAL
+                                               $<$<BOOL:${ATTN_EMULATE_AMX}>:ATTN_EMULATE_AMX>)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -fno-math-errno -ffp-contract=fast
+                                           $<$<CXX_COMPILER_ID:GNU>:-Wno-psabi>
+                                           $<$<BOOL:${ATTN_WERROR}>:-Werror>)
+  target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:attn_sanitize>)
+endfunction()
+
+add_library(attn_objects OBJECT ${attn_sources})
+attn_set_options(attn_objects)
+attn_add_packs()
+
+add_library(attn SHARED $<TARGET_OBJECTS:attn_objects> $<TARGET_OBJECTS:attn_embedded_pack>)
 add_library(attn::attn ALIAS attn)
 set_target_properties(attn PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR} LINKER_LANGUAGE CXX)
 target_include_directories(attn INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
@@ -118,7 +133,7 @@ if(NOT ATTN_SANITIZE)
 endif()
 target_link_libraries(attn PRIVATE $<BUILD_INTERFACE:attn_sanitize> Threads::Threads ${CMAKE_DL_LIBS})
 
-add_library(attn_static STATIC $<TARGET_OBJECTS:attn_objects>)
+add_library(attn_static STATIC $<TARGET_OBJECTS:attn_objects> $<TARGET_OBJECTS:attn_embedded_pack>)
 add_library(attn::attn_static ALIAS attn_static)
 set_target_properties(attn_static PROPERTIES OUTPUT_NAME attn)
 target_compile_definitions(attn_static INTERFACE ATTN_STATIC)

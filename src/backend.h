@@ -50,6 +50,9 @@ public:
 [[nodiscard]] attn_status describe_cpu(attn_device_properties *properties);
 /// Opens a CUDA device; loads the driver. `options` are checked.
 [[nodiscard]] attn_status open_cuda_backend(const attn_options &options, std::unique_ptr<Backend> *out);
+/// Opens what `extension`, a Packing (packing.h), asks for.
+[[nodiscard]] attn_status open_packing_backend(const attn_options &options, const attn_ext &extension,
+                                               std::unique_ptr<Backend> *out);
 /// What attn_device_count() and attn_device_info() say of CUDA devices; load the driver. The ordinal is checked.
 [[nodiscard]] attn_status count_cuda_devices(int32_t *count);
 [[nodiscard]] attn_status describe_cuda_device(int32_t device_id, attn_device_properties *properties);

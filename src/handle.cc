@@ -2,6 +2,7 @@
 
 #include "abi.h"
 #include "names.h"
+#include "packing.h"
 
 #include <cstdarg>
 #include <cstdio>
@@ -144,10 +145,11 @@ attn_status open_cpu(const attn_options &options, attn_handle_s *handle)
     return ATTN_OK;
 }
 
-attn_status open_gpu(const attn_options &options, attn_handle_s *handle)
+attn_status open_gpu(const attn_options &options, const attn_ext *packing, attn_handle_s *handle)
 {
     handle->device = options.device;
     handle->device_id = options.device_id;
+    if (packing) return open_packing_backend(options, *packing, &handle->backend);
     if (const attn_status status = open_cuda_backend(options, &handle->backend)) return status;
     handle->write_log(3, "libattn 0x%06x: %s backend, device %d", static_cast<unsigned>(ATTN_VERSION),
                       handle->backend->name(), handle->device_id);
@@ -187,9 +189,11 @@ attn_status create_handle(const attn_options *given, attn_handle *out)
 {
     attn_options options = {};
     options.size = sizeof options;
+    const attn_ext *packing = nullptr;
     if (given) {
         if (const attn_status status = read_struct(given, "attn_options", &options)) return status;
-        if (const attn_status status = no_extensions(options.next, "attn_options")) return status;
+        if (const attn_status status = read_extensions(options.next, "attn_options", &kPackingType, 1, &packing))
+            return status;
         if (const attn_status status = check_options(options)) return status;
     }
     auto handle = std::make_unique<attn_handle_s>();
@@ -197,8 +201,8 @@ attn_status create_handle(const attn_options *given, attn_handle *out)
     handle->log_ctx = options.log_ctx;
     handle->log_level = options.log_level ? options.log_level : 2;
     handle->process = getpid();
-    const attn_status status =
-        options.device == ATTN_DEVICE_CUDA ? open_gpu(options, handle.get()) : open_cpu(options, handle.get());
+    const attn_status status = options.device == ATTN_DEVICE_CUDA || packing ? open_gpu(options, packing, handle.get())
+                                                                             : open_cpu(options, handle.get());
     if (status != ATTN_OK) return status;
     *out = handle.release();
     return ATTN_OK;

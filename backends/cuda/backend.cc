@@ -1,8 +1,8 @@
 #include "backend.h"
 
 #include "backends/cuda/device.h"
+#include "backends/cuda/implementations.h"
 #include "backends/gpu/dense/executor.h"
-#include "backends/gpu/implementation.h"
 
 #include <array>
 #include <cstdio>
@@ -11,7 +11,6 @@ namespace attn {
 namespace cuda {
 namespace {
 
-/// For each kind the best first.
 constexpr std::array<gpu::Implementation, 1> kImplementations = {{
     {ATTN_KIND_DENSE, "gpu.dense.forward", gpu::refuse_forward, gpu::make_forward},
 }};
@@ -25,7 +24,7 @@ public:
     attn_status plan(const attn_handle_s &, const Problem &problem, std::unique_ptr<Executor> *executor) const override
     {
         if (const attn_status status = device_->context().check_process()) return status;
-        return gpu::choose(kImplementations, name(), problem, *device_, executor);
+        return gpu::choose(implementations(), name(), problem, *device_, executor);
     }
 
 private:
@@ -45,6 +44,12 @@ attn_status nominal_bandwidth(const Driver &driver, CUdevice device, uint64_t *o
 }
 
 } // namespace
+
+std::span<const gpu::Implementation> implementations() noexcept
+{
+    return kImplementations;
+}
+
 } // namespace cuda
 
 attn_status open_cuda_backend(const attn_options &options, std::unique_ptr<Backend> *out)
@@ -54,6 +59,7 @@ attn_status open_cuda_backend(const attn_options &options, std::unique_ptr<Backe
     kernel::StoreOptions store_options;
     store_options.compile = !(options.flags & ATTN_HANDLE_NO_COMPILE);
     store_options.disk_cache = !(options.flags & ATTN_HANDLE_NO_DISK_CACHE);
+    store_options.driver = driver->version;
     if (options.cache_dir) store_options.cache_dir = options.cache_dir;
     if (options.kernel_path) store_options.kernel_path = options.kernel_path;
     if (options.compiler_path) store_options.compiler_path = options.compiler_path;

@@ -9,6 +9,7 @@ namespace attn::cli {
 Command info_command();
 Command bench_command();
 Command replay_command();
+Command pack_command();
 
 } // namespace attn::cli
 

@@ -281,8 +281,10 @@ void complete(const DescribedPlan &plan, conformance::Descriptor *descriptor)
 
 std::string difference(const JsonValue &described, const JsonValue &planned)
 {
-    for (const char *part : {"problem", "dense", "tensors"})
+    for (const char *part : {"kind", "problem", "dense", "merge", "append", "tensors"}) {
+        if (!described.find(part) && !planned.find(part)) continue;
         if (std::string text = compare(part, described.find(part), planned.find(part)); !text.empty()) return text;
+    }
     return "";
 }
 

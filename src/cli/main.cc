@@ -29,7 +29,7 @@ std::string help(const std::vector<Command> &commands)
 
 int run(const std::vector<std::string> &words)
 {
-    const std::vector<Command> commands = {info_command(), bench_command(), replay_command()};
+    const std::vector<Command> commands = {info_command(), bench_command(), replay_command(), pack_command()};
     if (words.empty()) {
         std::fputs(help(commands).c_str(), stderr);
         return kUsage;

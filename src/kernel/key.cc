@@ -27,7 +27,7 @@ bool digest_request(const Sources &sources, const Request &request, Digest *out,
     add(&hash, std::to_string(files.size()));
     for (const Source *file : files) {
         add(&hash, file->path);
-        add(&hash, file->view());
+        add(&hash, file->sha256);
     }
     add(&hash, std::to_string(request.defines.size()));
     for (const std::string &define : request.defines) add(&hash, define);

@@ -1,6 +1,6 @@
 // The key of a compiled kernel: what it is made of, and nothing of where or when it was made.
 //
-// A key is the SHA-256 of the text of the source and of every header that it reaches, the definitions, the generated
+// A key is the SHA-256 of the digests of the source and of every header that it reaches, the definitions, the generated
 // text, the entry, the options that every compile has, the target and the version of the library. So a pack or a cache
 // never serves a kernel for another source, and need not be cleared after an update.
 //

@@ -68,8 +68,16 @@ std::vector<std::string> directories_in(const std::string &path, const std::stri
     return found;
 }
 
-/// Where a compiler may be, in the order of the search. A name without a slash is for the loader.
-std::vector<std::string> places()
+template <class Function>
+bool find_function(void *library, const char *name, Function *function)
+{
+    *function = reinterpret_cast<Function>(dlsym(library, name));
+    return *function != nullptr;
+}
+
+} // namespace
+
+std::vector<std::string> compiler_places()
 {
     static constexpr const char *kNames[] = {"libnvrtc.so.13", "libnvrtc.so.12"};
     std::vector<std::string> files(std::begin(kNames), std::end(kNames));
@@ -91,15 +99,6 @@ std::vector<std::string> places()
     add("/usr/local/cuda/lib64");
     return files;
 }
-
-template <class Function>
-bool find_function(void *library, const char *name, Function *function)
-{
-    *function = reinterpret_cast<Function>(dlsym(library, name));
-    return *function != nullptr;
-}
-
-} // namespace
 
 Nvrtc::Nvrtc() = default;
 
@@ -166,7 +165,7 @@ bool Nvrtc::load(const std::string &file, int32_t driver, std::string *why)
 std::unique_ptr<Nvrtc> Nvrtc::open(const std::string &path, int32_t driver, std::string *why)
 {
     std::string tried;
-    for (const std::string &file : path.empty() ? places() : std::vector<std::string>{path}) {
+    for (const std::string &file : path.empty() ? compiler_places() : std::vector<std::string>{path}) {
         std::unique_ptr<Nvrtc> compiler(new Nvrtc());
         std::string reason;
         if (compiler->load(file, driver, &reason)) return compiler;
@@ -179,26 +178,31 @@ std::unique_ptr<Nvrtc> Nvrtc::open(const std::string &path, int32_t driver, std:
     return nullptr;
 }
 
-bool Nvrtc::compile(const Sources &sources, const Request &request, const std::string &target, Compiled *out,
+bool Nvrtc::choose_target(const std::string &arch, std::string *target, std::string *why) const
+{
+    Architecture wanted;
+    bool is_ptx = false;
+    if (!read_target(arch, &wanted, &is_ptx)) {
+        *why = "NVRTC compiles for sm_NN and compute_NN, not for " + arch;
+        return false;
+    }
+    *target = arch;
+    const auto next = std::lower_bound(architectures_.begin(), architectures_.end(), wanted.number);
+    if (next != architectures_.end() && *next == wanted.number) return true;
+    if (next != architectures_.end() || is_ptx) {
+        *why = name_ + " does not know " + arch;
+        return false;
+    }
+    *target = "compute_" + std::to_string(architectures_.back());
+    return true;
+}
+
+bool Nvrtc::compile(const Sources &sources, const Request &request, const std::string &target, std::string *image,
                     std::string *why) const
 {
     std::vector<const Source *> files;
     if (!sources.reach(request.source, request.generated, &files, why)) return false;
-    Architecture wanted;
-    if (!read_target(target, &wanted, &out->is_ptx)) {
-        *why = "NVRTC compiles for sm_NN and compute_NN, not for " + target;
-        return false;
-    }
-    out->target = target;
-    if (!std::binary_search(architectures_.begin(), architectures_.end(), wanted.number)) {
-        const auto later = std::upper_bound(architectures_.begin(), architectures_.end(), wanted.number);
-        if (later == architectures_.begin() || out->is_ptx) {
-            *why = name_ + " does not know " + target;
-            return false;
-        }
-        out->target = "compute_" + std::to_string(later[-1]);
-        out->is_ptx = true;
-    }
+    const bool is_ptx = target.rfind("compute_", 0) == 0;
 
     std::vector<const char *> names = {kGeneratedName.data()}, texts = {request.generated.c_str()};
     for (size_t i = 1; i < files.size(); ++i) {
@@ -206,7 +210,7 @@ bool Nvrtc::compile(const Sources &sources, const Request &request, const std::s
         texts.push_back(files[i]->c_str());
     }
     std::vector<std::string> options(std::begin(kFixedOptions), std::end(kFixedOptions));
-    options.push_back("--gpu-architecture=" + out->target);
+    options.push_back("--gpu-architecture=" + target);
     for (const std::string &define : request.defines) options.push_back("-D" + define);
     std::vector<const char *> option_texts;
     for (const std::string &option : options) option_texts.push_back(option.c_str());
@@ -234,17 +238,16 @@ bool Nvrtc::compile(const Sources &sources, const Request &request, const std::s
             if (f.log(program, log.data()) != 0) log.clear();
             log.resize(std::strlen(log.c_str()));
         }
-        *why = name_ + " for " + out->target + ": " + f.error_string(result) + ":\n" + first_lines(log);
+        *why = name_ + " for " + target + ": " + f.error_string(result) + ":\n" + first_lines(log);
         return false;
     }
     size_t bytes = 0;
-    if (failed(out->is_ptx ? f.ptx_size(program, &bytes) : f.cubin_size(program, &bytes), "no image")) return false;
-    out->image.resize(bytes);
-    if (failed(out->is_ptx ? f.ptx(program, out->image.data()) : f.cubin(program, out->image.data()), "no image"))
-        return false;
-    if (out->is_ptx) out->image.resize(std::strlen(out->image.c_str()));
-    if (out->image.empty()) {
-        *why = name_ + " for " + out->target + ": an image of 0 bytes";
+    if (failed(is_ptx ? f.ptx_size(program, &bytes) : f.cubin_size(program, &bytes), "no image")) return false;
+    image->resize(bytes);
+    if (failed(is_ptx ? f.ptx(program, image->data()) : f.cubin(program, image->data()), "no image")) return false;
+    if (is_ptx) image->resize(std::strlen(image->c_str()));
+    if (image->empty()) {
+        *why = name_ + " for " + target + ": an image of 0 bytes";
         return false;
     }
     return true;

@@ -15,12 +15,8 @@ namespace attn::kernel {
 /// Options of every compile; the target and the definitions come after them.
 inline constexpr const char *kFixedOptions[] = {"--std=c++20", "-default-device"};
 
-/// What a compile leaves.
-struct Compiled {
-    std::string image;  ///< A cubin, or the text of PTX.
-    std::string target; ///< "sm_90a", or "compute_80" where the compiler does not know the architecture wanted.
-    bool is_ptx = false;
-};
+/// Where open() searches, in that order. A name without a slash is for the loader.
+std::vector<std::string> compiler_places();
 
 /// A loaded compiler. Thread-safe, and stays loaded while the process lives.
 class Nvrtc {
@@ -34,9 +30,12 @@ public:
     /// "NVRTC 13.0 (/usr/local/cuda/lib64/libnvrtc.so.13)"
     const std::string &name() const noexcept { return name_; }
 
-    /// Compiles a request for "sm_90a" or "compute_80". For an architecture later than the compiler, PTX for the latest
-    /// that it knows. False, with the compiler's log cut to its first lines, if it fails.
-    bool compile(const Sources &sources, const Request &request, const std::string &target, Compiled *out,
+    /// What to compile for a device: its own architecture, or PTX for the latest one ("compute_120") that the compiler
+    /// knows if the device is later. False, with the reason, if it is earlier than all.
+    bool choose_target(const std::string &arch, std::string *target, std::string *why) const;
+    /// Compiles a request for "sm_90a", or for "compute_80": then the image is the text of PTX. False, with the
+    /// beginning of the compiler's log, if it fails.
+    bool compile(const Sources &sources, const Request &request, const std::string &target, std::string *image,
                  std::string *why) const;
 
 private:

@@ -17,6 +17,7 @@ struct Source {
     const char *path;          ///< In the repository, which is how others include it: "backends/gpu/types.h".
     const unsigned char *text; ///< Followed by a NUL.
     size_t bytes;
+    const char *sha256; ///< Of the text, in hexadecimal digits.
 
     const char *c_str() const noexcept { return reinterpret_cast<const char *>(text); }
     std::string_view view() const noexcept { return {c_str(), bytes}; }

@@ -8,9 +8,12 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace attn::kernel {
+
+class Sources;
 
 /// A kernel before it is compiled. Structure only: lengths and values of parameters are arguments of the launch.
 struct Request {
@@ -18,6 +21,8 @@ struct Request {
     std::string entry;                ///< The extern "C" function in it.
     std::vector<std::string> defines; ///< "ATTN_DIM_QK=128", in the order the maker always uses.
     std::string generated;            ///< Text that the source includes as "attn_generated.cuh"; "" mostly.
+
+    bool operator==(const Request &) const = default;
 };
 
 /// Where an image came from.
@@ -56,13 +61,12 @@ public:
     virtual std::string compiler() = 0;
 };
 
-class Sources;
-
-/// Opens packs and the cache; neither needs to exist. Fails only if a path that the user named cannot be trusted or
-/// read.
+/// Opens packs and the cache; neither needs to exist. Fails with ATTN_ERROR_INVALID if a path that the user named
+/// cannot be trusted or read.
 [[nodiscard]] attn_status open_store(const StoreOptions &options, std::unique_ptr<Store> *out);
-/// The same with other sources than those that the library carries.
-[[nodiscard]] attn_status open_store(const StoreOptions &options, const Sources &sources, std::unique_ptr<Store> *out);
+/// The same with other sources and another pack than those that the library carries; they outlive the store.
+[[nodiscard]] attn_status open_store(const StoreOptions &options, const Sources &sources, std::string_view pack,
+                                     std::unique_ptr<Store> *out);
 
 } // namespace attn::kernel
 

@@ -155,9 +155,14 @@ private:
 
     attn_status choose()
     {
-        const bool plain = is_plain(p_);
-        if (plain)
-            if (const attn_status status = load_best(false, shape_of, forward_request, &plain_)) return status;
+        bool plain = is_plain(p_);
+        if (plain) {
+            const attn_status status = load_best(false, shape_of, forward_request, &plain_);
+            if (status != ATTN_OK && status != ATTN_ERROR_COMPILE) return status;
+            // Without a compiler: the default pack leaves some plain kernels to the general one.
+            plain = status == ATTN_OK;
+            if (!plain) plain_ = {};
+        }
         if (!plain || !is_promised())
             if (const attn_status status = load_best(true, shape_of, forward_request, &general_)) return status;
         if (p_.has(ATTN_SLOT_COLUMN_MASS))
