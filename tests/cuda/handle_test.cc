@@ -156,24 +156,22 @@ TEST_F(Handle, DeviceFaults)
     EXPECT_GE(faults, 8);
 }
 
-/// A kind that nothing serves is refused by name.
+/// What no kernel serves is refused with the reason of each.
 TEST_F(Handle, PlansRefused)
 {
     attn_options options = cuda_options();
     attn_handle handle = nullptr;
     ASSERT_EQ(attn_create(&options, &handle), ATTN_OK) << last_error();
     attn_problem problem = {};
-    problem.size = sizeof problem, problem.q_dtype = ATTN_FLOAT64, problem.heads_q = 2, problem.dim_qk = 64;
+    problem.size = sizeof problem, problem.q_dtype = ATTN_FLOAT16, problem.heads_q = 2, problem.dim_qk = 1000;
     problem.max_q = 3;
     attn_dense dense = {};
     dense.size = sizeof dense, dense.problem = &problem;
     attn_plan plan = nullptr;
-    EXPECT_LT(attn_plan_dense(handle, &dense, &plan), 0);
-    EXPECT_EQ(plan, nullptr);
-    problem.q_dtype = ATTN_FLOAT16;
     EXPECT_TRUE(failed_with(attn_plan_dense(handle, &dense, &plan), ATTN_ERROR_UNSUPPORTED,
-                            {"attn_dense: no kernel of the cuda backend serves this"}));
+                            {"attn_dense: no kernel of the cuda backend serves this: gpu.dense.forward ", "dim_qk"}));
     EXPECT_EQ(plan, nullptr);
+    EXPECT_TRUE(failed_with(attn_plan_supports(handle, ATTN_KIND_DENSE, &dense), ATTN_ERROR_UNSUPPORTED, {"dim_qk"}));
     attn_destroy(handle);
 }
 

@@ -9,11 +9,11 @@ attn_status FakeStore::find(const kernel::Request &request, const std::string &a
     ++record_->finds;
     if (const attn_status status = record_->failure.load())
         return fail(status, "fake store: no %s", request.entry.c_str());
-    const auto text = std::make_shared<const std::string>(
-        record_->broken_images
-            ? "nonsense"
-            : ".version 8.0\n.target " + arch + "\n.address_size 64\n.visible .entry " + request.entry +
-                  "(\n.param .u64 " + request.entry + "_0,\n.param .u32 " + request.entry + "_1\n)\n{ ret; }\n");
+    std::string parameters;
+    for (int i = 0; i < record_->parameters; ++i) parameters.append(i ? ",\n" : "").append(".param .u64 p");
+    std::string ptx = ".version 8.0\n.target ";
+    ptx += arch + "\n.address_size 64\n.visible .entry " + request.entry + "(" + parameters + ")\n{ ret; }\n";
+    const auto text = std::make_shared<const std::string>(record_->broken_images ? "nonsense" : std::move(ptx));
     *out = {text, text->c_str(), text->size() + 1, true, kernel::Origin::compiled};
     return ATTN_OK;
 }

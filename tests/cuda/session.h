@@ -13,13 +13,14 @@
 
 namespace attn::cuda::test {
 
-/// Makes a kernel of any name, as PTX that takes a pointer and a number.
+/// Makes a kernel of any name, as PTX.
 class FakeStore final : public kernel::Store {
 public:
     struct Record {
         std::atomic<int> finds{0};
         std::atomic<attn_status> failure{ATTN_OK};
         bool broken_images = false;
+        int parameters = 2; ///< Of every kernel.
     };
 
     explicit FakeStore(std::shared_ptr<Record> record) : record_(std::move(record)) {}

@@ -133,7 +133,7 @@ void fake_cuda_set_capture_mode(int mode)
 void fake_cuda_fail(const char *entry, int64_t n, int result)
 {
     State &s = state();
-    s.has_failed = false;
+    s.has_failed = false, s.launches_after_failure = 0;
     s.failure = result;
     s.countdown = n;
     s.failing = find_entry(entry);
@@ -147,6 +147,11 @@ void fake_cuda_break(int result)
 bool fake_cuda_has_failed()
 {
     return state().has_failed;
+}
+
+int64_t fake_cuda_launches_after_failure()
+{
+    return state().launches_after_failure;
 }
 
 int fake_cuda_entry_count()

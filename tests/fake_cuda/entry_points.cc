@@ -478,6 +478,8 @@ CUresult launch(const CUlaunchConfig *config, CUfunction handle, void **paramete
                                config->hStream,
                                context};
     snprintf(record.kernel, sizeof record.kernel, "%s", name);
+    if (state().has_failed.load(std::memory_order_relaxed))
+        state().launches_after_failure.fetch_add(1, std::memory_order_relaxed);
     this_thread().launches.push_back(record);
     return CUDA_SUCCESS;
 }

@@ -32,6 +32,9 @@ Thread &this_thread()
     thread_local Thread *const mine = [] {
         const std::lock_guard lock(state().mutex);
         state().threads.push_back(std::make_unique<Thread>());
+        // Enough for tests that count allocations of an execute.
+        state().threads.back()->stack.reserve(16);
+        state().threads.back()->launches.reserve(4096);
         return state().threads.back().get();
     }();
     return *mine;

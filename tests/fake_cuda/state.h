@@ -127,6 +127,7 @@ struct State {
     std::atomic<int64_t> countdown{0};
     std::atomic<int> failure{0}, breakage{0};
     std::atomic<bool> has_failed{false};
+    std::atomic<int64_t> launches_after_failure{0};
     std::atomic<bool> was_shut_out{false}; ///< A push was made to fail: what is in the context cannot be given back.
 
     std::atomic<int64_t> captures{0}, pushed{0}, violations{0};
