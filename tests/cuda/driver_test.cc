@@ -161,17 +161,18 @@ TEST(Driver, InitialisationFails)
     } cases[] = {{2, ATTN_ERROR_MEMORY, "cuInit: CUDA_ERROR_OUT_OF_MEMORY (2): out of memory"},
                  {801, kNoDevice, "cuInit: CUDA_ERROR_NOT_SUPPORTED (801)"},
                  {803, kNoDevice, "cuInit: unknown error (803): the driver has no text for it"}};
-    for (const auto &[result, status, text] : cases)
+    for (const auto &failure : cases)
         EXPECT_EQ(in_child([&]() -> std::string {
                       int32_t count = 0;
-                      fake_cuda_fail("cuInit", 1, result);
-                      if (std::string wrong = expect(count_devices(&count), status, {text}); !wrong.empty())
+                      fake_cuda_fail("cuInit", 1, failure.result);
+                      if (std::string wrong = expect(count_devices(&count), failure.status, {failure.text});
+                          !wrong.empty())
                           return wrong;
                       if (std::string wrong = expect(count_devices(&count), ATTN_OK); !wrong.empty()) return wrong;
                       return count == 2 ? "" : "wrong count";
                   }),
                   "")
-            << text;
+            << failure.text;
     EXPECT_EQ(in_child([]() -> std::string {
                   int32_t count = 0;
                   fake_cuda_fail("cuDriverGetVersion", 1, 801);

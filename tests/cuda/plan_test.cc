@@ -19,8 +19,6 @@
 namespace attn::cuda::test {
 namespace {
 
-constexpr size_t kBytes = size_t{1} << 20; ///< More than any tensor here.
-
 /// A descriptor with all that it points to.
 struct Described {
     const char *name;
@@ -80,7 +78,7 @@ public:
                 views_[i].strides[axis] = stride;
                 stride *= views_[i].shape[axis];
             }
-            memory_[i].resize(kBytes);
+            memory_[i].resize(static_cast<size_t>(stride) * (bind.dtype >> 8 & 255) / 8);
             views_[i].data = memory_[i].data();
             args_.push_back({bind.slot, bind.index, &views_[i]});
         }

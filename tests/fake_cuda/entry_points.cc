@@ -458,7 +458,8 @@ CUresult launch(const CUlaunchConfig *config, CUfunction handle, void **paramete
     if (extra || (function->parameters > 0 && !parameters)) violate("cuLaunchKernelEx of %s: parameters", name);
     // Every address is that of a parameter; sanitizers notice one that is not.
     volatile char read = 0;
-    for (int i = 0; i < function->parameters; ++i) read = *static_cast<const volatile char *>(parameters[i]);
+    for (int i = 0; parameters && i < function->parameters; ++i)
+        read = *static_cast<const volatile char *>(parameters[i]);
     static_cast<void>(read);
     const uint64_t threads = uint64_t{config->blockDimX} * config->blockDimY * config->blockDimZ;
     const uint64_t blocks = uint64_t{config->gridDimX} * config->gridDimY * config->gridDimZ;
