@@ -1,6 +1,6 @@
-#include "backend.h"
+// The CUDA backend: its implementation list, and what is said of devices.
+#include "backends/cuda/cuda_backend.h"
 
-#include "backends/cuda/device.h"
 #include "backends/cuda/implementations.h"
 #include "backends/gpu/dense/executor.h"
 
@@ -50,6 +50,11 @@ std::span<const gpu::Implementation> implementations() noexcept
     return kImplementations;
 }
 
+std::unique_ptr<Backend> make_backend(std::unique_ptr<CudaDevice> device)
+{
+    return std::make_unique<CudaBackend>(std::move(device));
+}
+
 } // namespace cuda
 
 attn_status open_cuda_backend(const attn_options &options, std::unique_ptr<Backend> *out)
@@ -58,8 +63,8 @@ attn_status open_cuda_backend(const attn_options &options, std::unique_ptr<Backe
     if (const attn_status status = cuda::open_driver(&driver)) return status;
     kernel::StoreOptions store_options;
     store_options.compile = !(options.flags & ATTN_HANDLE_NO_COMPILE);
-    store_options.disk_cache = !(options.flags & ATTN_HANDLE_NO_DISK_CACHE);
     store_options.driver = driver->version;
+    store_options.disk_cache = !(options.flags & ATTN_HANDLE_NO_DISK_CACHE);
     if (options.cache_dir) store_options.cache_dir = options.cache_dir;
     if (options.kernel_path) store_options.kernel_path = options.kernel_path;
     if (options.compiler_path) store_options.compiler_path = options.compiler_path;
@@ -76,7 +81,7 @@ attn_status open_cuda_backend(const attn_options &options, std::unique_ptr<Backe
     std::unique_ptr<cuda::CudaDevice> device;
     if (const attn_status status = cuda::CudaDevice::open(*driver, device_options, std::move(store), &device))
         return status;
-    *out = std::make_unique<cuda::CudaBackend>(std::move(device));
+    *out = cuda::make_backend(std::move(device));
     return ATTN_OK;
 }
 

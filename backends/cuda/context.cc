@@ -101,9 +101,9 @@ attn_status RelaxedCapture::status() const noexcept
     return entered() ? ATTN_OK : fail_call(driver_, "cuThreadExchangeStreamCaptureMode", result_);
 }
 
-PlanningScope::PlanningScope(const Context &context) noexcept : context_(context), capture_(context.driver())
+PlanningScope::PlanningScope(const Context &context) noexcept
+    : context_(context), capture_(context.driver()), result_(context.push())
 {
-    if (capture_.entered()) result_ = context.push();
 }
 
 PlanningScope::~PlanningScope()
@@ -113,7 +113,7 @@ PlanningScope::~PlanningScope()
 
 attn_status PlanningScope::status() const noexcept
 {
-    if (!capture_.entered()) return capture_.status();
+    if (const attn_status status = capture_.status()) return status;
     return entered() ? ATTN_OK : context_.fail_push(result_);
 }
 

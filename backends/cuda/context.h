@@ -63,22 +63,23 @@ private:
     CUresult result_;
 };
 
-/// Where plans are made and undone: the context is current, captures are relaxed. Destructors that clean up after a
-/// failure ask entered(), so that the message stays that of the failure.
+/// Where plans are made and undone: the context is current, captures are relaxed. Destructors ask entered() alone: they
+/// do what can be done, and the message stays that of a failure before.
 class PlanningScope {
 public:
     explicit PlanningScope(const Context &context) noexcept;
     ~PlanningScope();
     PlanningScope(const PlanningScope &) = delete;
     PlanningScope &operator=(const PlanningScope &) = delete;
-    bool entered() const noexcept { return capture_.entered() && result_ == CUDA_SUCCESS; }
-    /// Words the failure if it did not.
+    /// Whether the context is current.
+    bool entered() const noexcept { return result_ == CUDA_SUCCESS; }
+    /// Words the failure of either part.
     [[nodiscard]] attn_status status() const noexcept;
 
 private:
     const Context &context_;
     RelaxedCapture capture_;
-    CUresult result_ = CUDA_SUCCESS; ///< Of making the context current.
+    CUresult result_; ///< Of making the context current.
 };
 
 } // namespace attn::cuda

@@ -122,7 +122,7 @@ enum CUlaunchAttributeID : int32_t {
     CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION = 6
 };
 
-union CUlaunchAttributeValue {
+union alignas(8) CUlaunchAttributeValue {
     char pad[64];
     struct {
         unsigned int x, y, z;

@@ -181,8 +181,14 @@ std::string as_text(const Info &info)
         for (const attn_device_properties &device : backend.devices) {
             char memory[32];
             snprintf(memory, sizeof memory, "%.1f GiB", static_cast<double>(device.memory_bytes) / 0x1p30);
+            const char *unit = backend.device == ATTN_DEVICE_CPU    ? " core"
+                               : backend.device == ATTN_DEVICE_CUDA ? " SM"
+                                                                    : " CU";
             text << "  " << kind << device.device_id << ": " << device.name << ", " << device.arch << ", "
-                 << device.compute_units << (device.compute_units == 1 ? " core, " : " cores, ") << memory << '\n';
+                 << device.compute_units << unit << (device.compute_units == 1 ? ", " : "s, ") << memory;
+            if (backend.device == ATTN_DEVICE_CUDA)
+                text << ", driver " << device.driver_version / 1000 << '.' << device.driver_version % 1000 / 10;
+            text << '\n';
         }
     }
     text << "\ninstruction sets of the CPU backend (" << kIsaVariable << " chooses)\n";

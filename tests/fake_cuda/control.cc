@@ -7,13 +7,11 @@
 using namespace fake_cuda;
 using namespace attn::cuda;
 
-void fake_cuda::set_up_devices()
+void fake_cuda::set_up_devices(State *s)
 {
-    State &s = state();
-    const std::lock_guard lock(s.mutex);
     for (int i = 0; i < kMostDevices; ++i) {
         const bool newer = i % 2 == 0;
-        Device &device = s.devices[i];
+        Device &device = s->devices[i];
         device.name = std::string("Fake ") + (newer ? "H" : "A") + " " + std::to_string(i);
         device.bytes = size_t{80} << 30;
         device.attributes = {{CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, newer ? 132 : 108},
@@ -33,12 +31,12 @@ void fake_cuda_reset()
     s.version = 13000;
     s.device_count = 2;
     for (auto &hidden : s.hidden) hidden = false;
-    s.failing = -1, s.failure = 0, s.breakage = 0, s.has_failed = false;
+    s.failing = -1, s.failure = 0, s.breakage = 0, s.has_failed = false, s.was_shut_out = false;
     s.captures = 0, s.violations = 0;
     fake_cuda_clear_calls();
     fake_cuda_clear_launches();
-    set_up_devices();
     const std::lock_guard lock(s.mutex);
+    set_up_devices(&s);
     s.violation_texts.clear();
 }
 
@@ -74,7 +72,7 @@ void *fake_cuda_create_context(int device, int units)
 
 void fake_cuda_destroy_context(void *context)
 {
-    static_cast<Context *>(context)->alive = false;
+    end_context(static_cast<Context *>(context));
 }
 
 void *fake_cuda_primary_context(int device)
@@ -135,7 +133,7 @@ void fake_cuda_set_capture_mode(int mode)
 void fake_cuda_fail(const char *entry, int64_t n, int result)
 {
     State &s = state();
-    s.has_failed = false;
+    s.has_failed = false, s.launches_after_failure = 0;
     s.failure = result;
     s.countdown = n;
     s.failing = find_entry(entry);
@@ -149,6 +147,11 @@ void fake_cuda_break(int result)
 bool fake_cuda_has_failed()
 {
     return state().has_failed;
+}
+
+int64_t fake_cuda_launches_after_failure()
+{
+    return state().launches_after_failure;
 }
 
 int fake_cuda_entry_count()

@@ -50,8 +50,9 @@ FAKE_CUDA_API void fake_cuda_set_capture_mode(int mode);
 FAKE_CUDA_API void fake_cuda_fail(const char *entry, int64_t n, int result);
 /// Every call fails with `result` from now on, as after a fault on the device, until fake_cuda_reset().
 FAKE_CUDA_API void fake_cuda_break(int result);
-/// Whether what fake_cuda_fail() asked for has happened.
+/// Whether what fake_cuda_fail() asked for has happened, and what was launched after it.
 FAKE_CUDA_API bool fake_cuda_has_failed();
+FAKE_CUDA_API int64_t fake_cuda_launches_after_failure();
 
 // What was done.
 

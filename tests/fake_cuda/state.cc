@@ -3,6 +3,7 @@
 
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <unistd.h>
 
@@ -20,10 +21,9 @@ State &state()
             made->primary[i].is_primary = true;
             made->primary[i].alive = false;
         }
+        set_up_devices(made);
         return made;
     }();
-    static const bool ready = (set_up_devices(), true);
-    static_cast<void>(ready);
     return instance;
 }
 
@@ -32,6 +32,9 @@ Thread &this_thread()
     thread_local Thread *const mine = [] {
         const std::lock_guard lock(state().mutex);
         state().threads.push_back(std::make_unique<Thread>());
+        // Enough for tests that count allocations of an execute.
+        state().threads.back()->stack.reserve(16);
+        state().threads.back()->launches.reserve(4096);
         return state().threads.back().get();
     }();
     return *mine;
@@ -56,6 +59,26 @@ void violate(const char *format, ...)
     state().violation_texts += '\n';
 }
 
+void end_context(Context *context)
+{
+    State &s = state();
+    context->alive = false;
+    context->modules = 0, context->allocations = 0, context->streams = 0;
+    const std::lock_guard lock(s.mutex);
+    for (const auto &module : s.modules)
+        if (module->context == context) module->alive = false;
+    for (const auto &stream : s.streams)
+        if (stream->context == context) stream->alive = false;
+    for (auto at = s.allocations.begin(); at != s.allocations.end();) {
+        if (at->second.context != context) {
+            ++at;
+            continue;
+        }
+        free(at->first);
+        at = s.allocations.erase(at);
+    }
+}
+
 int find_entry(const char *name)
 {
     for (int i = 0; i < kEntryCount; ++i)
@@ -68,8 +91,8 @@ CUresult begin(Entry entry)
     State &s = state();
     const int i = static_cast<int>(entry);
     s.calls[i].fetch_add(1, std::memory_order_relaxed);
-    const bool explains = entry == Entry::get_error_name || entry == Entry::get_error_string ||
-                          entry == Entry::driver_get_version;
+    const bool explains =
+        entry == Entry::get_error_name || entry == Entry::get_error_string || entry == Entry::driver_get_version;
     const pid_t process = s.process.load(std::memory_order_relaxed);
     if (process && process != getpid() && !explains) {
         violate("%s in a forked child", kEntries[i].name);
@@ -79,8 +102,7 @@ CUresult begin(Entry entry)
         violate("%s before cuInit", kEntries[i].name);
         return CUDA_ERROR_NOT_INITIALIZED;
     }
-    if (s.failing.load(std::memory_order_relaxed) == i &&
-        s.countdown.fetch_sub(1, std::memory_order_relaxed) == 1) {
+    if (s.failing.load(std::memory_order_relaxed) == i && s.countdown.fetch_sub(1, std::memory_order_relaxed) == 1) {
         s.has_failed.store(true, std::memory_order_relaxed);
         return static_cast<CUresult>(s.failure.load(std::memory_order_relaxed));
     }
@@ -94,8 +116,7 @@ CUresult begin_unsafe(Entry entry)
 {
     constexpr CUresult kCaptureUnsupported = static_cast<CUresult>(900); // CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
     const CUresult result = begin(entry);
-    if (state().captures.load(std::memory_order_relaxed) > 0 &&
-        this_thread().mode != CU_STREAM_CAPTURE_MODE_RELAXED) {
+    if (state().captures.load(std::memory_order_relaxed) > 0 && this_thread().mode != CU_STREAM_CAPTURE_MODE_RELAXED) {
         violate("%s while a stream is captured, in a thread that is not relaxed",
                 kEntries[static_cast<int>(entry)].name);
         return kCaptureUnsupported;

@@ -127,6 +127,8 @@ struct State {
     std::atomic<int64_t> countdown{0};
     std::atomic<int> failure{0}, breakage{0};
     std::atomic<bool> has_failed{false};
+    std::atomic<int64_t> launches_after_failure{0};
+    std::atomic<bool> was_shut_out{false}; ///< A push was made to fail: what is in the context cannot be given back.
 
     std::atomic<int64_t> captures{0}, pushed{0}, violations{0};
 
@@ -145,6 +147,9 @@ State &state();
 Thread &this_thread();
 Context *current();
 
+/// Destroys a context, and with it what is left in it.
+void end_context(Context *context);
+
 /// Notes what the caller must not do.
 [[gnu::format(printf, 1, 2)]] void violate(const char *format, ...);
 
@@ -153,7 +158,7 @@ attn::cuda::CUresult begin(Entry entry);
 /// Likewise for a call that does not work in a thread whose capture mode forbids it.
 attn::cuda::CUresult begin_unsafe(Entry entry);
 
-void set_up_devices();
+void set_up_devices(State *s);
 
 } // namespace fake_cuda
 

@@ -67,7 +67,11 @@ expect "no file" 2 'missing FILE' replay
 
 # info
 expect "info: version" 0 "^libattn ${version//./\\.} " info
-expect "info: an absent backend says why" 0 '^  cuda  absent: ATTN_ERROR_NO_DEVICE: .+' info
+ATTN_CUDA_DRIVER=/nowhere/libcuda.so.1 expect "info: an absent backend says why" 0 \
+  '^  cuda  absent: ATTN_ERROR_NO_DEVICE: no CUDA driver: .*/nowhere/libcuda\.so\.1' info
+fake=$build/tests/fake_cuda/libattn_fake_cuda.so
+ATTN_CUDA_DRIVER=$fake expect "info: a CUDA device" 0 '^  cuda  0: Fake H 0, sm_90a, 132 SMs, 80\.0 GiB, driver 13\.0$' info
+ATTN_CUDA_DRIVER=$fake expect "info --json: a CUDA device" 0 '"arch":"sm_80","compute_units":108,' info --json
 expect "info: kernels" 0 '^  dense +cpu\.dense' info
 json() {
   "$attn" info --json | python3 -c '

@@ -9,6 +9,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -16,6 +17,12 @@
 namespace caller {
 
 using Parts = std::vector<const char *>;
+
+/// Makes CUDA absent on every machine.
+inline void hide_cuda_driver()
+{
+    setenv("ATTN_CUDA_DRIVER", "/nonexistent/libcuda.so.1", 1);
+}
 
 /// A growable struct as the header wants it: zero, with its size.
 template <class Struct>

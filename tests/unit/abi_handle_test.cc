@@ -34,6 +34,7 @@ struct Refusal {
 
 TEST(Options, Refused)
 {
+    caller::hide_cuda_driver();
     static int context = 0;
     const Refusal table[] = {
         {"unknown flags",
@@ -51,7 +52,7 @@ TEST(Options, Refused)
         {"cuda",
          [](attn_options &o) { o.device = ATTN_DEVICE_CUDA; },
          kNoDevice,
-         {"attn_options.device = cuda", "no cuda backend"}},
+         {"no CUDA driver", "/nonexistent/libcuda.so.1"}},
         {"hip", [](attn_options &o) { o.device = ATTN_DEVICE_HIP; }, kNoDevice, {"device = hip", "no hip backend"}},
         {"memory kind",
          [](attn_options &o) { o.device = ATTN_DEVICE_CUDA_HOST; },
@@ -244,11 +245,12 @@ TEST(InstructionSet, EachIsUsedOrRefused)
 
 TEST(Devices, Count)
 {
+    caller::hide_cuda_driver();
     int32_t count = -77;
     EXPECT_EQ(attn_device_count(ATTN_DEVICE_CPU, &count), ATTN_OK);
     EXPECT_EQ(count, 1);
     count = -77;
-    EXPECT_TRUE(fails(attn_device_count(ATTN_DEVICE_CUDA, &count), kNoDevice, {"device = cuda", "no cuda backend"}));
+    EXPECT_TRUE(fails(attn_device_count(ATTN_DEVICE_CUDA, &count), kNoDevice, {"no CUDA driver", "/nonexistent"}));
     EXPECT_TRUE(fails(attn_device_count(ATTN_DEVICE_HIP, &count), kNoDevice, {"device = hip", "no hip backend"}));
     for (const attn_device device : {0, 3, 11, 13, -1, 4, INT32_MAX}) {
         const std::string value = "device = " + std::to_string(device);
@@ -277,13 +279,14 @@ TEST(Devices, Info)
 
 TEST(Devices, InfoRefused)
 {
+    caller::hide_cuda_driver();
     attn_device_properties p;
     memset(&p, 0x5a, sizeof p);
     p.size = sizeof p, p.next = nullptr;
     const attn_device_properties before = p;
     EXPECT_TRUE(fails(attn_device_info(ATTN_DEVICE_CPU, 1, &p), kNoDevice, {"device_id = 1", "1 cpu"}));
     EXPECT_TRUE(fails(attn_device_info(ATTN_DEVICE_CPU, -1, &p), kNoDevice, {"device_id = -1"}));
-    EXPECT_TRUE(fails(attn_device_info(ATTN_DEVICE_CUDA, 0, &p), kNoDevice, {"no cuda backend"}));
+    EXPECT_TRUE(fails(attn_device_info(ATTN_DEVICE_CUDA, 0, &p), kNoDevice, {"no CUDA driver"}));
     EXPECT_TRUE(fails(attn_device_info(0, 0, &p), kInvalid, {"device = 0"}));
     EXPECT_TRUE(fails(attn_device_info(99, 0, &p), kInvalid, {"device = 99"}));
     EXPECT_EQ(memcmp(&p, &before, sizeof p), 0);

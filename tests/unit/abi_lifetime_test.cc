@@ -197,6 +197,7 @@ TEST(Errors, StatusNames)
 /// Fails in as many ways as come to mind; nothing may be printed, and errno stays.
 TEST(Errors, NothingIsPrintedAndErrnoStays)
 {
+    caller::hide_cuda_driver();
     testing::internal::CaptureStdout();
     testing::internal::CaptureStderr();
     errno = 1234;

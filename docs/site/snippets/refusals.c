@@ -71,15 +71,15 @@ int main(void)
     attn_destroy(handle);
 
     /* [device] */
-    static const struct {
-        attn_device device;
-        const char *name;
-    } gpus[] = {{ATTN_DEVICE_CUDA, "cuda"}, {ATTN_DEVICE_HIP, "hip"}};
+    static const attn_device gpus[] = {ATTN_DEVICE_CUDA, ATTN_DEVICE_HIP};
     for (size_t n = 0; n < COUNT(gpus); ++n) {
-        const attn_options options = {.size = sizeof options, .device = gpus[n].device};
+        const attn_options options = {.size = sizeof options, .device = gpus[n]};
         const attn_status status = attn_create(&options, &handle);
-        printf("%s: %s\n", attn_status_name(status), attn_last_error());
-        failed |= status != ATTN_ERROR_NO_DEVICE || !strstr(attn_last_error(), gpus[n].name);
+        if (status == ATTN_OK)
+            attn_destroy(handle); /* this machine has one */
+        else
+            printf("%s: %s\n", attn_status_name(status), attn_last_error());
+        failed |= status != ATTN_OK && status != ATTN_ERROR_NO_DEVICE;
     }
     /* [device] */
     return failed;

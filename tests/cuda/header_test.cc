@@ -1,0 +1,217 @@
+// Compiles only if backends/cuda declares what the toolkit's headers declare.
+#include "backends/cuda/driver.h"
+
+// After ours: these headers turn names into macros. Their types are in the global namespace.
+#include <cuda.h>
+#include <cudaTypedefs.h>
+
+#include <cstddef>
+#include <type_traits>
+
+namespace ours = attn::cuda;
+
+#define SAME_VALUE(name) static_assert(static_cast<long>(ours::name) == static_cast<long>(::name), #name)
+#define SAME_LAYOUT(name) \
+    static_assert(sizeof(ours::name) == sizeof(::name) && alignof(ours::name) == alignof(::name), #name)
+#define SAME_MEMBER(type, member) \
+    static_assert(offsetof(ours::type, member) == offsetof(::type, member) && \
+                      sizeof(ours::type::member) == sizeof(::type::member), \
+                  #type "." #member)
+
+SAME_LAYOUT(CUcontext);
+SAME_LAYOUT(CUmodule);
+SAME_LAYOUT(CUfunction);
+SAME_LAYOUT(CUstream);
+SAME_LAYOUT(CUdevice);
+SAME_LAYOUT(CUdeviceptr);
+static_assert(std::is_same_v<ours::CUdevice, ::CUdevice> && std::is_same_v<ours::CUdeviceptr, ::CUdeviceptr>);
+
+SAME_LAYOUT(CUresult);
+SAME_VALUE(CUDA_SUCCESS);
+SAME_VALUE(CUDA_ERROR_INVALID_VALUE);
+SAME_VALUE(CUDA_ERROR_OUT_OF_MEMORY);
+SAME_VALUE(CUDA_ERROR_NOT_INITIALIZED);
+SAME_VALUE(CUDA_ERROR_DEINITIALIZED);
+SAME_VALUE(CUDA_ERROR_STUB_LIBRARY);
+SAME_VALUE(CUDA_ERROR_DEVICE_UNAVAILABLE);
+SAME_VALUE(CUDA_ERROR_NO_DEVICE);
+SAME_VALUE(CUDA_ERROR_INVALID_DEVICE);
+SAME_VALUE(CUDA_ERROR_DEVICE_NOT_LICENSED);
+SAME_VALUE(CUDA_ERROR_INVALID_IMAGE);
+SAME_VALUE(CUDA_ERROR_INVALID_CONTEXT);
+SAME_VALUE(CUDA_ERROR_NO_BINARY_FOR_GPU);
+SAME_VALUE(CUDA_ERROR_ECC_UNCORRECTABLE);
+SAME_VALUE(CUDA_ERROR_INVALID_PTX);
+SAME_VALUE(CUDA_ERROR_JIT_COMPILER_NOT_FOUND);
+SAME_VALUE(CUDA_ERROR_UNSUPPORTED_PTX_VERSION);
+SAME_VALUE(CUDA_ERROR_JIT_COMPILATION_DISABLED);
+SAME_VALUE(CUDA_ERROR_INVALID_SOURCE);
+SAME_VALUE(CUDA_ERROR_INVALID_HANDLE);
+SAME_VALUE(CUDA_ERROR_NOT_FOUND);
+SAME_VALUE(CUDA_ERROR_ILLEGAL_ADDRESS);
+SAME_VALUE(CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES);
+SAME_VALUE(CUDA_ERROR_LAUNCH_TIMEOUT);
+SAME_VALUE(CUDA_ERROR_CONTEXT_IS_DESTROYED);
+SAME_VALUE(CUDA_ERROR_ASSERT);
+SAME_VALUE(CUDA_ERROR_HARDWARE_STACK_ERROR);
+SAME_VALUE(CUDA_ERROR_ILLEGAL_INSTRUCTION);
+SAME_VALUE(CUDA_ERROR_MISALIGNED_ADDRESS);
+SAME_VALUE(CUDA_ERROR_INVALID_ADDRESS_SPACE);
+SAME_VALUE(CUDA_ERROR_INVALID_PC);
+SAME_VALUE(CUDA_ERROR_LAUNCH_FAILED);
+SAME_VALUE(CUDA_ERROR_NOT_PERMITTED);
+SAME_VALUE(CUDA_ERROR_NOT_SUPPORTED);
+SAME_VALUE(CUDA_ERROR_SYSTEM_NOT_READY);
+SAME_VALUE(CUDA_ERROR_SYSTEM_DRIVER_MISMATCH);
+SAME_VALUE(CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE);
+SAME_VALUE(CUDA_ERROR_INVALID_RESOURCE_TYPE);
+
+SAME_LAYOUT(CUdevice_attribute);
+SAME_VALUE(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+SAME_VALUE(CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE);
+SAME_VALUE(CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH);
+SAME_VALUE(CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE);
+SAME_VALUE(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
+SAME_VALUE(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+SAME_VALUE(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR);
+SAME_VALUE(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+
+SAME_LAYOUT(CUfunction_attribute);
+SAME_VALUE(CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK);
+SAME_VALUE(CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES);
+SAME_VALUE(CU_FUNC_ATTRIBUTE_NUM_REGS);
+SAME_VALUE(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES);
+SAME_VALUE(CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT);
+
+SAME_LAYOUT(CUjit_option);
+SAME_VALUE(CU_JIT_INFO_LOG_BUFFER);
+SAME_VALUE(CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES);
+SAME_VALUE(CU_JIT_ERROR_LOG_BUFFER);
+SAME_VALUE(CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES);
+
+SAME_LAYOUT(CUstreamCaptureMode);
+SAME_VALUE(CU_STREAM_CAPTURE_MODE_GLOBAL);
+SAME_VALUE(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
+SAME_VALUE(CU_STREAM_CAPTURE_MODE_RELAXED);
+
+SAME_LAYOUT(CUdriverProcAddressQueryResult);
+SAME_VALUE(CU_GET_PROC_ADDRESS_SUCCESS);
+SAME_VALUE(CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND);
+SAME_VALUE(CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT);
+
+SAME_LAYOUT(CUdevResourceType);
+SAME_VALUE(CU_DEV_RESOURCE_TYPE_INVALID);
+SAME_VALUE(CU_DEV_RESOURCE_TYPE_SM);
+
+SAME_LAYOUT(CUlaunchAttributeID);
+SAME_VALUE(CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION);
+SAME_VALUE(CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION);
+
+SAME_LAYOUT(CUtensorMapDataType);
+SAME_VALUE(CU_TENSOR_MAP_DATA_TYPE_UINT8);
+SAME_VALUE(CU_TENSOR_MAP_DATA_TYPE_FLOAT16);
+SAME_VALUE(CU_TENSOR_MAP_DATA_TYPE_FLOAT32);
+SAME_VALUE(CU_TENSOR_MAP_DATA_TYPE_BFLOAT16);
+
+SAME_LAYOUT(CUtensorMapInterleave);
+SAME_VALUE(CU_TENSOR_MAP_INTERLEAVE_NONE);
+
+SAME_LAYOUT(CUtensorMapSwizzle);
+SAME_VALUE(CU_TENSOR_MAP_SWIZZLE_NONE);
+SAME_VALUE(CU_TENSOR_MAP_SWIZZLE_32B);
+SAME_VALUE(CU_TENSOR_MAP_SWIZZLE_64B);
+SAME_VALUE(CU_TENSOR_MAP_SWIZZLE_128B);
+
+SAME_LAYOUT(CUtensorMapL2promotion);
+SAME_VALUE(CU_TENSOR_MAP_L2_PROMOTION_NONE);
+SAME_VALUE(CU_TENSOR_MAP_L2_PROMOTION_L2_64B);
+SAME_VALUE(CU_TENSOR_MAP_L2_PROMOTION_L2_128B);
+SAME_VALUE(CU_TENSOR_MAP_L2_PROMOTION_L2_256B);
+
+SAME_LAYOUT(CUtensorMapFloatOOBfill);
+SAME_VALUE(CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+
+SAME_VALUE(CU_STREAM_NON_BLOCKING);
+SAME_VALUE(CU_GET_PROC_ADDRESS_LEGACY_STREAM);
+
+SAME_LAYOUT(CUdevSmResource);
+SAME_MEMBER(CUdevSmResource, smCount);
+SAME_LAYOUT(CUdevResource);
+SAME_MEMBER(CUdevResource, type);
+SAME_MEMBER(CUdevResource, sm);
+
+SAME_LAYOUT(CUlaunchAttributeValue);
+SAME_MEMBER(CUlaunchAttributeValue, clusterDim);
+SAME_MEMBER(CUlaunchAttributeValue, programmaticStreamSerializationAllowed);
+SAME_LAYOUT(CUlaunchAttribute);
+SAME_MEMBER(CUlaunchAttribute, id);
+SAME_MEMBER(CUlaunchAttribute, value);
+SAME_LAYOUT(CUlaunchConfig);
+SAME_MEMBER(CUlaunchConfig, gridDimX);
+SAME_MEMBER(CUlaunchConfig, gridDimY);
+SAME_MEMBER(CUlaunchConfig, gridDimZ);
+SAME_MEMBER(CUlaunchConfig, blockDimX);
+SAME_MEMBER(CUlaunchConfig, blockDimY);
+SAME_MEMBER(CUlaunchConfig, blockDimZ);
+SAME_MEMBER(CUlaunchConfig, sharedMemBytes);
+SAME_MEMBER(CUlaunchConfig, hStream);
+SAME_MEMBER(CUlaunchConfig, attrs);
+SAME_MEMBER(CUlaunchConfig, numAttrs);
+
+SAME_LAYOUT(CUtensorMap);
+
+// Functions as of the version that driver.cc asks for: as many parameters, each as large, pointers where pointers are.
+#undef cuDeviceTotalMem
+#undef cuDevicePrimaryCtxRelease
+#undef cuCtxPushCurrent
+#undef cuCtxPopCurrent
+#undef cuStreamDestroy
+#undef cuMemAlloc
+#undef cuMemFree
+#undef cuMemcpyHtoDAsync
+
+template <class Ours, class Theirs>
+constexpr bool is_passed_alike = sizeof(Ours) == sizeof(Theirs) && std::is_pointer_v<Ours> == std::is_pointer_v<Theirs>;
+template <class Ours, class Theirs>
+constexpr bool is_called_alike = false;
+template <class... Ours, class... Theirs>
+constexpr bool
+    is_called_alike<ours::CUresult (*)(Ours...), ::CUresult (*)(Theirs...)> = sizeof...(Ours) == sizeof...(Theirs) &&
+                                                                              (is_passed_alike<Ours, Theirs> && ...);
+
+#define SAME_FUNCTION(name, version) \
+    static_assert(is_called_alike<decltype(ours::Driver::name), PFN_##name##_v##version>, #name)
+
+SAME_FUNCTION(cuDriverGetVersion, 2020);
+SAME_FUNCTION(cuGetErrorName, 6000);
+SAME_FUNCTION(cuGetErrorString, 6000);
+SAME_FUNCTION(cuInit, 2000);
+SAME_FUNCTION(cuDeviceGetCount, 2000);
+SAME_FUNCTION(cuDeviceGet, 2000);
+SAME_FUNCTION(cuDeviceGetName, 2000);
+SAME_FUNCTION(cuDeviceGetAttribute, 2000);
+SAME_FUNCTION(cuDeviceTotalMem, 3020);
+SAME_FUNCTION(cuDevicePrimaryCtxRetain, 7000);
+SAME_FUNCTION(cuDevicePrimaryCtxRelease, 11000);
+SAME_FUNCTION(cuCtxPushCurrent, 4000);
+SAME_FUNCTION(cuCtxPopCurrent, 4000);
+SAME_FUNCTION(cuCtxGetCurrent, 4000);
+SAME_FUNCTION(cuCtxGetDevice, 2000);
+SAME_FUNCTION(cuCtxGetDevResource, 12040);
+SAME_FUNCTION(cuStreamCreate, 2000);
+SAME_FUNCTION(cuStreamDestroy, 4000);
+SAME_FUNCTION(cuStreamSynchronize, 2000);
+SAME_FUNCTION(cuStreamGetCtx, 9020);
+SAME_FUNCTION(cuThreadExchangeStreamCaptureMode, 10010);
+SAME_FUNCTION(cuModuleLoadDataEx, 2010);
+SAME_FUNCTION(cuModuleUnload, 2000);
+SAME_FUNCTION(cuModuleGetFunction, 2000);
+SAME_FUNCTION(cuFuncLoad, 12040);
+SAME_FUNCTION(cuFuncGetAttribute, 2020);
+SAME_FUNCTION(cuFuncSetAttribute, 9000);
+SAME_FUNCTION(cuOccupancyMaxActiveBlocksPerMultiprocessor, 6050);
+SAME_FUNCTION(cuLaunchKernelEx, 11060);
+SAME_FUNCTION(cuMemAlloc, 3020);
+SAME_FUNCTION(cuMemFree, 3020);
+SAME_FUNCTION(cuMemcpyHtoDAsync, 3020);
+SAME_FUNCTION(cuTensorMapEncodeTiled, 12000);

@@ -1,0 +1,333 @@
+// Plans on a CUDA handle, through the C ABI: kernels that do not run, everything around them.
+#include "backends/cuda/cuda_backend.h"
+#include "handle.h"
+#include "tests/cuda/session.h"
+#include "tests/cuda/sweep.h"
+#include "tests/unit/core_allocations.h"
+
+#include <attn/attn.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <set>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+#include <vector>
+
+namespace attn::cuda::test {
+namespace {
+
+/// A descriptor with all that it points to.
+struct Described {
+    const char *name;
+    attn_problem problem = {};
+    std::vector<attn_bind> binds;
+    attn_bias_table table = {};
+    attn_dense dense = {};
+
+    explicit Described(const char *text) : name(text)
+    {
+        problem.size = sizeof problem, table.size = sizeof table, dense.size = sizeof dense;
+        problem.q_dtype = ATTN_FLOAT16, problem.batch = 2, problem.heads_q = 4, problem.heads_k = 2;
+        problem.dim_qk = 64, problem.max_q = 100, problem.max_kv = 200;
+    }
+    void bind(attn_slot slot)
+    {
+        attn_bind b = {};
+        b.slot = slot;
+        binds.push_back(b);
+    }
+    attn_status plan(attn_handle handle, attn_plan *out)
+    {
+        problem.binds = binds.data(), problem.bind_count = binds.size();
+        dense.problem = &problem;
+        return attn_plan_dense(handle, &dense, out);
+    }
+};
+
+std::vector<Described> described_plans()
+{
+    std::vector<Described> plans;
+    plans.emplace_back("prefill").dense.causal = ATTN_BOTTOM_RIGHT;
+    Described &decode = plans.emplace_back("paged decode, keys split, LSE");
+    decode.problem.max_q = 1, decode.problem.max_kv = 4096, decode.problem.page_size = 16, decode.problem.batch = 1;
+    decode.bind(ATTN_SLOT_SEQLENS_KV), decode.bind(ATTN_SLOT_LSE);
+    Described &table = plans.emplace_back("distance table, an upload");
+    table.dense.bias_table = nullptr; // set where it stays in place
+    table.table.max_distance = 8, table.dense.align = ATTN_TOP_LEFT;
+    plans.emplace_back("column mass, a second kernel").bind(ATTN_SLOT_COLUMN_MASS);
+    return plans;
+}
+
+/// The tensors of a plan at their bounds, in memory that nothing reads.
+class Tensors {
+public:
+    explicit Tensors(attn_plan plan)
+    {
+        for (attn_bind bind; attn_plan_slot(plan, binds_.size(), &bind, nullptr) == ATTN_OK;) binds_.push_back(bind);
+        views_.resize(binds_.size());
+        memory_.resize(binds_.size());
+        for (size_t i = 0; i < binds_.size(); ++i) {
+            attn_bind bind;
+            EXPECT_EQ(attn_plan_slot(plan, i, &bind, &views_[i]), ATTN_OK);
+            int64_t stride = 1;
+            for (int axis = views_[i].ndim - 1; axis >= 0; --axis) {
+                if (views_[i].shape[axis] < 0) views_[i].shape[axis] = 4; // free: pages
+                views_[i].strides[axis] = stride;
+                stride *= views_[i].shape[axis];
+            }
+            memory_[i].resize(static_cast<size_t>(stride) * (bind.dtype >> 8 & 255) / 8);
+            views_[i].data = memory_[i].data();
+            args_.push_back({bind.slot, bind.index, &views_[i]});
+        }
+        size_t bytes = 0, alignment = 0;
+        EXPECT_EQ(attn_plan_workspace(plan, &bytes, &alignment), ATTN_OK);
+        bytes_ = bytes;
+        workspace_.resize(bytes + alignment);
+        void *at = workspace_.data();
+        size_t space = workspace_.size();
+        aligned_ = std::align(alignment, bytes, at, space);
+    }
+    attn_status execute(attn_plan plan, void *stream) const
+    {
+        return attn_execute(plan, args_.data(), args_.size(), aligned_, bytes_, stream);
+    }
+
+private:
+    std::vector<attn_bind> binds_;
+    std::vector<attn_tensor> views_;
+    std::vector<std::vector<char>> memory_;
+    std::vector<attn_arg> args_;
+    std::vector<char> workspace_;
+    void *aligned_ = nullptr;
+    size_t bytes_ = 0;
+};
+
+class Plans : public Session {
+protected:
+    void SetUp() override
+    {
+        Session::SetUp();
+        record_->parameters = 1;
+    }
+
+    /// A handle whose kernels come from the fake store.
+    attn_status create(attn_handle *out)
+    {
+        const Driver *driver = nullptr;
+        std::unique_ptr<CudaDevice> device;
+        if (const attn_status status = open_driver(&driver)) return status;
+        if (const attn_status status = CudaDevice::open(*driver, {}, std::make_unique<FakeStore>(record_), &device))
+            return status;
+        auto handle = std::make_unique<attn_handle_s>();
+        handle->device = ATTN_DEVICE_CUDA;
+        handle->process = getpid();
+        handle->backend = make_backend(std::move(device));
+        *out = handle.release();
+        return ATTN_OK;
+    }
+
+    /// Creates, plans, executes; the handle goes before the plan.
+    attn_status scenario(Described described, const std::function<void()> &ending)
+    {
+        if (described.table.max_distance) described.dense.bias_table = &described.table;
+        attn_handle handle = nullptr;
+        if (const attn_status status = create(&handle)) return status;
+        attn_plan plan = nullptr;
+        attn_status status = described.plan(handle, &plan);
+        if (status == ATTN_OK) {
+            const Tensors tensors(plan);
+            void *stream = fake_cuda_create_stream(fake_cuda_primary_context(0));
+            status = tensors.execute(plan, stream);
+            fake_cuda_destroy_stream(stream);
+        }
+        ending();
+        attn_destroy(handle);
+        attn_plan_destroy(plan);
+        return status;
+    }
+};
+
+TEST_F(Plans, EveryCallFails)
+{
+    for (const Described &described : described_plans()) {
+        SCOPED_TRACE(described.name);
+        std::printf("%s\n", described.name);
+        const Sweep sweep = fail_every_call([&](const auto &ending) { return scenario(described, ending); });
+        EXPECT_GE(sweep.faults.size(), 19u);
+        if (HasFailure()) return;
+    }
+}
+
+/// Pushing and popping the context, asking whose stream it is, launching; no memory of the host either.
+TEST_F(Plans, ExecuteOnlyLaunches)
+{
+    const std::set<std::string> allowed = {"cuCtxPushCurrent", "cuCtxPopCurrent", "cuCtxGetCurrent", "cuStreamGetCtx",
+                                           "cuLaunchKernelEx"};
+    for (Described described : described_plans()) {
+        SCOPED_TRACE(described.name);
+        if (described.table.max_distance) described.dense.bias_table = &described.table;
+        attn_handle handle = nullptr;
+        attn_plan plan = nullptr;
+        ASSERT_EQ(create(&handle), ATTN_OK) << last_error();
+        ASSERT_EQ(described.plan(handle, &plan), ATTN_OK) << last_error();
+        const Tensors tensors(plan);
+        void *stream = fake_cuda_create_stream(fake_cuda_primary_context(0));
+        for (void *each : {static_cast<void *>(nullptr), stream}) {
+            fake_cuda_clear_calls();
+            fake_cuda_begin_capture();
+            attn_status status;
+            int64_t allocations;
+            {
+                const attn::test::AllocationScope scope;
+                status = tensors.execute(plan, each);
+                allocations = scope.count();
+            }
+            fake_cuda_end_capture();
+            EXPECT_EQ(status, ATTN_OK) << last_error();
+            EXPECT_EQ(allocations, 0);
+            for (int i = 0; i < fake_cuda_entry_count(); ++i) {
+                const std::string entry = fake_cuda_entry_name(i);
+                if (!allowed.count(entry)) {
+                    EXPECT_EQ(fake_cuda_calls(entry.c_str()), 0) << entry;
+                }
+            }
+            EXPECT_GE(fake_cuda_calls("cuLaunchKernelEx"), 1);
+            EXPECT_EQ(fake_cuda_calls("cuStreamGetCtx"), each ? 1 : 0);
+        }
+        attn_plan_destroy(plan);
+        attn_destroy(handle);
+    }
+}
+
+TEST_F(Plans, Launches)
+{
+    Described described("prefill");
+    attn_handle handle = nullptr;
+    attn_plan plan = nullptr;
+    ASSERT_EQ(create(&handle), ATTN_OK) << last_error();
+    ASSERT_EQ(
+        attn_plan_supports(handle, ATTN_KIND_DENSE, (described.dense.problem = &described.problem, &described.dense)),
+        ATTN_OK)
+        << last_error();
+    ASSERT_EQ(described.plan(handle, &plan), ATTN_OK) << last_error();
+    const Tensors tensors(plan);
+    ASSERT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
+    fake_cuda_launch launch;
+    ASSERT_TRUE(fake_cuda_get_launch(0, &launch));
+    EXPECT_STREQ(launch.kernel, "attn_dense_forward");
+    EXPECT_GE(launch.grid[0], 2u * 4u) << "a block for each sequence and head at least";
+    EXPECT_EQ(launch.context, fake_cuda_primary_context(0));
+    size_t needed = 0;
+    ASSERT_EQ(attn_plan_describe(plan, nullptr, 0, &needed), ATTN_OK);
+    std::string text(needed, 0);
+    ASSERT_EQ(attn_plan_describe(plan, text.data(), needed, nullptr), ATTN_OK);
+    EXPECT_NE(text.find("\"backend\":\"cuda\""), std::string::npos) << text;
+    attn_plan_destroy(plan);
+    attn_destroy(handle);
+}
+
+TEST_F(Plans, ForeignStream)
+{
+    attn_handle handle = nullptr;
+    attn_plan plan = nullptr;
+    ASSERT_EQ(create(&handle), ATTN_OK) << last_error();
+    ASSERT_EQ(Described("prefill").plan(handle, &plan), ATTN_OK) << last_error();
+    const Tensors tensors(plan);
+    void *stream = fake_cuda_create_stream(fake_cuda_create_context(0, 0));
+    EXPECT_TRUE(failed_with(tensors.execute(plan, stream), ATTN_ERROR_INVALID, {"stream = ", "is of the context"}));
+    EXPECT_EQ(fake_cuda_launch_count(), 0);
+    attn_plan_destroy(plan);
+    attn_destroy(handle);
+}
+
+/// Two handles of one device and their plans, destroyed in every order.
+TEST_F(Plans, DestructionInAnyOrder)
+{
+    std::array<int, 4> order = {0, 1, 2, 3};
+    do {
+        std::array<attn_handle, 2> handles = {};
+        std::array<attn_plan, 2> plans = {};
+        for (size_t i = 0; i < 2; ++i) {
+            ASSERT_EQ(create(&handles[i]), ATTN_OK) << last_error();
+            Described described("distance table");
+            described.table.max_distance = 8, described.dense.align = ATTN_TOP_LEFT;
+            described.dense.bias_table = &described.table;
+            ASSERT_EQ(described.plan(handles[i], &plans[i]), ATTN_OK) << last_error();
+        }
+        EXPECT_EQ(fake_cuda_count_live().retained, 2);
+        for (const int i : order) {
+            if (i < 2)
+                attn_destroy(handles[static_cast<size_t>(i)]);
+            else
+                attn_plan_destroy(plans[static_cast<size_t>(i - 2)]);
+        }
+        EXPECT_EQ(describe_live(), "");
+    } while (std::next_permutation(order.begin(), order.end()));
+}
+
+TEST_F(Plans, ForkedChild)
+{
+    attn_handle handle = nullptr;
+    attn_plan plan = nullptr;
+    ASSERT_EQ(create(&handle), ATTN_OK) << last_error();
+    ASSERT_EQ(Described("prefill").plan(handle, &plan), ATTN_OK) << last_error();
+    const Tensors tensors(plan);
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+        alarm(60);
+        fake_cuda_clear_calls();
+        attn_plan another = nullptr;
+        bool good =
+            static_cast<bool>(failed_with(tensors.execute(plan, nullptr), ATTN_ERROR_FORKED, {"before fork()"}));
+        good &= static_cast<bool>(
+            failed_with(Described("prefill").plan(handle, &another), ATTN_ERROR_FORKED, {"before fork()"}));
+        attn_destroy(handle);
+        attn_plan_destroy(plan);
+        _exit(good && fake_cuda_all_calls() == 0 && violations().empty() ? 0 : 1);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+    EXPECT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
+    attn_plan_destroy(plan);
+    attn_destroy(handle);
+}
+
+TEST_F(Plans, ManyThreads)
+{
+    constexpr int kThreads = 6, kRounds = 20;
+    attn_handle handle = nullptr;
+    attn_plan shared = nullptr;
+    ASSERT_EQ(create(&handle), ATTN_OK) << last_error();
+    ASSERT_EQ(Described("prefill").plan(handle, &shared), ATTN_OK) << last_error();
+    std::atomic<int> failures{0};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < kThreads; ++t)
+        threads.emplace_back([&, t] {
+            const Tensors tensors(shared);
+            for (int round = 0; round < kRounds; ++round) {
+                Described described("own");
+                described.problem.dim_qk = 64 * (1 + (t + round) % 3);
+                attn_plan plan = nullptr;
+                if (described.plan(handle, &plan) != ATTN_OK) {
+                    ++failures;
+                    continue;
+                }
+                const Tensors own(plan);
+                failures += tensors.execute(shared, nullptr) != ATTN_OK || own.execute(plan, nullptr) != ATTN_OK;
+                attn_plan_destroy(plan);
+            }
+        });
+    for (std::thread &thread : threads) thread.join();
+    EXPECT_EQ(failures, 0);
+    EXPECT_EQ(fake_cuda_launch_count(), 2 * kThreads * kRounds);
+    attn_plan_destroy(shared);
+    attn_destroy(handle);
+}
+
+} // namespace
+} // namespace attn::cuda::test
