@@ -100,7 +100,7 @@ Case dense(std::uint64_t seed, std::int64_t batch, std::int64_t queries, std::in
 
 std::unique_ptr<Call> prefill(std::uint64_t seed)
 {
-    Case c = dense(seed, 3, 300, 300);
+    Case c = dense(seed, 2, 200, 200);
     c.q_lengths = "seqlens", c.dim_qk = c.dim_v = 128;
     return std::make_unique<DenseCall>(c);
 }

@@ -101,6 +101,11 @@ int get_error_name(int, const char **name)
     *name = "CUDA_ERROR_PRETENDED";
     return 0;
 }
+int get_error_string(int, const char **text)
+{
+    *text = "an error of a GPU that is none";
+    return 0;
+}
 int device_get_count(int *count)
 {
     *count = 1;
@@ -290,6 +295,7 @@ extern "C" __attribute__((visibility("default"))) int cuGetProcAddress_v2(const 
         void *function;
     } known[] = {{"cuInit", reinterpret_cast<void *>(init)},
                  {"cuGetErrorName", reinterpret_cast<void *>(get_error_name)},
+                 {"cuGetErrorString", reinterpret_cast<void *>(get_error_string)},
                  {"cuDeviceGetCount", reinterpret_cast<void *>(device_get_count)},
                  {"cuDeviceGet", reinterpret_cast<void *>(device_get)},
                  {"cuDevicePrimaryCtxRetain", reinterpret_cast<void *>(primary_retain)},
