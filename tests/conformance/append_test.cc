@@ -360,7 +360,7 @@ TEST(Append, DescriptionNamesTheKernelAndTheOptions)
     ASSERT_EQ(attn_plan_describe(plan.get(), nullptr, 0, &needed), ATTN_OK);
     std::string json(needed, '\0');
     ASSERT_EQ(attn_plan_describe(plan.get(), json.data(), json.size(), nullptr), ATTN_OK);
-    const std::string kernel = "\"kernel\":\"" + backends()[0]->family() + ".append";
+    const std::string kernel = "\"kernel\":\"" + backends()[0]->kernels() + ".append";
     for (const char *part :
          {"\"kind\":\"append\"", kernel.c_str(), "\"workspace_bytes\":", "\"append\":{", "\"ring_rows\":4",
           "\"sink_tokens\":1", "\"layout\":\"interleaved\"", "\"slot\":\"K_CACHE\""})

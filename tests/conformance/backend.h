@@ -30,8 +30,9 @@ public:
     {
     }
     const std::string &name() const { return name_; }
-    // What its kernels' names begin with: "cpu", "cuda".
     std::string family() const { return name_.substr(0, name_.find('/')); }
+    // What the names of its merges and appends begin with.
+    std::string kernels() const { return is_gpu() ? "gpu" : "cpu"; }
     bool is_gpu() const { return device_ != ATTN_DEVICE_CPU; }
     // A handle with that many workers, on a GPU the handle; shared by all callers. Throws std::runtime_error if there
     // is none.

@@ -303,7 +303,7 @@ TEST(Merge, DescribesItself)
     ASSERT_EQ(attn_plan_describe(plan.get(), nullptr, 0, &needed), ATTN_OK);
     std::string text(needed, ' ');
     ASSERT_EQ(attn_plan_describe(plan.get(), text.data(), needed, nullptr), ATTN_OK);
-    const std::string kernel = "\"kernel\":\"" + backends()[0]->family() + ".merge";
+    const std::string kernel = "\"kernel\":\"" + backends()[0]->kernels() + ".merge";
     for (const char *part : {"\"kind\":\"merge\"", kernel.c_str(), "\"merge\":{\"parts\":3", "\"gate\":\"silu\"",
                              "\"slot\":\"PARTIAL_OUT\",\"index\":2,\"dtype\":\"bfloat16\""})
         EXPECT_NE(text.find(part), std::string::npos) << part << " in " << text;

@@ -9,34 +9,35 @@ namespace {
 constexpr const char *served = nullptr;
 constexpr const char *phrase = "does not compute ";
 
-// "...: cuda.dense.fast does not compute a, b; cuda.dense.portable does not compute c" gives c: the last kernel of a
-// list takes the most.
+// "...; gpu.dense.forward does not compute a, b" gives a, b, and "...; gpu.dense.forward attn_problem.dim_v = 900:
+// needs at most 512" gives attn_problem.dim_v: of the last kernel of a list, which takes the most.
 std::vector<std::string> names_in(const std::string &message)
 {
+    constexpr const char *field = " attn_problem.";
     std::vector<std::string> names;
-    std::size_t at = message.rfind(phrase);
-    if (at == std::string::npos) return names;
+    const std::size_t separator = message.rfind("; ");
+    const std::string last = separator == std::string::npos ? message : message.substr(separator);
+    std::size_t at = last.find(phrase);
+    if (at == std::string::npos) {
+        at = last.rfind(field);
+        if (at != std::string::npos) names.push_back(last.substr(at + 1, last.find(" = ", at) - at - 1));
+        return names;
+    }
     at += std::strlen(phrase);
-    const std::size_t end = std::min(message.find("; ", at), message.size());
-    while (at < end) {
-        const std::size_t comma = std::min(message.find(", ", at), end);
-        const std::string name = message.substr(at, comma - at);
+    while (at < last.size()) {
+        const std::size_t comma = std::min(last.find(", ", at), last.size());
+        const std::string name = last.substr(at, comma - at);
         if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
-        at = std::min(comma + 2, end);
+        at = std::min(comma + 2, last.size());
     }
     return names;
 }
 
-// "attn_problem.dim_qk = 576" is refused as "attn_problem.dim_qk".
 const Option *find(const std::string &name)
 {
-    const auto is = [&](const Option &option) {
-        const std::size_t length = std::strlen(option.name);
-        return name == option.name || (name.compare(0, length, option.name) == 0 && name[length] == ' ');
-    };
     for (const std::vector<Option> *list : {&options(), &limits()})
         for (const Option &option : *list)
-            if (is(option)) return &option;
+            if (name == option.name) return &option;
     return nullptr;
 }
 
@@ -140,6 +141,9 @@ Refusal reduce(const Backend &backend, Case &c)
     for (int round = 0; !r.names.empty() && round < rounds; ++round) {
         c = without(c, r.names);
         r = refusal(backend, c);
+        for (const std::string &name : r.names)
+            if (std::find(first.names.begin(), first.names.end(), name) == first.names.end())
+                first.names.push_back(name);
     }
     if (!r.names.empty()) r.broken = "options refused after they were removed";
     first.broken = r.broken, first.whole = r.whole;

@@ -9,7 +9,7 @@
 namespace conformance {
 
 struct Option {
-    const char *name;       // as in the message of ATTN_ERROR_UNSUPPORTED, which may add a value
+    const char *name;       // as in the message of ATTN_ERROR_UNSUPPORTED
     const char *refused_by; // today: a family of backends ("cuda"), or null
     void (*remove)(Case &); // takes it out of a case, or makes it smaller
 };
@@ -30,7 +30,7 @@ Refusal refusal(const Backend &, const Case &);
 // The case without the options named.
 Case without(Case, const std::vector<std::string> &names);
 // Takes out what the backend refuses, so that the rest of the case can be run all the same. The result has the names
-// that were refused at first; after a `whole` there is nothing to run.
+// that were refused; after a `whole` there is nothing to run.
 Refusal reduce(const Backend &, Case &);
 // Of a failed attempt to plan on a GPU: whether it is only for want of a compiler that this run forbids.
 bool lacks_compiler(attn_status, const std::string &message);

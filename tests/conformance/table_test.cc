@@ -50,6 +50,11 @@ void check(const Case &c, RefusedNames *refused = nullptr)
             std::unique_ptr<Trial> &trial = trials[to_json(rest)];
             if (!trial) trial = std::make_unique<Trial>(rest);
             e = run_on(*backend, *trial);
+            if (lacks_compiler(ATTN_ERROR_COMPILE, e.broken) &&
+                e.broken.find(attn_status_name(ATTN_ERROR_COMPILE)) != std::string::npos) {
+                Summary::instance().add_refusal(backend->name(), {"no kernel without a compiler"});
+                continue;
+            }
         }
         Summary::instance().add(backend->name(), rest.out_dtype, e);
         if (!e.broken.empty())

@@ -46,11 +46,13 @@ void DeviceMemory::read(void *to, std::size_t offset, std::size_t bytes) const
 SparseMemory::SparseMemory(std::size_t bytes, std::uintptr_t like, const std::vector<Part> &parts)
 {
     const Driver &d = driver();
-    if (!d.mem_address_reserve || !d.mem_create || !d.mem_map || !d.mem_set_access || !d.mem_get_allocation_granularity)
-        throw SparseMemoryAbsent("the driver cannot map memory");
     const AllocationProperties properties;
-    if (d.mem_get_allocation_granularity(&granularity_, &properties, kGranularityMinimum) != 0 || granularity_ == 0)
-        throw SparseMemoryAbsent("the driver gives no granularity of mappings");
+    try {
+        check(d.mem_get_allocation_granularity(&granularity_, &properties, kGranularityMinimum),
+              "cuMemGetAllocationGranularity");
+    } catch (const DriverError &error) {
+        throw SparseMemoryAbsent(std::string("memory that is mapped piece by piece: ") + error.what());
+    }
     lead_ = like % kAlignment;
     std::set<std::size_t> granules;
     for (const Part &part : parts)

@@ -24,16 +24,22 @@ public:
         find_ = reinterpret_cast<GetProcAddress>(dlsym(library_, "cuGetProcAddress_v2"));
         if (!find_) throw DriverAbsent(path + " has no cuGetProcAddress_v2: it is older than CUDA 12");
     }
-    // A function that the driver lacks stays null.
-    template <class F>
-    void find(const char *name, F *function) const
+    // A function that the driver lacks throws where it is called.
+    template <class R, class... A>
+    void find(const char *name, R (**function)(A...)) const
     {
         void *address = nullptr;
         if (find_(name, &address, kVersion, 0, nullptr) != 0) address = nullptr;
-        *function = reinterpret_cast<F>(address);
+        *function = address ? reinterpret_cast<R (*)(A...)>(address) : lacking<A...>;
     }
 
 private:
+    template <class... A>
+    static int lacking(A...)
+    {
+        throw DriverError(kNotSupported, "the driver lacks a function that the test needs");
+    }
+
     void *library_ = nullptr;
     GetProcAddress find_ = nullptr;
 };
@@ -89,11 +95,9 @@ Driver load()
     loader.find("cuModuleUnload", &d.module_unload);
     loader.find("cuModuleGetFunction", &d.module_get_function);
     loader.find("cuLaunchKernel", &d.launch_kernel);
-    if (!d.init) throw DriverAbsent("the driver has no cuInit");
     if (const int result = d.init(0)) throw DriverAbsent("cuInit: " + std::to_string(result));
     int count = 0;
-    if (!d.device_get_count || d.device_get_count(&count) != 0 || count == 0)
-        throw DriverAbsent("the driver has no device");
+    if (d.device_get_count(&count) != 0 || count == 0) throw DriverAbsent("the driver has no device");
     return d;
 }
 
@@ -129,8 +133,8 @@ void check(int result, const char *call)
     if (result == 0) return;
     if (is_sticky(result)) lost = true;
     const char *name = nullptr, *text = nullptr;
-    if (driver().get_error_name) driver().get_error_name(result, &name);
-    if (driver().get_error_string) driver().get_error_string(result, &text);
+    driver().get_error_name(result, &name);
+    driver().get_error_string(result, &text);
     throw DriverError(result, std::string(call) + ": " + (name ? name : std::to_string(result)) +
                                   (text ? std::string(": ") + text : ""));
 }

@@ -50,6 +50,7 @@ constexpr int kCaptureGlobal = 0;      // of stream_begin_capture
 constexpr int kCaptureThreadLocal = 1; // likewise
 constexpr int kKernelNode = 0;         // of graph_node_get_type
 constexpr int kGranularityMinimum = 0; // of mem_get_allocation_granularity
+constexpr int kNotSupported = 801;     // a result
 constexpr int kIllegalAddress = 700;   // a result
 constexpr int kAttributeMajor = 75;    // of device_get_attribute: compute capability
 constexpr int kAttributeMinor = 76;

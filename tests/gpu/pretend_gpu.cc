@@ -15,6 +15,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -63,7 +64,18 @@ Device &device()
     return one;
 }
 
+// A call as it was given to attn_execute(), but for memory of the host.
+struct Recorded {
+    attn_plan plan;
+    std::vector<attn_arg> args;
+    std::vector<attn_tensor> views;
+    void *workspace;
+    std::size_t bytes;
+};
+using RecordedGraph = std::vector<Recorded>;
+
 thread_local int contexts_current = 0;
+thread_local RecordedGraph *capturing = nullptr;
 
 const std::string &fault()
 {
@@ -87,6 +99,11 @@ int init(unsigned)
 int get_error_name(int, const char **name)
 {
     *name = "CUDA_ERROR_PRETENDED";
+    return 0;
+}
+int get_error_string(int, const char **text)
+{
+    *text = "an error of a GPU that is none";
     return 0;
 }
 int device_get_count(int *count)
@@ -113,6 +130,12 @@ int ctx_push(gpu_test::Context)
 int ctx_pop(gpu_test::Context *)
 {
     if (contexts_current-- == 0) stop("a context popped that was never pushed");
+    return 0;
+}
+int ctx_get_current(gpu_test::Context *context)
+{
+    static int some = 0;
+    *context = contexts_current > 0 ? &some : nullptr;
     return 0;
 }
 int mem_alloc(Pointer *address, std::size_t bytes)
@@ -173,6 +196,50 @@ int stream_synchronize(gpu_test::Stream)
     return fault() == "lost" && device().executes > 3 ? gpu_test::kIllegalAddress : 0;
 }
 
+int stream_begin_capture(gpu_test::Stream, int)
+{
+    capturing = new RecordedGraph;
+    return 0;
+}
+int stream_end_capture(gpu_test::Stream, gpu_test::Graph *graph)
+{
+    *graph = std::exchange(capturing, nullptr);
+    return 0;
+}
+int graph_instantiate(gpu_test::GraphExec *exec, gpu_test::Graph graph, unsigned long long)
+{
+    *exec = new RecordedGraph(*static_cast<RecordedGraph *>(graph));
+    return 0;
+}
+int graph_update(gpu_test::GraphExec exec, gpu_test::Graph graph, gpu_test::GraphUpdateResult *)
+{
+    *static_cast<RecordedGraph *>(exec) = *static_cast<RecordedGraph *>(graph);
+    return 0;
+}
+int graph_destroy(void *graph)
+{
+    delete static_cast<RecordedGraph *>(graph);
+    return 0;
+}
+int graph_get_nodes(gpu_test::Graph graph, gpu_test::GraphNode *nodes, std::size_t *count)
+{
+    auto &recorded = *static_cast<RecordedGraph *>(graph);
+    *count = recorded.size();
+    for (std::size_t n = 0; nodes && n < recorded.size(); ++n) nodes[n] = &recorded[n];
+    return 0;
+}
+int graph_node_get_type(gpu_test::GraphNode, int *type)
+{
+    *type = gpu_test::kKernelNode;
+    return 0;
+}
+int graph_get_edges(gpu_test::Graph, gpu_test::GraphNode *, gpu_test::GraphNode *, std::size_t *count)
+{
+    *count = 0;
+    return 0;
+}
+int graph_launch(gpu_test::GraphExec exec, gpu_test::Stream);
+
 template <class F>
 F next(const char *name)
 {
@@ -196,6 +263,27 @@ void go_wrong(const attn_arg *args, std::size_t count, void *workspace, std::siz
         }
 }
 
+attn_status run(Recorded call)
+{
+    {
+        const std::lock_guard lock(device().mutex);
+        ++device().executes;
+    }
+    if (fault() == "nothing") return ATTN_OK;
+    for (std::size_t n = 0; n < call.args.size(); ++n) call.args[n].tensor = &call.views[n];
+    const attn_status status = next<decltype(&attn_execute)>("attn_execute")(
+        call.plan, call.args.data(), call.args.size(), call.workspace, call.bytes, nullptr);
+    if (status == ATTN_OK) go_wrong(call.args.data(), call.args.size(), call.workspace, call.bytes);
+    return status;
+}
+
+int graph_launch(gpu_test::GraphExec exec, gpu_test::Stream)
+{
+    for (const Recorded &call : *static_cast<RecordedGraph *>(exec))
+        if (run(call) != ATTN_OK) return kInvalid;
+    return 0;
+}
+
 } // namespace
 
 // The driver.
@@ -207,18 +295,30 @@ extern "C" __attribute__((visibility("default"))) int cuGetProcAddress_v2(const 
         void *function;
     } known[] = {{"cuInit", reinterpret_cast<void *>(init)},
                  {"cuGetErrorName", reinterpret_cast<void *>(get_error_name)},
+                 {"cuGetErrorString", reinterpret_cast<void *>(get_error_string)},
                  {"cuDeviceGetCount", reinterpret_cast<void *>(device_get_count)},
                  {"cuDeviceGet", reinterpret_cast<void *>(device_get)},
                  {"cuDevicePrimaryCtxRetain", reinterpret_cast<void *>(primary_retain)},
                  {"cuCtxPushCurrent", reinterpret_cast<void *>(ctx_push)},
                  {"cuCtxPopCurrent", reinterpret_cast<void *>(ctx_pop)},
+                 {"cuCtxGetCurrent", reinterpret_cast<void *>(ctx_get_current)},
                  {"cuMemAlloc", reinterpret_cast<void *>(mem_alloc)},
                  {"cuMemFree", reinterpret_cast<void *>(mem_free)},
                  {"cuMemcpyHtoD", reinterpret_cast<void *>(to_device)},
                  {"cuMemcpyDtoH", reinterpret_cast<void *>(to_host)},
                  {"cuStreamCreate", reinterpret_cast<void *>(stream_create)},
                  {"cuStreamDestroy", reinterpret_cast<void *>(stream_destroy)},
-                 {"cuStreamSynchronize", reinterpret_cast<void *>(stream_synchronize)}};
+                 {"cuStreamSynchronize", reinterpret_cast<void *>(stream_synchronize)},
+                 {"cuStreamBeginCapture", reinterpret_cast<void *>(stream_begin_capture)},
+                 {"cuStreamEndCapture", reinterpret_cast<void *>(stream_end_capture)},
+                 {"cuGraphInstantiate", reinterpret_cast<void *>(graph_instantiate)},
+                 {"cuGraphLaunch", reinterpret_cast<void *>(graph_launch)},
+                 {"cuGraphExecUpdate", reinterpret_cast<void *>(graph_update)},
+                 {"cuGraphExecDestroy", reinterpret_cast<void *>(graph_destroy)},
+                 {"cuGraphDestroy", reinterpret_cast<void *>(graph_destroy)},
+                 {"cuGraphGetNodes", reinterpret_cast<void *>(graph_get_nodes)},
+                 {"cuGraphNodeGetType", reinterpret_cast<void *>(graph_node_get_type)},
+                 {"cuGraphGetEdges", reinterpret_cast<void *>(graph_get_edges)}};
     for (const auto &entry : known)
         if (std::strcmp(entry.name, name) == 0) {
             *address = entry.function;
@@ -240,23 +340,16 @@ extern "C" __attribute__((visibility("default"))) attn_status ATTN_CALL attn_cre
 extern "C" __attribute__((visibility("default"))) attn_status ATTN_CALL
 attn_execute(attn_plan plan, const attn_arg *args, std::size_t count, void *workspace, std::size_t bytes, void *)
 {
-    if (contexts_current != 0) stop("a context is current when the library is called");
-    std::vector<attn_tensor> views(count);
-    std::vector<attn_arg> moved(args, args + count);
+    Recorded call{plan, {args, args + count}, std::vector<attn_tensor>(count), workspace, bytes};
     for (std::size_t n = 0; n < count; ++n) {
-        views[n] = *args[n].tensor;
-        if (views[n].data && !device().holder(views[n].data)) stop("a tensor is not in device memory");
-        views[n].device = ATTN_DEVICE_DEFAULT;
-        moved[n].tensor = &views[n];
+        call.views[n] = *args[n].tensor;
+        if (call.views[n].data && !device().holder(call.views[n].data)) stop("a tensor is not in device memory");
+        call.views[n].device = ATTN_DEVICE_DEFAULT;
     }
     if (workspace && !device().holder(workspace)) stop("the workspace is not in device memory");
-    {
-        const std::lock_guard lock(device().mutex);
-        ++device().executes;
+    if (capturing) {
+        capturing->push_back(std::move(call));
+        return ATTN_OK;
     }
-    if (fault() == "nothing") return ATTN_OK;
-    const attn_status status =
-        next<decltype(&attn_execute)>("attn_execute")(plan, moved.data(), count, workspace, bytes, nullptr);
-    if (status == ATTN_OK) go_wrong(args, count, workspace, bytes);
-    return status;
+    return run(std::move(call));
 }
