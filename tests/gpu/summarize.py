@@ -57,9 +57,9 @@ class Conformance:
                 self.notes[found[1]] = self.notes.get(found[1], 0) + int(found[2])
                 if found[3]:
                     self.pairs[found[1]] = re.sub(r" by .*", "", found[3])
-            elif found := re.match(r"^  refused by \S+: (\d+) cases; (.*)$", line):
-                self.refused_cases += int(found[1])
-                for part in found[2].split(", "):
+            elif refusal := re.match(r"^  refused by \S+: (\d+) cases; (.*)$", line):
+                self.refused_cases += int(refusal[1])
+                for part in refusal[2].split(", "):
                     name, _, count = part.rpartition(": ")
                     self.refused[name] = self.refused.get(name, 0) + int(count)
 
@@ -99,15 +99,15 @@ class Job:
             runs, failures = runs + int(found[1]), failures + int(found[2])
         passed = sum(int(n) for n in re.findall(r"^\[  PASSED  \] (\d+) test", self.text, re.M))
         failed = sum(int(n) for n in re.findall(r"^\[  FAILED  \] (\d+) test", self.text, re.M))
-        if found := re.search(r"^.*\d+ (?:passed|failed).* in [\d.]+s", self.text, re.M):  # pytest
-            passed += sum(int(n) for n in re.findall(r"(\d+) passed", found[0]))
-            failed += sum(int(n) for n in re.findall(r"(\d+) (?:failed|error)", found[0]))
+        if line := re.search(r"^.*\d+ (?:passed|failed).* in [\d.]+s", self.text, re.M):  # pytest
+            passed += sum(int(n) for n in re.findall(r"(\d+) passed", line[0]))
+            failed += sum(int(n) for n in re.findall(r"(\d+) (?:failed|error)", line[0]))
         if runs:
             passed, failed = runs - failures, max(failures, failed)
         for errors in re.findall(r"^=+ ERROR SUMMARY: (\d+) error", self.text, re.M):
             failed += int(errors) > 0
-        if hazards := re.search(r"^=+ RACECHECK SUMMARY: (\d+) hazard", self.text, re.M):
-            failed += int(hazards[1]) > 0
+        for hazards in re.findall(r"^=+ RACECHECK SUMMARY: (\d+) hazard", self.text, re.M):
+            failed += int(hazards) > 0
         if self.status != 0 and failed == 0:
             failed = 1
         if self.status == 0 and passed == 0 and failed == 0:
