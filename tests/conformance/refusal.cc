@@ -33,11 +33,12 @@ std::vector<std::string> names_in(const std::string &message)
     return names;
 }
 
+// By its name, also where the value follows: "attn_problem.dim_v = 900 (at most 512)".
 const Option *find(const std::string &name)
 {
     for (const std::vector<Option> *list : {&options(), &limits()})
         for (const Option &option : *list)
-            if (name == option.name) return &option;
+            if (name == option.name || name.rfind(std::string(option.name) + " = ", 0) == 0) return &option;
     return nullptr;
 }
 

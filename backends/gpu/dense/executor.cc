@@ -19,7 +19,7 @@ namespace {
 
 constexpr double kLog2e = 1.44269504088896340736;
 /// Places in a sequence are 32-bit numbers in kernels (offsets in memory are not).
-constexpr int64_t kLongestSequence = int64_t{1} << 30;
+constexpr int64_t kLongestSequence = int64_t{1} << 29;
 constexpr int64_t kMostBlocks = (int64_t{1} << 31) - 1; ///< Of threads, in a launch.
 /// What the keys of a section may take of the L2 cache.
 constexpr double kSectionShare = 0.6;
@@ -142,10 +142,10 @@ private:
         return ATTN_OK;
     }
 
-    /// Whether binds promise what the plain kernel needs of Q, K and V.
+    /// Whether binds promise what the plain kernel needs of Q, K, V and OUT.
     bool is_promised() const
     {
-        for (const attn_slot slot : {ATTN_SLOT_Q, ATTN_SLOT_K, ATTN_SLOT_V}) {
+        for (const attn_slot slot : {ATTN_SLOT_Q, ATTN_SLOT_K, ATTN_SLOT_V, ATTN_SLOT_OUT}) {
             const int position = p_.find(slot);
             constexpr uint32_t kBoth = ATTN_BIND_ALIGNED | ATTN_BIND_INNER_CONTIGUOUS;
             if (position >= 0 && (p_.tensors[static_cast<size_t>(position)].flags & kBoth) != kBoth) return false;
@@ -213,6 +213,8 @@ void Forward::set_constants()
     c.mask.causal = p_.mask.causal, c.mask.has_left = p_.mask.has_left, c.mask.has_right = p_.mask.has_right;
     c.mask.by_position = p_.mask.align == ATTN_BY_POSITION;
     c.mask.left = p_.mask.left, c.mask.right = p_.mask.right;
+    c.mask.window_left = static_cast<i32>(std::min(p_.mask.left, kLongestSequence));
+    c.mask.window_right = static_cast<i32>(std::min(p_.mask.right, kLongestSequence));
     c.mask.sink_tokens = static_cast<i32>(std::min(p_.mask.sink_tokens, kLongestSequence));
 
     // Scores are kept in units of 1 / `unit`; see ForwardShape of the CPU.
@@ -368,7 +370,7 @@ attn_status Forward::execute(const attn_handle_s &, const Arguments &arguments, 
     bind_sequences(arguments, sizes, &params.sequences);
     bind(arguments, &params);
 
-    const bool vector = params.q.vector && params.k.vector && params.v.vector;
+    const bool vector = params.q.vector && params.k.vector && params.v.vector && params.out.vector;
     const Loaded &chosen = plain_.kernel.function && (vector || !general_.kernel.function) ? plain_ : general_;
     const Shape &shape = chosen.shape;
     const int64_t pairs = sizes.batch * (p_.heads_out / p_.group);

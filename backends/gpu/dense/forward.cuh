@@ -70,15 +70,14 @@ ATTN_DEVICE void write_two(const ForwardParams &p, char *row, int channel, float
     if (channel + 1 < p.dim_v) write_element(to + p.out.channel_step, type, b);
 }
 
-/// The channels of a row, where they are whole and aligned: the four lanes of a row hold pairs of each group of eight;
+/// The channels of a row of the plain operator, whose rows are aligned: the four lanes of a row hold pairs of each group of eight;
 /// they exchange them, so that each writes 16 bytes of four groups. All lanes of the warp take part.
 ATTN_DEVICE void write_aligned(const float (&o)[kWarpChannels / 8][4], int half, char *row, float factor, int lane,
-                               bool writes)
+                               int channels)
 {
     const int quad = lane % 4;
-    static_assert(kWarpChannels % 16 == 0, "whole groups");
 #pragma unroll
-    for (int i = 0; i < kWarpChannels / 32; ++i) {
+    for (int i = 0; i < kWarpChannels / 32; ++i) { // eight channels of each lane: whole ones, dim_v is a multiple
         u32 w[4];
 #pragma unroll
         for (int j = 0; j < 4; ++j)
@@ -93,7 +92,7 @@ ATTN_DEVICE void write_aligned(const float (&o)[kWarpChannels / 8][4], int half,
         const u32 c0 = __shfl_xor_sync(kAllLanes, high ? a0 : b0, 2);
         const u32 c1 = __shfl_xor_sync(kAllLanes, high ? a1 : b1, 2);
         const uint4 words = make_uint4(high ? c0 : a0, high ? c1 : a1, high ? b0 : c0, high ? b1 : c1);
-        if (writes) *reinterpret_cast<uint4 *>(row + 64 * i + 16 * quad) = words;
+        if (32 * i + 8 * quad < channels) *reinterpret_cast<uint4 *>(row + 64 * i + 16 * quad) = words;
     }
 }
 
@@ -139,11 +138,10 @@ ATTN_DEVICE void write_rows(const ForwardParams &p, const Sequence &s, const Wor
             out = const_cast<char *>(token_address(p, p.out, s, token, head));
         }
         if constexpr (!kGeneral && kWarpChannels % 32 == 0) {
-            if (p.out.vector && p.dim_v == kDimV) {
-                write_aligned(o[i / 2], i % 2, out + at.warp_n * kWarpChannels * 2, factor.zero ? 0.0f : factor.factor,
-                              at.lane, token >= 0);
-                continue;
-            }
+            const int channels = token < 0 ? 0 : p.dim_v - at.warp_n * kWarpChannels;
+            write_aligned(o[i / 2], i % 2, out + at.warp_n * kWarpChannels * 2, factor.zero ? 0.0f : factor.factor,
+                          at.lane, channels);
+            continue;
         }
         if (token < 0) continue;
         const char *gate =

@@ -152,7 +152,7 @@ public:
             const u32 to = shared_address(shared + at) + static_cast<u32>(row() * step + channel() * 2);
             const bool inside = schedule.contains(first_key, kKeys);
             if (p_.sequences.page_size) {
-#pragma unroll
+#pragma unroll 2
                 for (int round = 0; round < kRounds; ++round) {
                     const int r = row() + round * kRowsApart;
                     const KeyFacts f = facts[r];

@@ -65,18 +65,13 @@ struct KeyRange {
     int begin, end, sinks;
 };
 
-ATTN_DEVICE int add_clamped(i64 a, i64 b)
-{
-    return static_cast<int>(clamp64(a + b, -(1 << 30), 1 << 30));
-}
-
 ATTN_DEVICE KeyRange keys_of(const MaskParams &m, const Sequence &s, int token)
 {
     const int diagonal = token + s.diagonal;
     KeyRange r;
     const int limit = m.causal ? smaller(s.k_length, diagonal + 1) : s.k_length;
-    r.begin = m.has_left ? larger(0, add_clamped(diagonal, -m.left)) : 0;
-    r.end = m.has_right ? smaller(limit, add_clamped(diagonal + 1, m.right)) : limit;
+    r.begin = m.has_left ? larger(0, diagonal - m.window_left) : 0;
+    r.end = m.has_right ? smaller(limit, diagonal + 1 + m.window_right) : limit;
     r.sinks = m.has_left || m.has_right ? smaller(m.sink_tokens, limit) : 0;
     return r;
 }
