@@ -53,7 +53,7 @@ check "the tool uses the shared library" needs_shared_library
 # Help, and what is said of mistakes.
 expect "--version" 0 "^attn ${version//./\\.}$" --version
 expect "--help names the commands" 0 '^  attn replay ' --help
-for command in info bench replay; do
+for command in info bench replay pack; do
   expect "$command --help names the exit codes" 0 '^exit codes: 0' "$command" --help
 done
 expect "no command" 2 '^usage: attn COMMAND'
@@ -157,5 +157,40 @@ expect "replay: a plan that a case cannot express" 2 'cannot ask for this plan: 
   replay "$scratch/promise.json"
 sed 's/"heads_q":4/"heads_q":5/' "$scratch/paged.json" >"$scratch/heads.json"
 expect "replay: a description that the library refuses" 3 'attn_problem\.heads_' replay "$scratch/heads.json"
+
+# pack: the plans described above, with a compiler that is a fake where the build has it
+fake=$build/tests/kernel/libattn_fake_nvrtc.so
+cat "$scratch/varlen.json" "$scratch/paged.json" "$scratch/options.json" >"$scratch/plans.json"
+pack=(pack "$scratch/plans.json" --arch sm_90a,compute_80 --output "$scratch/plans.attnpack" --no-cache)
+if [ -e "$fake" ]; then
+  expect "pack: three plans" 0 '^plans 3, targets 2, kernels [0-9]+: [0-9]+ bytes$' "${pack[@]}" --compiler "$fake"
+  cp "$scratch/plans.attnpack" "$scratch/first.attnpack"
+  input=$scratch/plans.json expect "pack: standard input" 0 '^plans 3, ' \
+    pack - --arch sm_90a,compute_80 --output "$scratch/plans.attnpack" --no-cache --compiler "$fake" --jobs 1
+  check "pack: the same plans make the same pack" cmp "$scratch/first.attnpack" "$scratch/plans.attnpack"
+  expect "pack --list" 0 '^sm_90a +NVRTC 13\.0 .* stored +attn_dense_combine of backends/gpu/dense/combine\.cuh$' \
+    pack --list "$scratch/plans.attnpack"
+  printf 'x' | dd of="$scratch/plans.attnpack" bs=1 seek=300 conv=notrunc status=none
+  expect "pack --list: a damaged pack" 2 'plans\.attnpack is a damaged pack: ' pack --list "$scratch/plans.attnpack"
+  expect "pack: a target that the compiler does not know" 3 'does not know sm_103a' \
+    pack "$scratch/plans.json" --arch sm_103a --output "$scratch/x" --no-cache --compiler "$fake"
+  expect "pack: an output that cannot be written" 2 'cannot write `/nowhere/x`' \
+    pack "$scratch/paged.json" --arch sm_90a --output /nowhere/x --no-cache --compiler "$fake"
+fi
+expect "pack: no compiler" 3 'plans\.json:[123]: for sm_90a: .*compiler_path = /nowhere/nvrtc\.so: ' \
+  "${pack[@]}" --compiler /nowhere/nvrtc.so
+expect "pack: an unknown target" 3 'sm_75 is no known target; those are ' \
+  pack "$scratch/plans.json" --arch sm_75 --output "$scratch/x"
+ATTN_CUDA_DRIVER=/nowhere/libcuda.so.1 expect "pack: for no GPU in particular" 2 'Name it, as in `--arch sm_90a`' \
+  pack "$scratch/plans.json" --output "$scratch/x"
+expect "pack: no output" 2 'option `--output` is needed' pack "$scratch/plans.json" --arch sm_90a
+expect "pack: no plan" 2 'holds no plan' pack /dev/null --arch sm_90a --output "$scratch/x"
+expect "pack: a schema of the future" 2 'schema\.json:1:[0-9]+: schema 7 is not known, only 1' \
+  pack "$scratch/schema.json" --arch sm_90a --output "$scratch/x"
+sed 's/"softcap":/"softness":1,"softcap":/' "$scratch/paged.json" >"$scratch/unknown.json"
+expect "pack: a description that says more than is known" 2 'unknown\.json:1: .*dense\.softness is 1, not absent' \
+  pack "$scratch/unknown.json" --arch sm_90a --output "$scratch/x"
+expect "pack --list: no pack" 2 'plans\.json is no pack of libattn' pack --list "$scratch/plans.json"
+expect "pack --list goes alone" 2 'option `--arch` does not go with `--list`' pack --list x --arch sm_90a
 
 exit "$failed"
