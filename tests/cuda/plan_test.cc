@@ -33,10 +33,10 @@ struct Described {
         problem.q_dtype = ATTN_FLOAT16, problem.batch = 2, problem.heads_q = 4, problem.heads_k = 2;
         problem.dim_qk = 64, problem.max_q = 100, problem.max_kv = 200;
     }
-    void bind(attn_slot slot)
+    void bind(attn_slot slot, uint32_t flags = 0)
     {
         attn_bind b = {};
-        b.slot = slot;
+        b.slot = slot, b.flags = flags;
         binds.push_back(b);
     }
     attn_status plan(attn_handle handle, attn_plan *out)
@@ -225,6 +225,33 @@ TEST_F(Plans, Launches)
     std::string text(needed, 0);
     ASSERT_EQ(attn_plan_describe(plan, text.data(), needed, nullptr), ATTN_OK);
     EXPECT_NE(text.find("\"backend\":\"cuda\""), std::string::npos) << text;
+    attn_plan_destroy(plan);
+    attn_destroy(handle);
+}
+
+/// With the library's own store: what the compiler makes is what the driver is given. Sanitizers do not know its code.
+TEST_F(Plans, CompiledKernels)
+{
+    attn_options options = {};
+    options.size = sizeof options, options.device = ATTN_DEVICE_CUDA, options.flags = ATTN_HANDLE_NO_DISK_CACHE;
+    attn_handle handle = nullptr;
+    ASSERT_EQ(attn_create(&options, &handle), ATTN_OK) << last_error();
+    attn_plan plan = nullptr;
+    Described described("prefill"); // of plain layout, so that one kernel serves it
+    for (const attn_slot slot : {ATTN_SLOT_Q, ATTN_SLOT_K, ATTN_SLOT_V})
+        described.bind(slot, ATTN_BIND_ALIGNED | ATTN_BIND_INNER_CONTIGUOUS);
+    const attn_status status = attn::test::can_count_allocations() ? described.plan(handle, &plan) : ATTN_ERROR_COMPILE;
+    if (status == ATTN_ERROR_COMPILE) {
+        attn_destroy(handle);
+        std::printf("absent: compiled kernels\n");
+        GTEST_SKIP() << "absent: compiled kernels: " << last_error();
+    }
+    ASSERT_EQ(status, ATTN_OK) << last_error();
+    EXPECT_EQ(Tensors(plan).execute(plan, nullptr), ATTN_OK) << last_error();
+    fake_cuda_launch launch;
+    ASSERT_TRUE(fake_cuda_get_launch(0, &launch));
+    EXPECT_STREQ(launch.kernel, "attn_dense_forward");
+    EXPECT_EQ(launch.parameters, 1) << "as the attributes of the code say";
     attn_plan_destroy(plan);
     attn_destroy(handle);
 }
