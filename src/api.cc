@@ -6,6 +6,7 @@
 #include "dense.h"
 #include "describe.h"
 #include "handle.h"
+#include "linear.h"
 #include "merge.h"
 #include "names.h"
 
@@ -71,6 +72,13 @@ attn_status read_problem_of(attn_kind kind, const void *desc, std::unique_ptr<Pr
     case ATTN_KIND_APPEND: {
         auto problem = std::make_unique<AppendProblem>();
         if (const attn_status status = read_append(static_cast<const attn_append *>(desc), problem.get()))
+            return status;
+        *out = std::move(problem);
+        return ATTN_OK;
+    }
+    case ATTN_KIND_LINEAR: {
+        auto problem = std::make_unique<LinearProblem>();
+        if (const attn_status status = read_linear(static_cast<const attn_linear *>(desc), problem.get()))
             return status;
         *out = std::move(problem);
         return ATTN_OK;
@@ -203,6 +211,11 @@ attn_status attn_plan_merge(attn_handle handle, const attn_merge *desc, attn_pla
 attn_status attn_plan_append(attn_handle handle, const attn_append *desc, attn_plan *plan)
 {
     return attn::make_plan("attn_plan_append", handle, ATTN_KIND_APPEND, desc, plan);
+}
+
+attn_status attn_plan_linear(attn_handle handle, const attn_linear *desc, attn_plan *plan)
+{
+    return attn::make_plan("attn_plan_linear", handle, ATTN_KIND_LINEAR, desc, plan);
 }
 
 attn_status attn_plan_supports(attn_handle handle, attn_kind kind, const void *desc)
