@@ -18,6 +18,7 @@ set(attn_sources
     src/names.cc
     src/option_checks.cc
     src/overlap.cc
+    src/state.cc
     src/status.cc
     src/thread_pool.cc
     backends/cpu/backend.cc
@@ -37,6 +38,7 @@ set(attn_sources
     backends/cpu/linear/chunk_baseline.cc
     backends/cpu/linear/executor.cc
     backends/cpu/linear/reference.cc
+    backends/cpu/linear/state_elements.cc
     backends/cpu/linear/token_values.cc
     backends/cpu/merge/executor.cc
     backends/cpu/merge/merge_baseline.cc

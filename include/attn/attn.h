@@ -971,6 +971,60 @@ typedef struct attn_linear {
  *  @return status */
 ATTN_API attn_status ATTN_CALL attn_plan_linear(attn_handle handle, const attn_linear *desc, attn_plan *plan);
 
+/**
+ * @brief What a saved state says of itself; attn_state_inspect() fills it in.
+ *
+ * A saved state is 96 bytes of header, then the elements, row-major, of `[states, heads, rows, columns]` or in layout
+ * ATTN_STATE_VK `[states, heads, columns, rows]`. Little-endian throughout. The header: the 8 bytes `attnstat`; version
+ * 1, size of the header 96, dtype, layout, decay, update, read, feature_map, flags (ATTN_LINEAR_* that shape a state:
+ * QK_L2NORM, NORMALISER, BIDIRECTIONAL), 0, each 32 bit; states, heads, rows, columns, tokens, each 64 bit; a checksum
+ * of 64 bit: FNV-1a by words of 64 bit, over the header with 0 in its place and the elements, filled up with zeros.
+ */
+typedef struct attn_state_info {
+    size_t size;                  /**< `sizeof(attn_state_info)`; nothing beyond it is written. */
+    const attn_ext *next;         /**< NULL. */
+    uint64_t flags;               /**< ATTN_LINEAR_* of the descriptor that shape a state. */
+    attn_decay decay;             /**< Of the descriptor, as the rest up to `feature_map`. */
+    attn_update update;           /**< What writes. */
+    attn_read read;               /**< What a query reads. */
+    attn_feature_map feature_map; /**< What makes rows of keys. */
+    attn_state_layout layout;     /**< Order of the elements. */
+    attn_dtype dtype;             /**< Their type. */
+    int64_t states;               /**< Sequences. */
+    int64_t heads;                /**< Heads of V. */
+    int64_t rows;                 /**< Features of K. */
+    int64_t columns;              /**< Channels of V, and one more with a normaliser. */
+    int64_t tokens;               /**< What the caller said. */
+} attn_state_info;
+
+/** @brief Saves states in the portable form of ::attn_state_info. Host memory.
+ *  @param desc the linear descriptor; its layout and dtype are those of `state` @param state `[states, Hv, Dk, Dv]`
+ *  @param tokens that the states have seen, or what the caller wants to find again
+ *  @param[out] buffer NULL if capacity is 0 @param capacity its size in bytes @param[out] needed bytes, or NULL
+ *  @return ATTN_ERROR_CAPACITY if it does not fit; ATTN_OK if capacity is 0 and only `needed` is asked for */
+ATTN_API attn_status ATTN_CALL attn_state_save(const attn_linear *desc, const attn_tensor *state, int64_t tokens,
+                                               void *buffer, size_t capacity, size_t *needed);
+
+/** @brief Reads the header of a saved state and verifies the checksum. @param buffer the bytes @param bytes their
+ * number
+ *  @param[in,out] info `size` set by the caller, the rest filled in @return ATTN_ERROR_DATA if they are no saved state,
+ *  of a later version, cut off or changed */
+ATTN_API attn_status ATTN_CALL attn_state_inspect(const void *buffer, size_t bytes, attn_state_info *info);
+
+/** @brief Loads saved states into memory of the layout and dtype of a descriptor, converted where they differ. What was
+ *  saved of another method or size is refused. Host memory.
+ *  @param desc the linear descriptor @param buffer the bytes @param bytes their number
+ *  @param state `[states, Hv, Dk, Dv]`, written @param[out] tokens as saved, or NULL @return status */
+ATTN_API attn_status ATTN_CALL attn_state_load(const attn_linear *desc, const void *buffer, size_t bytes,
+                                               const attn_tensor *state, int64_t *tokens);
+
+/** @brief Copies states between views, converted in layout and dtype: to fork, to move between pools, to go back to
+ * that after a token (a view of ATTN_STATE_PER_TOKEN). float32, float16, bfloat16; host memory.
+ *  @param from `[states, Hv, Dk, Dv]` @param from_layout its order of axes @param to likewise, not overlapping
+ *  @param to_layout its order of axes @return status */
+ATTN_API attn_status ATTN_CALL attn_state_copy(const attn_tensor *from, attn_state_layout from_layout,
+                                               const attn_tensor *to, attn_state_layout to_layout);
+
 /** @brief Values of ::attn_ext_type. */
 enum attn_ext_type_values {
     ATTN_EXT_DROPOUT = 1 /**< ::attn_dropout on ::attn_dense. */
@@ -1074,6 +1128,12 @@ ATTN_AT(attn_linear, feature_map, 56, 40) ATTN_AT(attn_linear, state_layout, 60,
 ATTN_AT(attn_linear, state_keep, 64, 48) ATTN_AT(attn_linear, state_dtype, 68, 52)
 ATTN_AT(attn_linear, chunk, 72, 56) ATTN_AT(attn_linear, decay_lower_bound, 80, 64)
 ATTN_AT(attn_linear, decay_scale, 88, 72) ATTN_AT(attn_linear, normaliser_eps, 96, 80) ATTN_IS(attn_linear, 104, 88)
+ATTN_AT(attn_state_info, size, 0, 0) ATTN_AT(attn_state_info, next, 8, 4) ATTN_AT(attn_state_info, flags, 16, 8)
+ATTN_AT(attn_state_info, decay, 24, 16) ATTN_AT(attn_state_info, update, 28, 20) ATTN_AT(attn_state_info, read, 32, 24)
+ATTN_AT(attn_state_info, feature_map, 36, 28) ATTN_AT(attn_state_info, layout, 40, 32)
+ATTN_AT(attn_state_info, dtype, 44, 36) ATTN_AT(attn_state_info, states, 48, 40) ATTN_AT(attn_state_info, heads, 56, 48)
+ATTN_AT(attn_state_info, rows, 64, 56) ATTN_AT(attn_state_info, columns, 72, 64)
+ATTN_AT(attn_state_info, tokens, 80, 72) ATTN_IS(attn_state_info, 88, 80)
 ATTN_AT(attn_dropout, ext, 0, 0) ATTN_AT(attn_dropout, probability, 24, 16) ATTN_IS(attn_dropout, 32, 24)
 #endif
 #undef ATTN_IS

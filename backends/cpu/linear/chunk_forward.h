@@ -22,6 +22,9 @@ namespace {
 /// Sequences of at most so many tokens go token by token.
 constexpr int64_t kStepTokens = 8;
 
+/// Tokens between fetching a row and reading it.
+constexpr int64_t kTokensAhead = 8;
+
 /// Everything a task needs.
 struct Run {
     const LinearShape &shape;
@@ -72,6 +75,25 @@ inline void read_removal(const Run &run, int64_t token, const float *key, float 
     }
 }
 
+/// Fetches the rows of a token for later.
+inline void fetch_token(const Run &run, int64_t token)
+{
+    const LinearTask &task = run.task;
+    fetch_row(task.k, token, run.shape.dim_qk);
+    TokenView v = task.v;
+    v.base += run.columns.first * v.channel_step * element_bytes(v.type);
+    fetch_row(v, token, run.columns.count);
+    if (run.shape.decay == Decay::channel) fetch_row(task.decay, token, run.shape.dim_k);
+    if (run.shape.update == Update::gated_delta) fetch_row(task.erase, token, run.shape.dim_k);
+    if (run.shape.update == Update::dplr) {
+        fetch_row(task.dplr_b, token, run.shape.dim_k);
+        fetch_row(task.dplr_c, token, run.shape.dim_k);
+    }
+    if (run.shape.bidirectional) return;
+    TokenView q = task.q;
+    for (int64_t r = 0; r < run.shape.group; ++r, q.base += task.q_head_step) fetch_row(q, token, run.shape.dim_qk);
+}
+
 /// Row i of a chunk.
 inline void read_token(Run &run, int64_t token, int64_t i)
 {
@@ -108,6 +130,7 @@ inline int64_t read_chunk(Run &run, int64_t first, int64_t end)
     for (; n < most; ++n) {
         if (!add_decays(run.shape, run.task, first + n, &s.decays)) break;
         read_token(run, first + n, n);
+        if (first + n + kTokensAhead < end) fetch_token(run, first + n + kTokensAhead);
     }
     if (n == 0) return 0;
     // Blocks of rows and squares of a transposition reach beyond the last token.

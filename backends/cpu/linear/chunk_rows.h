@@ -59,6 +59,15 @@ inline void read_row(const TokenView &view, int64_t token, int64_t count, float 
     }
 }
 
+/// Fetches a row that is read later: the tokens of a head lie apart, no processor guesses which come next.
+ATTN_INLINE void fetch_row(const TokenView &view, int64_t token, int64_t count)
+{
+    if (view.channel_step != 1) return;
+    const char *p = token_address(view, token);
+    const int64_t bytes = count * element_bytes(view.type);
+    for (int64_t byte = 0; byte < bytes; byte += 64) __builtin_prefetch(p + byte);
+}
+
 ATTN_INLINE float read_one(const TokenView &view, int64_t token)
 {
     return read_float(token_address(view, token), view.type);

@@ -12,7 +12,7 @@ namespace attn::cpu {
 
 /// Tokens of a chunk that nobody chose: long enough that reading and writing the state costs little beside the
 /// products, short enough that the products within the chunk do.
-constexpr int64_t kDefaultChunk = 64;
+constexpr int64_t kDefaultChunk = 32;
 
 enum class Decay : int32_t { none, head, token, channel };
 enum class DecayForm : int32_t { log, softplus, sigmoid, log_sigmoid };
