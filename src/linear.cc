@@ -15,6 +15,9 @@ namespace {
 constexpr uint64_t kKnownFlags =
     ATTN_LINEAR_BIDIRECTIONAL | ATTN_LINEAR_QK_L2NORM | ATTN_LINEAR_NORMALISER | ATTN_LINEAR_RECURRENT;
 
+/// Most features of all queries of a token that read one state.
+constexpr int64_t kLargestGroup = int64_t{1} << 31;
+
 bool fits_float(double x)
 {
     return std::abs(x) <= static_cast<double>(std::numeric_limits<float>::max());
@@ -194,6 +197,12 @@ attn_status read_linear(const attn_linear *given, LinearProblem *out)
     }
     if (const attn_status status = count_features(out)) return status;
     out->group = out->heads_out / out->heads_v;
+    // Queries of a chunk are kept for all heads that read a state.
+    if (out->group > kLargestGroup / out->dim_k)
+        return fail(ATTN_ERROR_INVALID,
+                    "attn_problem.heads_q = %lld: heads that read one state, times its %lld rows, must be at most %lld",
+                    static_cast<long long>(out->heads_q), static_cast<long long>(out->dim_k),
+                    static_cast<long long>(kLargestGroup));
     out->state_columns = out->dim_v + (out->normaliser ? 1 : 0);
     Binds binds;
     if (const attn_status status = binds.read(*d.problem)) return status;

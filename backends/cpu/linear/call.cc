@@ -79,6 +79,12 @@ const attn_tensor *LinearCall::view(attn_slot slot, uint32_t index) const noexce
     return position < 0 ? nullptr : arguments_.view[position];
 }
 
+bool LinearCall::writes_nothing() const noexcept
+{
+    const bool keeps = problem_.has(ATTN_SLOT_STATE_OUT) && problem_.state_keep == ATTN_STATE_FINAL;
+    return batch_ == 0 || (!keeps && (problem_.packed_q ? total_q_ : tq_) == 0);
+}
+
 int64_t LinearCall::queries(int64_t b) const noexcept
 {
     return used_q_ ? used_q_[b] : problem_.packed_q ? cu_q_[b + 1] - cu_q_[b] : tq_;
@@ -94,7 +100,7 @@ attn_status LinearCall::check() const noexcept
 {
     if (const attn_status status = check_lengths()) return status;
     if (const attn_status status = check_states()) return status;
-    if (!problem_.checked()) return ATTN_OK;
+    if (!problem_.checked() || writes_nothing()) return ATTN_OK;
     for (int64_t b = 0; b < batch_; ++b)
         for (int64_t head = 0; head < problem_.heads_v; ++head)
             if (const attn_status status = check_values(shape_, task(b, head), b, head)) return status;
@@ -109,16 +115,14 @@ attn_status LinearCall::check_lengths() const noexcept
     if (problem_.packed_kv)
         if (const attn_status status = check_boundaries("CU_SEQLENS_KV", cu_kv_, batch_, total_kv_, problem_.max_kv))
             return status;
-    for (int64_t b = 0; b < batch_; ++b) {
-        if (used_q_)
-            if (const attn_status status =
-                    check_length("SEQLENS_Q", b, used_q_[b], problem_.packed_q ? cu_q_[b + 1] - cu_q_[b] : tq_))
-                return status;
-        if (used_kv_)
-            if (const attn_status status =
-                    check_length("SEQLENS_KV", b, used_kv_[b], problem_.packed_kv ? cu_kv_[b + 1] - cu_kv_[b] : tk_))
-                return status;
-    }
+    for (int64_t b = 0; used_q_ && b < batch_; ++b)
+        if (const attn_status status =
+                check_length("SEQLENS_Q", b, used_q_[b], problem_.packed_q ? cu_q_[b + 1] - cu_q_[b] : tq_))
+            return status;
+    for (int64_t b = 0; used_kv_ && b < batch_; ++b)
+        if (const attn_status status =
+                check_length("SEQLENS_KV", b, used_kv_[b], problem_.packed_kv ? cu_kv_[b + 1] - cu_kv_[b] : tk_))
+            return status;
     return ATTN_OK;
 }
 

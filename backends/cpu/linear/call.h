@@ -25,6 +25,8 @@ public:
     [[nodiscard]] attn_status check() const noexcept;
 
     int64_t batch() const noexcept { return batch_; }
+    /// Without tokens and states there is nothing to do, for however many sequences.
+    bool writes_nothing() const noexcept;
     /// Queries in use of a sequence.
     int64_t queries(int64_t b) const noexcept;
     int64_t keys(int64_t b) const noexcept;

@@ -77,6 +77,7 @@ public:
             return status;
         const LinearCall call(problem_, shape_, arguments);
         if (const attn_status status = call.check()) return status;
+        if (call.writes_nothing()) return ATTN_OK;
         const int64_t states = call.batch() * problem_.heads_v;
         const int64_t columns = columns_of_task(states);
         char *scratch = static_cast<char *>(workspace);

@@ -55,7 +55,7 @@ def hedgehog(
     return linear_attention(q, k, v, HEDGEHOG, feature_q=feature_q, feature_k=feature_k, **options)
 
 
-def retnet_decay(heads: int) -> np.ndarray:
+def retnet_decay(heads: int) -> Any:
     """The log decays of RetNet: `log(1 - 2 ** (-5 - h))`."""
     return np.log1p(-(2.0 ** (-5 - np.arange(heads)))).astype(np.float32)
 
@@ -67,7 +67,7 @@ def retnet(q: ArrayLike, k: ArrayLike, v: ArrayLike, decay: Optional[ArrayLike] 
     return linear_attention(q, k, v, RETNET, decay=decay, **options)
 
 
-def lightning_decay(heads: int, layer: int, layers: int) -> np.ndarray:
+def lightning_decay(heads: int, layer: int, layers: int) -> Any:
     """The log decays of TransNormerLLM: slopes of ALiBi, weaker in later layers."""
     power = 1 << (heads.bit_length() - 1)
     slopes = [2.0 ** (-8 * (h + 1) / power) for h in range(power)]
