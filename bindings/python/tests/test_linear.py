@@ -182,7 +182,7 @@ def test_packed_sequences_and_layouts(rows):
 
 def test_refusals(rows):
     _, q, k, v = rows
-    with pytest.raises(attn.Error, match="BETA is missing"):
+    with pytest.raises(attn.Error, match="BETA index 0 is missing"):
         attn.linear_attention(q, k, v, recipes.DELTANET)
     with pytest.raises(attn.Error, match="takes it only with ATTN_UPDATE_DELTA"):
         attn.linear_attention(q, k, v, attn.LinearMethod(), beta=np.ones((B, T, H), np.float32))

@@ -60,10 +60,10 @@ def retnet_decay(heads: int) -> Any:
     return np.log1p(-(2.0 ** (-5 - np.arange(heads)))).astype(np.float32)
 
 
-def retnet(q: ArrayLike, k: ArrayLike, v: ArrayLike, decay: Optional[ArrayLike] = None, **options: Any) -> Any:
+def retnet(q: ArrayLike, k: ArrayLike, v: Any, decay: Optional[ArrayLike] = None, **options: Any) -> Any:
     """RetNet (Sun et al. 2023) of rotated q and k. `decay`: log decays by head, default `retnet_decay`."""
     if decay is None:
-        decay = retnet_decay(np.shape(v)[-2])
+        decay = retnet_decay(v.shape[-2])
     return linear_attention(q, k, v, RETNET, decay=decay, **options)
 
 
