@@ -180,7 +180,7 @@ attn_status read_header(const void *buffer, size_t bytes, Header *out)
 attn_status save_states(const attn_linear *desc, const attn_tensor *state, int64_t tokens, void *buffer,
                         size_t capacity, size_t *needed)
 {
-    Header header;
+    Header header = {};
     if (const attn_status status = read_form(desc, state, &header)) return status;
     if (tokens < 0) return fail(ATTN_ERROR_INVALID, "tokens = %lld: must be >= 0", static_cast<long long>(tokens));
     header.tokens = tokens;
@@ -209,7 +209,7 @@ attn_status inspect_states(const void *buffer, size_t bytes, attn_state_info *in
     attn_state_info filled;
     if (const attn_status status = read_struct(info, "attn_state_info", &filled)) return status;
     if (const attn_status status = no_extensions(filled.next, "attn_state_info")) return status;
-    Header header;
+    Header header = {};
     if (const attn_status status = read_header(buffer, bytes, &header)) return status;
     const size_t size = info->size;
     filled.size = size;
@@ -226,7 +226,7 @@ attn_status inspect_states(const void *buffer, size_t bytes, attn_state_info *in
 attn_status load_states(const attn_linear *desc, const void *buffer, size_t bytes, const attn_tensor *state,
                         int64_t *tokens)
 {
-    Header wanted, header;
+    Header wanted = {}, header = {};
     if (const attn_status status = read_form(desc, state, &wanted)) return status;
     if (const attn_status status = check_written("state", *state)) return status;
     if (const attn_status status = read_header(buffer, bytes, &header)) return status;
