@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstring>
 #include <deque>
+#include <functional>
 
 namespace attn::perf {
 namespace {
@@ -112,6 +113,13 @@ private:
     size_t state_ = 0;
 };
 
+/// Seconds of a call by the time of all its threads, which other load on the machine hardly touches.
+double busy_seconds(const std::function<void()> &call, int threads, int repetitions)
+{
+    const Times times = race({call}, repetitions)[0];
+    return times.median * std::min(times.processors / threads, 1.0);
+}
+
 /// FLOP/s of sgemm on squares that suit it.
 double measure_sgemm(int threads, int repetitions)
 {
@@ -122,7 +130,7 @@ double measure_sgemm(int threads, int repetitions)
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, kSize, kSize, kSize, 1, a.data(), kSize, b.data(), kSize,
                     0, c.data(), kSize);
     };
-    return 2.0 * kSize * kSize * kSize / race({product}, repetitions)[0].min;
+    return 2.0 * kSize * kSize * kSize / busy_seconds(product, threads, repetitions);
 }
 
 /// Bytes/s of reading and writing as many floats as a step has states.
@@ -136,10 +144,10 @@ double measure_read_write(int threads, int repetitions)
             for (int64_t i = first; i < last; ++i) values[static_cast<size_t>(i)] *= 0.999f;
         });
     };
-    return 8.0 * static_cast<double>(values.size()) / race({scale}, repetitions)[0].min;
+    return 8.0 * static_cast<double>(values.size()) / busy_seconds(scale, threads, repetitions);
 }
 
-bool measure_forms(const Handle &handle, const std::string &filter, double sgemm, int repetitions)
+bool measure_forms(const Handle &handle, const std::string &filter, double sgemm, int threads, int repetitions)
 {
     std::printf("1 x %lld tokens, %lld heads, K = V = %lld, fp32\n%-28s %10s %12s %8s %10s\n",
                 static_cast<long long>(kTokens), static_cast<long long>(kHeads), static_cast<long long>(kDim), "form",
@@ -148,8 +156,8 @@ bool measure_forms(const Handle &handle, const std::string &filter, double sgemm
     for (const Form &form : kForms) {
         if (std::string(form.name).find(filter) == std::string::npos) continue;
         Workload chunks(handle, form, 1, kHeads, kTokens, false), reference(handle, form, 1, kHeads, kTokens, true);
-        const double fast = race({[&] { chunks.run(); }}, repetitions)[0].median;
-        const double slow = race({[&] { reference.run(); }}, std::min(repetitions, 3))[0].median;
+        const double fast = busy_seconds([&] { chunks.run(); }, threads, repetitions);
+        const double slow = busy_seconds([&] { reference.run(); }, threads, std::min(repetitions, 3));
         const double share = 2 * form.products * kTokens * kHeads / fast / sgemm;
         const bool missed = slow / fast < form.bar || (form.products != 0 && share < 0.6);
         std::printf("%-28s %10.2f %12.1f %8.1f %9.0f%%%s\n", form.name, fast * 1e3, slow * 1e3, slow / fast,
@@ -159,7 +167,7 @@ bool measure_forms(const Handle &handle, const std::string &filter, double sgemm
     return good;
 }
 
-bool measure_steps(const Handle &handle, const std::string &filter, double bandwidth, int repetitions)
+bool measure_steps(const Handle &handle, const std::string &filter, double bandwidth, int threads, int repetitions)
 {
     const double bytes = 2.0 * 4 * kStepBatch * kStepHeads * kDim * kDim;
     std::printf("one token, batch %lld, %lld heads: %.0f MiB of states\n%-28s %10s %12s\n",
@@ -169,7 +177,7 @@ bool measure_steps(const Handle &handle, const std::string &filter, double bandw
     for (const Form &form : kForms) {
         if (std::string(form.name).find(filter) == std::string::npos) continue;
         Workload step(handle, form, kStepBatch, kStepHeads, 1, false);
-        const double seconds = race({[&] { step.run(); }}, repetitions)[0].median;
+        const double seconds = busy_seconds([&] { step.run(); }, threads, repetitions);
         const bool missed = bytes / seconds < 0.7 * bandwidth;
         std::printf("%-28s %10.2f %11.0f%%%s\n", form.name, seconds * 1e3, bytes / seconds / bandwidth * 100,
                     missed ? "  MISSED" : "");
@@ -186,9 +194,9 @@ bool measure_linear(const std::string &filter, int threads, int repetitions)
     const double sgemm = measure_sgemm(threads, repetitions), bandwidth = measure_read_write(threads, repetitions);
     std::printf("sgemm (%s) %.0f GFLOP/s; reading and writing memory %.1f GB/s\n\n", openblas_get_corename(),
                 sgemm * 1e-9, bandwidth * 1e-9);
-    const bool forms = measure_forms(handle, filter, sgemm, repetitions);
+    const bool forms = measure_forms(handle, filter, sgemm, threads, repetitions);
     std::printf("\n");
-    return measure_steps(handle, filter, bandwidth, repetitions) && forms;
+    return measure_steps(handle, filter, bandwidth, threads, repetitions) && forms;
 }
 
 } // namespace attn::perf
