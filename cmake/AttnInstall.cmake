@@ -15,6 +15,7 @@ install(
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development)
 install(
   FILES ${PROJECT_SOURCE_DIR}/include/attn/attn.h ${PROJECT_SOURCE_DIR}/include/attn/attn.hpp
+        ${PROJECT_SOURCE_DIR}/include/attn/recipes.h
   DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/attn
   COMPONENT development)
 install(

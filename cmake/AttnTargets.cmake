@@ -13,10 +13,13 @@ set(attn_sources
     src/describe.cc
     src/descriptor_parts.cc
     src/handle.cc
+    src/linear.cc
+    src/linear_tensors.cc
     src/merge.cc
     src/names.cc
     src/option_checks.cc
     src/overlap.cc
+    src/state.cc
     src/status.cc
     src/tensor_view.cc
     src/thread_pool.cc
@@ -45,6 +48,13 @@ set(attn_sources
     backends/cpu/dense/forward_baseline.cc
     backends/cpu/dense/schedule.cc
     backends/cpu/dense/sequences.cc
+    backends/cpu/linear/call.cc
+    backends/cpu/linear/checked.cc
+    backends/cpu/linear/chunk_baseline.cc
+    backends/cpu/linear/executor.cc
+    backends/cpu/linear/reference.cc
+    backends/cpu/linear/state_elements.cc
+    backends/cpu/linear/token_values.cc
     backends/cpu/merge/executor.cc
     backends/cpu/merge/merge_baseline.cc
     backends/cpu/merge/tokens.cc
@@ -66,18 +76,21 @@ set(attn_sources
 # linker could keep the copy that needs the newer processor (tests/abi checks that they define no weak symbol).
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   list(APPEND attn_sources backends/cpu/dense/forward_amx.cc backends/cpu/dense/forward_avx2.cc
-       backends/cpu/dense/forward_avx512.cc backends/cpu/dense/forward_avx512_bf16.cc backends/cpu/merge/merge_avx2.cc backends/cpu/merge/merge_avx512.cc)
-  set_source_files_properties(backends/cpu/dense/forward_avx2.cc backends/cpu/merge/merge_avx2.cc
+       backends/cpu/dense/forward_avx512.cc backends/cpu/dense/forward_avx512_bf16.cc backends/cpu/linear/chunk_avx2.cc backends/cpu/linear/chunk_avx512.cc
+       backends/cpu/merge/merge_avx2.cc backends/cpu/merge/merge_avx512.cc)
+  set_source_files_properties(backends/cpu/dense/forward_avx2.cc backends/cpu/linear/chunk_avx2.cc
+                              backends/cpu/merge/merge_avx2.cc
                               PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
   set(attn_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
-  set_source_files_properties(backends/cpu/dense/forward_avx512.cc backends/cpu/merge/merge_avx512.cc
+  set_source_files_properties(backends/cpu/dense/forward_avx512.cc backends/cpu/linear/chunk_avx512.cc
+                              backends/cpu/merge/merge_avx512.cc
                               PROPERTIES COMPILE_OPTIONS "${attn_avx512}")
   # The tiles of AMX are written as assembly, so that unit needs no option of its own. No kernel throws; the destructor
   # that frees the tiles must not bring the weak symbol of a handler.
   set_source_files_properties(backends/cpu/dense/forward_avx512_bf16.cc backends/cpu/dense/forward_amx.cc
                               PROPERTIES COMPILE_OPTIONS "${attn_avx512};-mavx512bf16;-fno-exceptions")
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
-  list(APPEND attn_sources backends/cpu/dense/forward_neon.cc backends/cpu/merge/merge_neon.cc)
+  list(APPEND attn_sources backends/cpu/dense/forward_neon.cc backends/cpu/linear/chunk_neon.cc backends/cpu/merge/merge_neon.cc)
   # Scheduled before registers are allocated, the loads of a step would take registers from its accumulators.
   set_source_files_properties(backends/cpu/dense/forward_neon.cc
                               PROPERTIES COMPILE_OPTIONS "$<$<CXX_COMPILER_ID:GNU>:-fno-schedule-insns>")

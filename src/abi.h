@@ -31,6 +31,10 @@ inline constexpr size_t kFirstSize<attn_merge> = offsetof(attn_merge, gate) + si
 template <>
 inline constexpr size_t kFirstSize<attn_append> = offsetof(attn_append, sink_tokens) + sizeof(int64_t);
 template <>
+inline constexpr size_t kFirstSize<attn_linear> = offsetof(attn_linear, normaliser_eps) + sizeof(double);
+template <>
+inline constexpr size_t kFirstSize<attn_state_info> = offsetof(attn_state_info, tokens) + sizeof(int64_t);
+template <>
 inline constexpr size_t kFirstSize<attn_sizes> = offsetof(attn_sizes, total_kv) + sizeof(int64_t);
 
 /// Checks a caller's struct of `size` bytes against the `known` of this library; `name` is that of the type.

@@ -6,8 +6,10 @@
 #include "dense.h"
 #include "describe.h"
 #include "handle.h"
+#include "linear.h"
 #include "merge.h"
 #include "names.h"
+#include "state.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -85,6 +87,13 @@ attn_status read_problem_of(attn_kind kind, const void *desc, std::unique_ptr<Pr
     case ATTN_KIND_APPEND: {
         auto problem = std::make_unique<AppendProblem>();
         if (const attn_status status = read_append(static_cast<const attn_append *>(desc), problem.get()))
+            return status;
+        *out = std::move(problem);
+        return ATTN_OK;
+    }
+    case ATTN_KIND_LINEAR: {
+        auto problem = std::make_unique<LinearProblem>();
+        if (const attn_status status = read_linear(static_cast<const attn_linear *>(desc), problem.get()))
             return status;
         *out = std::move(problem);
         return ATTN_OK;
@@ -224,6 +233,34 @@ attn_status attn_plan_merge(attn_handle handle, const attn_merge *desc, attn_pla
 attn_status attn_plan_append(attn_handle handle, const attn_append *desc, attn_plan *plan)
 {
     return attn::make_plan("attn_plan_append", handle, ATTN_KIND_APPEND, desc, plan);
+}
+
+attn_status attn_plan_linear(attn_handle handle, const attn_linear *desc, attn_plan *plan)
+{
+    return attn::make_plan("attn_plan_linear", handle, ATTN_KIND_LINEAR, desc, plan);
+}
+
+attn_status attn_state_save(const attn_linear *desc, const attn_tensor *state, int64_t tokens, void *buffer,
+                            size_t capacity, size_t *needed)
+{
+    return guarded("attn_state_save", [&] { return attn::save_states(desc, state, tokens, buffer, capacity, needed); });
+}
+
+attn_status attn_state_inspect(const void *buffer, size_t bytes, attn_state_info *info)
+{
+    return guarded("attn_state_inspect", [&] { return attn::inspect_states(buffer, bytes, info); });
+}
+
+attn_status attn_state_load(const attn_linear *desc, const void *buffer, size_t bytes, const attn_tensor *state,
+                            int64_t *tokens)
+{
+    return guarded("attn_state_load", [&] { return attn::load_states(desc, buffer, bytes, state, tokens); });
+}
+
+attn_status attn_state_copy(const attn_tensor *from, attn_state_layout from_layout, const attn_tensor *to,
+                            attn_state_layout to_layout)
+{
+    return guarded("attn_state_copy", [&] { return attn::copy_states(from, from_layout, to, to_layout); });
 }
 
 attn_status attn_plan_supports(attn_handle handle, attn_kind kind, const void *desc)

@@ -3,6 +3,7 @@
 #include "names.h"
 #include "overlap.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 
@@ -20,7 +21,8 @@ constexpr const char *kAxisNames[kAxisCount] = {"fixed",
                                                 "the pages of V",
                                                 "the columns of BLOCK_TABLE",
                                                 "the entries of BLOCK_TABLE",
-                                                "the positions of ROPE_COS"};
+                                                "the positions of ROPE_COS",
+                                                "the states of the pool"};
 
 /// "K" or "PARTIAL_OUT[2]".
 struct Label {
@@ -140,6 +142,16 @@ attn_status check_shape(const TensorSpec &spec, const attn_tensor &view, Sizes *
     return ATTN_OK;
 }
 
+/// A state may be replaced by the one after: STATE_OUT as the very view of STATE_IN.
+bool is_updated_in_place(const TensorSpec &out, const attn_tensor &to, const TensorSpec &in, const attn_tensor &from)
+{
+    if (out.slot != ATTN_SLOT_STATE_OUT || in.slot != ATTN_SLOT_STATE_IN || to.data != from.data ||
+        to.byte_offset != from.byte_offset || to.ndim != from.ndim || to.dtype != from.dtype)
+        return false;
+    return std::equal(to.shape, to.shape + to.ndim, from.shape) &&
+           std::equal(to.strides, to.strides + to.ndim, from.strides);
+}
+
 } // namespace
 
 attn_status match_arguments(const std::vector<TensorSpec> &tensors, attn_device device, int32_t device_id,
@@ -189,6 +201,7 @@ attn_status match_arguments(const std::vector<TensorSpec> &tensors, attn_device 
         if (!tensors[t].output) continue;
         for (size_t other = 0; other < wanted; ++other) {
             if (other == t || (tensors[other].output && other < t)) continue;
+            if (is_updated_in_place(tensors[t], *out->view[t], tensors[other], *out->view[other])) continue;
             if (are_disjoint(*out->view[t], dtype_bytes(tensors[t].dtype), *out->view[other],
                              dtype_bytes(tensors[other].dtype)))
                 continue;

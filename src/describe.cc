@@ -4,6 +4,7 @@
 #include "dense.h"
 #include "handle.h"
 #include "json.h"
+#include "linear.h"
 #include "merge.h"
 #include "names.h"
 
@@ -175,6 +176,52 @@ void describe_append(JsonWriter &json, const AppendProblem &p)
     json.close();
 }
 
+/// FLOPs and bytes of a linear plan, and its own fields. The products are those of the recurrence: one of the state
+/// with a query for each head of OUT, one to write a key, two more where a key is first looked up (and erased).
+void describe_linear(JsonWriter &json, const LinearProblem &p)
+{
+    const auto tokens_of = [&](int64_t longest, bool packed, int64_t total) {
+        return std::min(static_cast<double>(p.batch) * static_cast<double>(longest),
+                        packed ? static_cast<double>(total) : 1e300);
+    };
+    const double queries = tokens_of(p.max_q, p.packed_q, p.total_q);
+    const double keys = p.bidirectional ? tokens_of(p.max_kv, p.packed_kv, p.total_kv) : queries;
+    const double state = static_cast<double>(p.dim_k) * static_cast<double>(p.state_columns);
+    const double writes = p.update == ATTN_UPDATE_ADD ? 1 : p.update == ATTN_UPDATE_DPLR ? 3 : 2;
+    const double heads_v = static_cast<double>(p.heads_v);
+    json.add("flops", 2.0 * state * (queries * static_cast<double>(p.heads_out) + keys * heads_v * writes));
+    double bytes = 0;
+    for (const TensorSpec &spec : p.tensors) {
+        double elements = static_cast<double>(dtype_bytes(spec.dtype));
+        for (int axis = 0; axis < spec.ndim; ++axis)
+            elements *=
+                spec.bounds[axis] == kFree ? static_cast<double>(p.batch) : static_cast<double>(spec.bounds[axis]);
+        bytes += elements;
+    }
+    json.add("bytes", bytes);
+    json.open("linear");
+    json.add("decay", decay_name(p.decay));
+    static constexpr const char *kForms[] = {"log", "softplus", "sigmoid", "log_sigmoid"};
+    json.add("decay_form", kForms[p.decay_form]);
+    json.add("decay_lower_bound", p.lower_bound);
+    json.add("decay_scale", p.decay_scale);
+    json.add("update", update_name(p.update));
+    json.add("read", p.read == ATTN_READ_BEFORE ? "before" : "after");
+    json.add("feature_map", feature_map_name(p.feature_map));
+    json.add("bidirectional", p.bidirectional);
+    json.add("qk_l2norm", p.l2norm);
+    json.add("normaliser", p.normaliser);
+    json.add("normaliser_eps", p.normaliser_eps);
+    json.add("recurrent", p.recurrent);
+    json.add("chunk", p.chunk);
+    json.add("state_rows", p.dim_k);
+    json.add("state_columns", p.state_columns);
+    json.add("state_layout", p.state_layout == ATTN_STATE_VK ? "value_major" : "key_major");
+    json.add("state_keep", p.state_keep == ATTN_STATE_PER_TOKEN ? "per_token" : "final");
+    json.add("state_dtype", dtype_name(p.state_dtype));
+    json.close();
+}
+
 } // namespace
 
 Sizes bounding_sizes(const Problem &problem) noexcept
@@ -201,6 +248,7 @@ std::string describe_plan(const attn_handle_s &handle, const Problem &p, const E
     if (p.kind == ATTN_KIND_DENSE) describe_dense(json, static_cast<const DenseProblem &>(p));
     if (p.kind == ATTN_KIND_MERGE) describe_merge(json, static_cast<const MergeProblem &>(p));
     if (p.kind == ATTN_KIND_APPEND) describe_append(json, static_cast<const AppendProblem &>(p));
+    if (p.kind == ATTN_KIND_LINEAR) describe_linear(json, static_cast<const LinearProblem &>(p));
     describe_tensors(json, p);
     json.open("execution");
     json.add("workers", static_cast<int64_t>(handle.workers));

@@ -54,6 +54,19 @@ constexpr Entry<attn_slot> kSlots[] = {
     {ATTN_SLOT_MASK, "MASK"},
     {ATTN_SLOT_ROPE_COS, "ROPE_COS"},
     {ATTN_SLOT_ROPE_SIN, "ROPE_SIN"},
+    {ATTN_SLOT_DECAY, "DECAY"},
+    {ATTN_SLOT_BETA, "BETA"},
+    {ATTN_SLOT_ERASE, "ERASE"},
+    {ATTN_SLOT_WRITE, "WRITE"},
+    {ATTN_SLOT_BONUS, "BONUS"},
+    {ATTN_SLOT_DPLR_B, "DPLR_B"},
+    {ATTN_SLOT_DPLR_C, "DPLR_C"},
+    {ATTN_SLOT_A_LOG, "A_LOG"},
+    {ATTN_SLOT_DT_BIAS, "DT_BIAS"},
+    {ATTN_SLOT_FEATURE, "FEATURE"},
+    {ATTN_SLOT_STATE_IN, "STATE_IN"},
+    {ATTN_SLOT_STATE_OUT, "STATE_OUT"},
+    {ATTN_SLOT_STATE_INDEX, "STATE_INDEX"},
     {ATTN_SLOT_COLUMN_MASS, "COLUMN_MASS"},
     {ATTN_SLOT_ROW_MAX, "ROW_MAX"},
     {ATTN_SLOT_ROW_ENTROPY, "ROW_ENTROPY"},
@@ -107,6 +120,7 @@ constexpr Entry<attn_kind> kKinds[] = {
     {ATTN_KIND_DENSE, "dense"},
     {ATTN_KIND_MERGE, "merge"},
     {ATTN_KIND_APPEND, "append"},
+    {ATTN_KIND_LINEAR, "linear"},
 };
 
 constexpr Entry<attn_device> kDevices[] = {
@@ -132,6 +146,26 @@ constexpr Entry<attn_direction> kDirections[] = {
     {ATTN_FORWARD, "forward"},
     {ATTN_BACKWARD, "backward"},
     {ATTN_JVP, "jvp"},
+};
+
+constexpr Entry<attn_decay> kDecays[] = {
+    {ATTN_DECAY_NONE, "none"},
+    {ATTN_DECAY_HEAD, "head"},
+    {ATTN_DECAY_TOKEN, "token"},
+    {ATTN_DECAY_CHANNEL, "channel"},
+};
+
+constexpr Entry<attn_update> kUpdates[] = {
+    {ATTN_UPDATE_ADD, "add"},
+    {ATTN_UPDATE_DELTA, "delta"},
+    {ATTN_UPDATE_GATED_DELTA, "gated_delta"},
+    {ATTN_UPDATE_DPLR, "dplr"},
+};
+
+constexpr Entry<attn_feature_map> kFeatureMaps[] = {
+    {ATTN_FEATURE_IDENTITY, "identity"}, {ATTN_FEATURE_ELU1, "elu1"},       {ATTN_FEATURE_RELU, "relu"},
+    {ATTN_FEATURE_SILU, "silu"},         {ATTN_FEATURE_SOFTMAX, "softmax"}, {ATTN_FEATURE_TAYLOR2, "taylor2"},
+    {ATTN_FEATURE_HEDGEHOG, "hedgehog"},
 };
 
 constexpr attn_slot kDerivedBits = ATTN_SLOT_GRAD | ATTN_SLOT_TANGENT | ATTN_SLOT_SCALE | ATTN_SLOT_ZERO_POINT;
@@ -214,6 +248,21 @@ const char *activation_name(attn_activation activation) noexcept
 const char *direction_name(attn_direction direction) noexcept
 {
     return find(kDirections, direction);
+}
+
+const char *decay_name(attn_decay decay) noexcept
+{
+    return find(kDecays, decay);
+}
+
+const char *update_name(attn_update update) noexcept
+{
+    return find(kUpdates, update);
+}
+
+const char *feature_map_name(attn_feature_map map) noexcept
+{
+    return find(kFeatureMaps, map);
 }
 
 } // namespace attn

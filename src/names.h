@@ -20,7 +20,7 @@ const char *dtype_text(attn_dtype dtype) noexcept;
 /// Bytes of one element; 0 for sub-byte types.
 int64_t dtype_bytes(attn_dtype dtype) noexcept;
 
-/// "dense", "merge", "append"; "plan" for a number without a name.
+/// "dense", "merge", "append", "linear"; "plan" for a number without a name.
 const char *kind_name(attn_kind kind) noexcept;
 const char *status_name(attn_status status) noexcept;
 /// "cpu", "cuda" ...; nullptr for a number without a name.
@@ -29,6 +29,10 @@ const char *device_name(attn_device device) noexcept;
 const char *align_name(attn_align align) noexcept;
 const char *activation_name(attn_activation activation) noexcept;
 const char *direction_name(attn_direction direction) noexcept;
+// Of the options of linear attention; nullptr for a number without a name.
+const char *decay_name(attn_decay decay) noexcept;
+const char *update_name(attn_update update) noexcept;
+const char *feature_map_name(attn_feature_map map) noexcept;
 
 } // namespace attn
 

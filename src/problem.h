@@ -24,6 +24,7 @@ enum class Axis : int32_t {
     table_columns, ///< Pages of a sequence in BLOCK_TABLE.
     table_entries, ///< Entries of a flat BLOCK_TABLE.
     positions,     ///< Rows of ROPE_COS and ROPE_SIN.
+    states,        ///< Entries of a pool of states.
     count
 };
 constexpr int kAxisCount = static_cast<int>(Axis::count);
@@ -42,8 +43,8 @@ struct TensorSpec {
     uint32_t flags = 0; ///< ATTN_BIND_*: promises of alignment and contiguity, broadcast axes.
     bool output = false;
     int32_t ndim = 0;
-    Axis axes[4] = {};
-    int64_t bounds[4] = {}; ///< Largest extents; kFree where there is no bound.
+    Axis axes[5] = {};
+    int64_t bounds[5] = {}; ///< Largest extents; kFree where there is no bound.
 };
 
 /// Where keys and values come from.

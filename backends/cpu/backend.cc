@@ -3,6 +3,7 @@
 #include "backends/cpu/append/write.h"
 #include "backends/cpu/dense/forward.h"
 #include "backends/cpu/features.h"
+#include "backends/cpu/linear/executor.h"
 #include "backends/cpu/merge/executor.h"
 #include "names.h"
 
@@ -25,6 +26,8 @@ constexpr Implementation kImplementations[] = {
     {ATTN_KIND_DENSE, "cpu.dense.forward", refuse_forward, make_forward},
     {ATTN_KIND_MERGE, "cpu.merge", refuse_merge, make_merge},
     {ATTN_KIND_APPEND, "cpu.append", refuse_append, make_append},
+    {ATTN_KIND_LINEAR, "cpu.linear.chunk", refuse_linear_chunk, make_linear_chunk},
+    {ATTN_KIND_LINEAR, "cpu.linear.recurrent", refuse_linear_recurrent, make_linear_recurrent},
 };
 
 class CpuBackend final : public Backend {

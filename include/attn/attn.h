@@ -2,8 +2,8 @@
  * @file attn.h
  * @brief libattn: attention behind one C ABI.
  *
- * This release computes dense forward attention, merges and appends on the CPU. What the header declares beyond that is
- * part of the contract and refused by name with ::ATTN_ERROR_UNSUPPORTED until a kernel serves it;
+ * This release computes dense and linear forward attention, merges and appends on the CPU. What the header declares
+ * beyond that is part of the contract and refused by name with ::ATTN_ERROR_UNSUPPORTED until a kernel serves it;
  * attn_plan_supports() answers.
  *
  * A **handle** owns a device. A **plan** is made once from a descriptor (bounds, dtypes, options) and then executed any
@@ -202,9 +202,10 @@ enum attn_bias_stage_values {
 typedef int32_t attn_kind;
 /** @brief Values of ::attn_kind. */
 enum attn_kind_values {
-    ATTN_KIND_DENSE = 1, /**< ::attn_dense. */
-    ATTN_KIND_MERGE = 2, /**< ::attn_merge. */
-    ATTN_KIND_APPEND = 3 /**< ::attn_append. */
+    ATTN_KIND_DENSE = 1,  /**< ::attn_dense. */
+    ATTN_KIND_MERGE = 2,  /**< ::attn_merge. */
+    ATTN_KIND_APPEND = 3, /**< ::attn_append. */
+    ATTN_KIND_LINEAR = 5  /**< attn_linear (experimental). */
 };
 
 /** @brief Role of a tensor. */
@@ -254,7 +255,25 @@ enum attn_slot_values {
     ATTN_SLOT_ROPE_COS = 0x38,     /**< In. `[positions, dim / 2]` f32. Implied by ::ATTN_ROPE_TABLE. */
     ATTN_SLOT_ROPE_SIN = 0x39,     /**< In. `[positions, dim / 2]` f32. */
 
-    /* 0x40 .. 0x5f: the indices of sparse plans and the gates and states of linear plans. */
+    /* 0x40 .. 0x4f: the indices of sparse plans. */
+
+    /* Linear plans. Dk: dim_qk, or the features that attn_linear.feature_map makes of it; Dv: dim_v, and one more with
+       ATTN_LINEAR_NORMALISER. Gates are f32 unless bound as float16 or bfloat16, and may be broadcast. */
+    ATTN_SLOT_DECAY = 0x50,       /**< In. Natural log of the decay (or its raw gate); shape by attn_decay. */
+    ATTN_SLOT_BETA = 0x51,        /**< In. `[B, T, Hv]` f32. */
+    ATTN_SLOT_ERASE = 0x52,       /**< In. `[B, T, Hv, Dk]` f32. */
+    ATTN_SLOT_WRITE = 0x53,       /**< In. `[B, T, Hv, dim_v]` f32. */
+    ATTN_SLOT_BONUS = 0x54,       /**< In. `[Hv, Dk]` f32. */
+    ATTN_SLOT_DPLR_B = 0x55,      /**< In. `[B, T, Hv, Dk]` q_dtype. */
+    ATTN_SLOT_DPLR_C = 0x56,      /**< In. `[B, T, Hv, Dk]` q_dtype. */
+    ATTN_SLOT_A_LOG = 0x57,       /**< In. `[Hv]` f32. */
+    ATTN_SLOT_DT_BIAS = 0x58,     /**< In. `[Hv]`, or `[Hv, Dk]` for decay per channel; f32. */
+    ATTN_SLOT_FEATURE = 0x59,     /**< In. `[H, dim_qk, dim_qk + 1]` f32: the rows of W, each with its entry of b after
+                                       it; index 0 for Q (H = Hq), index 1 for K (H = Hk). */
+    ATTN_SLOT_STATE_IN = 0x5a,    /**< In. `[states, Hv, Dk, Dv]` state_dtype. Not bound: zero. */
+    ATTN_SLOT_STATE_OUT = 0x5b,   /**< Out. Likewise; may be the very view of STATE_IN. */
+    ATTN_SLOT_STATE_INDEX = 0x5c, /**< In. `[B]` i32: state of each sequence in a pool, no two alike where STATE_OUT is
+                                       bound. Not bound: b. */
 
     ATTN_SLOT_COLUMN_MASS = 0x70, /**< Out. `[B, Ho, Tk]` f32: attention each key received, its weights summed over the
                                        queries: sink in the softmax sum, before V_TEMPERATURE, GATE and HEAD_WEIGHT.
@@ -739,7 +758,7 @@ ATTN_API attn_status ATTN_CALL attn_plan_describe(attn_plan plan, char *buffer, 
  *
  * On the CPU the work is done on return. On a GPU it is enqueued on `stream`; the call can be captured in a graph,
  * whose nodes depend on the plan and the shapes of `args` only.
- * Outputs may not overlap inputs, each other or themselves.
+ * Outputs may not overlap inputs, each other or themselves; only STATE_OUT may be the very view of STATE_IN.
  *
  * @param plan the plan
  * @param args its tensors, any order; shapes within the bounds
@@ -834,6 +853,177 @@ static inline attn_tensor attn_tensor_swap_axes(attn_tensor t, int32_t a, int32_
  * @{
  */
 #ifdef ATTN_EXPERIMENTAL
+
+/** @brief Decay of the state. */
+typedef int32_t attn_decay;
+/** @brief Values of ::attn_decay; all but NONE imply DECAY. */
+enum attn_decay_values {
+    ATTN_DECAY_NONE = 0,   /**< No decay. */
+    ATTN_DECAY_HEAD = 1,   /**< Constant, DECAY `[Hv]` (RetNet, Lightning). */
+    ATTN_DECAY_TOKEN = 2,  /**< DECAY `[B, T, Hv]` (Mamba-2, Gated DeltaNet). */
+    ATTN_DECAY_CHANNEL = 3 /**< DECAY `[B, T, Hv, Dk]` (GLA, KDA, RWKV). */
+};
+
+/** @brief How raw DECAY x becomes the log decay; per token or channel. */
+typedef int32_t attn_decay_form;
+/** @brief Values of ::attn_decay_form. */
+enum attn_decay_form_values {
+    ATTN_DECAY_LOG = 0,        /**< x. */
+    ATTN_DECAY_SOFTPLUS = 1,   /**< -exp(A_LOG) * softplus(x + DT_BIAS). Implies both slots. */
+    ATTN_DECAY_SIGMOID = 2,    /**< decay_lower_bound * sigmoid(exp(A_LOG) * (x + DT_BIAS)). Implies both slots. */
+    ATTN_DECAY_LOG_SIGMOID = 3 /**< decay_scale * log(sigmoid(x)). */
+};
+
+/** @brief Update of the state S `[Dk, Dv]` after decay to S'. */
+typedef int32_t attn_update;
+/** @brief Values of ::attn_update. */
+enum attn_update_values {
+    ATTN_UPDATE_ADD = 0,         /**< S' + k v^T. */
+    ATTN_UPDATE_DELTA = 1,       /**< S' + beta k (v - S'^T k)^T. Implies BETA. */
+    ATTN_UPDATE_GATED_DELTA = 2, /**< S' - k (S'^T (erase * k))^T + k (write * v)^T. Implies ERASE, WRITE. */
+    ATTN_UPDATE_DPLR = 3         /**< S' + b (c^T S)^T + k v^T with S before decay. Implies DPLR_B, DPLR_C. */
+};
+
+/** @brief Which state a query reads. Other than after: update ATTN_UPDATE_ADD only. */
+typedef int32_t attn_read;
+/** @brief Values of ::attn_read. */
+enum attn_read_values {
+    ATTN_READ_AFTER = 0, /**< After the update with its own key. */
+    ATTN_READ_BEFORE = 1 /**< Before, plus `(q . (BONUS * k)) v`. Implies BONUS (RWKV-6). */
+};
+
+/** @brief Map applied to the rows of Q and K, before ATTN_LINEAR_QK_L2NORM. Where the number of channels changes, gates
+ *  and states have that of the features. */
+typedef int32_t attn_feature_map;
+/** @brief Values of ::attn_feature_map. */
+enum attn_feature_map_values {
+    ATTN_FEATURE_IDENTITY = 0, /**< x. */
+    ATTN_FEATURE_ELU1 = 1,     /**< elu(x) + 1. */
+    ATTN_FEATURE_RELU = 2,     /**< max(x, 0). */
+    ATTN_FEATURE_SILU = 3,     /**< x * sigmoid(x). */
+    ATTN_FEATURE_SOFTMAX = 4,  /**< Softmax over channels. */
+    ATTN_FEATURE_TAYLOR2 = 5,  /**< Second order Taylor of `exp(q.k / sqrt(d))`, d = dim_qk (Based): 1, `x_i d^(-1/4)`,
+                                    and for i <= j `x_i x_j / sqrt(d)`, over sqrt(2) where i = j: d(d+3)/2 + 1. */
+    ATTN_FEATURE_HEDGEHOG = 6  /**< Softmax of (2(Wx+b), -2(Wx+b)), 2 dim_qk features. Implies FEATURE, twice. */
+};
+
+/** @brief Order of the last two axes of the views of states. */
+typedef int32_t attn_state_layout;
+/** @brief Values of ::attn_state_layout. */
+enum attn_state_layout_values {
+    ATTN_STATE_KV = 0, /**< Key-major: `[states, Hv, Dk, Dv]`. */
+    ATTN_STATE_VK = 1  /**< Value-major: `[states, Hv, Dv, Dk]`. */
+};
+
+/** @brief Which states STATE_OUT receives. */
+typedef int32_t attn_state_keep;
+/** @brief Values of ::attn_state_keep. */
+enum attn_state_keep_values {
+    ATTN_STATE_FINAL = 0,    /**< That after the last token. */
+    ATTN_STATE_PER_TOKEN = 1 /**< One per token, `[B, T, Hv, Dk, Dv]`, packed `[T, Hv, Dk, Dv]`, for rollback. */
+};
+
+/** @brief Bits of attn_linear.flags. */
+enum attn_linear_flags {
+    ATTN_LINEAR_BIDIRECTIONAL = 1 << 0, /**< Every query reads all keys. No decay, update add. */
+    ATTN_LINEAR_QK_L2NORM = 1 << 1,     /**< Q and K rows are normalised, eps 1e-6 inside the root. */
+    ATTN_LINEAR_NORMALISER = 1 << 2,    /**< Divide by the sum of weights, 0 where that is 0. Update add; the state has
+                                             one more column, the sum of the keys, as if V ended with a 1. */
+    ATTN_LINEAR_RECURRENT = 1 << 3      /**< Token by token in double precision, the reference: never in chunks. */
+};
+
+/**
+ * @brief Linear attention: `S_t = update(decay_t * S_{t-1}, k_t, v_t)`, `o_t = scale * S_t^T q_t`.
+ *
+ * There is a state for each of the heads_v heads; heads_k divides heads_v, and heads_q may be more or fewer. Head h of
+ * OUT reads state `h * heads_v / Ho`. Q, K, V, OUT and the gates have one length, T, at most max_q, and are packed
+ * together by CU_SEQLENS_Q; SEQLENS_Q shortens them. Only bidirectional plans have keys of their own length: at most
+ * max_kv, packed by CU_SEQLENS_KV, shortened by SEQLENS_KV. A sequence without tokens leaves its state as it was.
+ *
+ * Log decays should be <= 0, and the delta rules need keys with `beta |k|^2 <= 2` (normalise them, beta <= 2), or the
+ * state grows without bound. ::ATTN_CHECKED refuses other values with ::ATTN_ERROR_DATA, naming their place. A token
+ * never changes a bit of the outputs before it.
+ *
+ * Rollback: keep the state before the tokens (STATE_OUT other than STATE_IN) and run the accepted ones again, or keep
+ * that after each (::ATTN_STATE_PER_TOKEN). Both give the bits of a run that never saw the rejected ones.
+ */
+typedef struct attn_linear {
+    size_t size;                    /**< `sizeof(attn_linear)`. */
+    const attn_ext *next;           /**< Extensions or NULL. */
+    const attn_problem *problem;    /**< Required. max_q bounds T. */
+    const attn_rope *rope;          /**< Rotates Q and K; NULL: not. */
+    uint64_t flags;                 /**< ATTN_LINEAR_*. */
+    attn_decay decay;               /**< 0: none. */
+    attn_decay_form decay_form;     /**< 0: DECAY is the natural log. */
+    attn_update update;             /**< 0: add. */
+    attn_read read;                 /**< 0: after. */
+    attn_feature_map feature_map;   /**< 0: identity. */
+    attn_state_layout state_layout; /**< 0: key-major. */
+    attn_state_keep state_keep;     /**< 0: final. */
+    attn_dtype state_dtype;         /**< 0: float32. */
+    int64_t chunk;                  /**< Tokens of a chunk, at most 256. 0: chosen. */
+    double decay_lower_bound;       /**< Promise: log decay >= this, < 0. 0: none given. */
+    double decay_scale;             /**< ATTN_DECAY_LOG_SIGMOID. 0: 1. */
+    double normaliser_eps;          /**< Added to the sum of weights. */
+} attn_linear;
+
+/** @brief Plans linear attention. @param handle device @param desc descriptor @param[out] plan the plan
+ *  @return status */
+ATTN_API attn_status ATTN_CALL attn_plan_linear(attn_handle handle, const attn_linear *desc, attn_plan *plan);
+
+/**
+ * @brief What a saved state says of itself; attn_state_inspect() fills it in.
+ *
+ * A saved state is 96 bytes of header, then the elements, row-major, of `[states, heads, rows, columns]` or in layout
+ * ATTN_STATE_VK `[states, heads, columns, rows]`. Little-endian throughout. The header: the 8 bytes `attnstat`; version
+ * 1, size of the header 96, dtype, layout, decay, update, read, feature_map, flags (ATTN_LINEAR_* that shape a state:
+ * QK_L2NORM, NORMALISER, BIDIRECTIONAL), 0, each 32 bit; states, heads, rows, columns, tokens, each 64 bit; a checksum
+ * of 64 bit: FNV-1a by words of 64 bit, over the header with 0 in its place and the elements, filled up with zeros.
+ */
+typedef struct attn_state_info {
+    size_t size;                  /**< `sizeof(attn_state_info)`; nothing beyond it is written. */
+    const attn_ext *next;         /**< NULL. */
+    uint64_t flags;               /**< ATTN_LINEAR_* of the descriptor that shape a state. */
+    attn_decay decay;             /**< Of the descriptor, as the rest up to `feature_map`. */
+    attn_update update;           /**< What writes. */
+    attn_read read;               /**< What a query reads. */
+    attn_feature_map feature_map; /**< What makes rows of keys. */
+    attn_state_layout layout;     /**< Order of the elements. */
+    attn_dtype dtype;             /**< Their type. */
+    int64_t states;               /**< Sequences. */
+    int64_t heads;                /**< Heads of V. */
+    int64_t rows;                 /**< Features of K. */
+    int64_t columns;              /**< Channels of V, and one more with a normaliser. */
+    int64_t tokens;               /**< What the caller said. */
+} attn_state_info;
+
+/** @brief Saves states in the portable form of ::attn_state_info. Host memory.
+ *  @param desc the linear descriptor; its layout and dtype are those of `state` @param state `[states, Hv, Dk, Dv]`
+ *  @param tokens that the states have seen, or what the caller wants to find again
+ *  @param[out] buffer NULL if capacity is 0 @param capacity its size in bytes @param[out] needed bytes, or NULL
+ *  @return ATTN_ERROR_CAPACITY if it does not fit; ATTN_OK if capacity is 0 and only `needed` is asked for */
+ATTN_API attn_status ATTN_CALL attn_state_save(const attn_linear *desc, const attn_tensor *state, int64_t tokens,
+                                               void *buffer, size_t capacity, size_t *needed);
+
+/** @brief Reads the header of a saved state and verifies the checksum. @param buffer the bytes @param bytes their
+ * number
+ *  @param[in,out] info `size` set by the caller, the rest filled in @return ATTN_ERROR_DATA if they are no saved state,
+ *  of a later version, cut off or changed */
+ATTN_API attn_status ATTN_CALL attn_state_inspect(const void *buffer, size_t bytes, attn_state_info *info);
+
+/** @brief Loads saved states into memory of the layout and dtype of a descriptor, converted where they differ. What was
+ *  saved of another method or size is refused. Host memory.
+ *  @param desc the linear descriptor @param buffer the bytes @param bytes their number
+ *  @param state `[states, Hv, Dk, Dv]`, written @param[out] tokens as saved, or NULL @return status */
+ATTN_API attn_status ATTN_CALL attn_state_load(const attn_linear *desc, const void *buffer, size_t bytes,
+                                               const attn_tensor *state, int64_t *tokens);
+
+/** @brief Copies states between views, converted in layout and dtype: to fork, to move between pools, to go back to
+ * that after a token (a view of ATTN_STATE_PER_TOKEN). float32, float16, bfloat16; host memory.
+ *  @param from `[states, Hv, Dk, Dv]` @param from_layout its order of axes @param to likewise, not overlapping
+ *  @param to_layout its order of axes @return status */
+ATTN_API attn_status ATTN_CALL attn_state_copy(const attn_tensor *from, attn_state_layout from_layout,
+                                               const attn_tensor *to, attn_state_layout to_layout);
 
 /** @brief Values of ::attn_ext_type. */
 enum attn_ext_type_values {
@@ -931,6 +1121,19 @@ ATTN_AT(attn_sizes, size, 0, 0) ATTN_AT(attn_sizes, next, 8, 4) ATTN_AT(attn_siz
 ATTN_AT(attn_sizes, max_q, 24, 16) ATTN_AT(attn_sizes, max_kv, 32, 24) ATTN_AT(attn_sizes, total_q, 40, 32)
 ATTN_AT(attn_sizes, total_kv, 48, 40) ATTN_IS(attn_sizes, 56, 48)
 #ifdef ATTN_EXPERIMENTAL
+ATTN_AT(attn_linear, size, 0, 0) ATTN_AT(attn_linear, next, 8, 4) ATTN_AT(attn_linear, problem, 16, 8)
+ATTN_AT(attn_linear, rope, 24, 12) ATTN_AT(attn_linear, flags, 32, 16) ATTN_AT(attn_linear, decay, 40, 24)
+ATTN_AT(attn_linear, decay_form, 44, 28) ATTN_AT(attn_linear, update, 48, 32) ATTN_AT(attn_linear, read, 52, 36)
+ATTN_AT(attn_linear, feature_map, 56, 40) ATTN_AT(attn_linear, state_layout, 60, 44)
+ATTN_AT(attn_linear, state_keep, 64, 48) ATTN_AT(attn_linear, state_dtype, 68, 52)
+ATTN_AT(attn_linear, chunk, 72, 56) ATTN_AT(attn_linear, decay_lower_bound, 80, 64)
+ATTN_AT(attn_linear, decay_scale, 88, 72) ATTN_AT(attn_linear, normaliser_eps, 96, 80) ATTN_IS(attn_linear, 104, 88)
+ATTN_AT(attn_state_info, size, 0, 0) ATTN_AT(attn_state_info, next, 8, 4) ATTN_AT(attn_state_info, flags, 16, 8)
+ATTN_AT(attn_state_info, decay, 24, 16) ATTN_AT(attn_state_info, update, 28, 20) ATTN_AT(attn_state_info, read, 32, 24)
+ATTN_AT(attn_state_info, feature_map, 36, 28) ATTN_AT(attn_state_info, layout, 40, 32)
+ATTN_AT(attn_state_info, dtype, 44, 36) ATTN_AT(attn_state_info, states, 48, 40) ATTN_AT(attn_state_info, heads, 56, 48)
+ATTN_AT(attn_state_info, rows, 64, 56) ATTN_AT(attn_state_info, columns, 72, 64)
+ATTN_AT(attn_state_info, tokens, 80, 72) ATTN_IS(attn_state_info, 88, 80)
 ATTN_AT(attn_dropout, ext, 0, 0) ATTN_AT(attn_dropout, probability, 24, 16) ATTN_IS(attn_dropout, 32, 24)
 #endif
 #undef ATTN_IS

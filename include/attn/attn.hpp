@@ -470,6 +470,60 @@ private:
     attn_append desc_;
 };
 
+#ifdef ATTN_EXPERIMENTAL
+/** @brief Builds an attn_linear; experimental. */
+class Linear {
+public:
+    /** @brief Linear attention. @param problem sizes and tensors, copied */
+    explicit Linear(Problem problem) : problem_(std::move(problem)), desc_(sized<attn_linear>()) {}
+    /** @brief Decay of the state. @param kind ATTN_DECAY_* @param form how DECAY becomes the log decay @return this */
+    Linear &decay(attn_decay kind, attn_decay_form form = ATTN_DECAY_LOG)
+    {
+        desc_.decay = kind, desc_.decay_form = form;
+        return *this;
+    }
+    /** @brief Update of the state. @param rule ATTN_UPDATE_* @return this */
+    Linear &update(attn_update rule)
+    {
+        desc_.update = rule;
+        return *this;
+    }
+    /** @brief Map applied to Q and K. @param map ATTN_FEATURE_* @return this */
+    Linear &feature_map(attn_feature_map map)
+    {
+        desc_.feature_map = map;
+        return *this;
+    }
+    /** @brief Adds flags. @param bits ATTN_LINEAR_* @return this */
+    Linear &flags(std::uint64_t bits)
+    {
+        desc_.flags |= bits;
+        return *this;
+    }
+    /** @brief States that calls bring. @param layout order of their axes @param dtype 0: float32 @return this */
+    Linear &state(attn_state_layout layout, attn_dtype dtype = 0)
+    {
+        desc_.state_layout = layout, desc_.state_dtype = dtype;
+        return *this;
+    }
+    /** @brief Every other field. @return the C struct, whose `problem` is set when the plan is made */
+    attn_linear &fields() noexcept { return desc_; }
+    /** @brief Sizes and tensors. @return the problem */
+    const Problem &problem() const noexcept { return problem_; }
+    /** @brief The C struct. @param problem problem().get(), kept by the caller @return points to it */
+    attn_linear get(const attn_problem &problem) const noexcept
+    {
+        attn_linear desc = desc_;
+        desc.problem = &problem;
+        return desc;
+    }
+
+private:
+    Problem problem_;
+    attn_linear desc_;
+};
+#endif
+
 /* ---------------------------------------------------------------------------------------------------------------
  * Plan.
  * ------------------------------------------------------------------------------------------------------------- */
@@ -485,6 +539,10 @@ public:
     Plan(const Handle &handle, const Merge &merge) { make(attn_plan_merge, handle, merge); }
     /** @brief Plans an append. @param handle device @param append descriptor @throws Error */
     Plan(const Handle &handle, const Append &append) { make(attn_plan_append, handle, append); }
+#ifdef ATTN_EXPERIMENTAL
+    /** @brief Plans linear attention. @param handle device @param linear descriptor @throws Error */
+    Plan(const Handle &handle, const Linear &linear) { make(attn_plan_linear, handle, linear); }
+#endif
     /** @brief Takes a plan made through the C functions. @param plan owned from here on */
     explicit Plan(attn_plan plan) noexcept : plan_(plan) {}
 

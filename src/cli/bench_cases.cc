@@ -98,6 +98,18 @@ BenchCase append(const char *name, attn_dtype dtype, attn_dtype cache_dtype, int
     return c;
 }
 
+BenchCase linear(const char *name, attn_dtype dtype, int64_t batch, int64_t tokens, int64_t heads, attn_decay decay,
+                 attn_update update, bool recurrent = false)
+{
+    BenchCase c = dense(name, dtype, tokens, 0, heads, heads, 128);
+    c.op = Operator::linear;
+    c.ceiling = tokens == 1 ? Ceiling::read : Ceiling::multiply_add;
+    c.batch = batch;
+    c.decay = decay, c.update = update;
+    c.recurrent = recurrent;
+    return c;
+}
+
 constexpr attn_align kFull = ATTN_ALIGN_NONE, kCausal = ATTN_TOP_LEFT;
 constexpr attn_dtype kFp32 = ATTN_FLOAT32, kFp16 = ATTN_FLOAT16, kBf16 = ATTN_BFLOAT16;
 
@@ -128,6 +140,17 @@ std::vector<BenchCase> make_cases()
         append("append b1 s16384 h8 d128 fp32", kFp32, 0, 1, 16384, 0, false),
         append("append b1 s16384 h8 d128 rope fp32 to bf16", kFp32, kBf16, 1, 16384, 0, true),
         append("append b32 s1 h8 d128 rope paged16 bf16", kBf16, 0, 32, 1, 16, true),
+        linear("linear s8192 h4 d128 retnet fp32", kFp32, 1, 8192, 4, ATTN_DECAY_HEAD, ATTN_UPDATE_ADD),
+        linear("linear s8192 h4 d128 retnet bf16", kBf16, 1, 8192, 4, ATTN_DECAY_HEAD, ATTN_UPDATE_ADD),
+        linear("linear s8192 h4 d128 mamba2 fp32", kFp32, 1, 8192, 4, ATTN_DECAY_TOKEN, ATTN_UPDATE_ADD),
+        linear("linear s8192 h4 d128 gla fp32", kFp32, 1, 8192, 4, ATTN_DECAY_CHANNEL, ATTN_UPDATE_ADD),
+        linear("linear s8192 h4 d128 gdn fp32", kFp32, 1, 8192, 4, ATTN_DECAY_TOKEN, ATTN_UPDATE_DELTA),
+        linear("linear s8192 h4 d128 kda fp32", kFp32, 1, 8192, 4, ATTN_DECAY_CHANNEL, ATTN_UPDATE_DELTA),
+        linear("linear s8192 h4 d128 rwkv7 fp32", kFp32, 1, 8192, 4, ATTN_DECAY_CHANNEL, ATTN_UPDATE_DPLR),
+        linear("linear s8192 h4 d128 retnet recurrent fp32", kFp32, 1, 8192, 4, ATTN_DECAY_HEAD, ATTN_UPDATE_ADD, true),
+        linear("linear step b64 h32 d128 retnet fp32", kFp32, 64, 1, 32, ATTN_DECAY_HEAD, ATTN_UPDATE_ADD),
+        linear("linear step b64 h32 d128 gdn fp32", kFp32, 64, 1, 32, ATTN_DECAY_TOKEN, ATTN_UPDATE_DELTA),
+        linear("linear step b64 h32 d128 rwkv7 fp32", kFp32, 64, 1, 32, ATTN_DECAY_CHANNEL, ATTN_UPDATE_DPLR),
     };
 }
 
@@ -146,6 +169,15 @@ std::vector<int64_t> BenchCase::lengths() const
 
 double BenchCase::flops() const
 {
+    if (op == Operator::linear) {
+        // Products of a token with C keys of its chunk and with the state; per token and head.
+        constexpr double kChunk = 64;
+        const double k = static_cast<double>(dim_qk), v = static_cast<double>(dim_v);
+        const double products = update == ATTN_UPDATE_ADD    ? kChunk * (k + v) + 2 * k * v
+                                : update == ATTN_UPDATE_DPLR ? kChunk * (5 * k + 4 * v) + 4 * k * v
+                                                             : kChunk * (3 * k + 2 * v) + 3 * k * v;
+        return 2 * products * static_cast<double>(batch * queries * heads_q);
+    }
     double pairs = 0;
     for (const int64_t tk : lengths()) {
         const int64_t tq = packed ? tk : queries;
@@ -166,6 +198,7 @@ double BenchCase::bytes() const
         const double rows = real(queries) * real(heads_q);
         return rows * (real(parts) * (real(dim_v) + 1) * 4 + real(dim_v) * bytes_of(dtype));
     }
+    if (op == Operator::linear) return 2 * 4 * real(batch) * real(heads_q) * real(dim_qk) * real(dim_v);
     const double row = real(heads_kv) * real(v_aliases_k ? dim_qk : dim_qk + dim_v);
     if (op == Operator::append)
         return real(batch) * real(queries) * row * (bytes_of(dtype) + bytes_of(cache_dtype ? cache_dtype : dtype));

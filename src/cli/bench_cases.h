@@ -10,7 +10,7 @@
 
 namespace attn::cli {
 
-enum class Operator { dense, merge, append };
+enum class Operator { dense, merge, append, linear };
 
 /// What a case is compared with.
 enum class Ceiling {
@@ -34,15 +34,19 @@ struct BenchCase {
     bool packed = false; ///< Sequences of different lengths, see lengths().
     bool v_aliases_k = false;
     bool rope = false;
+    attn_decay decay = ATTN_DECAY_NONE; ///< Linear: log decays, given as they are.
+    attn_update update = ATTN_UPDATE_ADD;
+    bool recurrent = false;
     int64_t parts = 0;    ///< Of a merge.
     int64_t shortest = 0; ///< Where sequences differ in length: of the first; the last has `keys`.
 
     /// Length of each sequence: of queries and keys if packed, else of keys. Geometric from the shortest to the
     /// longest.
     std::vector<int64_t> lengths() const;
-    /// Multiplications and additions of the products; masked pairs do not count.
+    /// Multiplications and additions of the products; masked pairs do not count. Linear: those of chunks of 64.
     double flops() const;
-    /// Dense: K and V, once, as they are stored. Merge and append: all that is read and written, caches once.
+    /// Dense: K and V, once, as they are stored. Merge and append: all that is read and written, caches once. Linear:
+    /// states, read and written.
     double bytes() const;
 };
 

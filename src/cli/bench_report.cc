@@ -15,7 +15,10 @@ const char *ceiling_name(Ceiling ceiling)
 
 const char *operator_name(Operator op)
 {
-    return op == Operator::merge ? "merge" : op == Operator::append ? "append" : "dense";
+    return op == Operator::merge    ? "merge"
+           : op == Operator::append ? "append"
+           : op == Operator::linear ? "linear"
+                                    : "dense";
 }
 
 const char *dtype_name(attn_dtype dtype)

@@ -47,6 +47,9 @@ Workload::Workload(const Handle &handle, const BenchCase &shape)
     case Operator::append:
         add_append();
         break;
+    case Operator::linear:
+        add_linear();
+        break;
     }
     for (size_t i = 0; i < args_.size(); ++i) args_[i].tensor = &views_[i];
     plan_.emplace(plan());
@@ -73,6 +76,7 @@ Problem Workload::problem() const
         return p.bind(ATTN_SLOT_SEQLENS_KV);
     }
     p.heads(c.heads_q, c.heads_kv);
+    if (c.op == Operator::linear) return p.bind(ATTN_SLOT_STATE_IN).bind(ATTN_SLOT_STATE_OUT);
     if (c.v_aliases_k) p.flags(ATTN_V_ALIASES_K);
     const int64_t total = std::accumulate(lengths_.begin(), lengths_.end(), int64_t{0});
     if (c.packed) p.packed(total, total);
@@ -89,6 +93,13 @@ Plan Workload::plan() const
         auto rope = sized<attn_rope>();
         if (c.rope) append.fields().rope = &rope;
         return {handle_, append};
+    }
+    if (c.op == Operator::linear) {
+        Linear linear(problem());
+        linear.decay(c.decay).update(c.update);
+        if (c.update == ATTN_UPDATE_DELTA) linear.flags(ATTN_LINEAR_QK_L2NORM);
+        if (c.recurrent) linear.flags(ATTN_LINEAR_RECURRENT);
+        return {handle_, linear};
     }
     Dense dense(problem());
     if (c.causal != ATTN_ALIGN_NONE) dense.causal(c.causal);
@@ -191,6 +202,44 @@ void Workload::add_append()
     add(ATTN_SLOT_K_CACHE, cache, k);
     add(ATTN_SLOT_V_CACHE, cache, v);
     add_lengths();
+}
+
+/// Uniform numbers.
+void Workload::add_gate(attn_slot slot, const std::vector<int64_t> &shape, float first, float last)
+{
+    perf::Buffer<char> &memory = add(slot, ATTN_FLOAT32, shape);
+    std::mt19937 bits(static_cast<unsigned>(memory_.size()));
+    std::uniform_real_distribution<float> uniform(first, last);
+    for (size_t at = 0; at < memory.size(); at += sizeof(float)) {
+        const float x = uniform(bits);
+        std::copy_n(reinterpret_cast<const char *>(&x), sizeof x, memory.data() + at);
+    }
+}
+
+/// The state is updated in place, as a model does.
+void Workload::add_linear()
+{
+    const BenchCase &c = shape_;
+    const std::vector<int64_t> rows = {c.batch, c.queries, c.heads_q, c.dim_qk};
+    const std::vector<int64_t> tokens = {c.batch, c.queries, c.heads_q};
+    add_random(ATTN_SLOT_Q, c.dtype, rows);
+    add_random(ATTN_SLOT_K, c.dtype, rows);
+    add_random(ATTN_SLOT_V, c.dtype, {c.batch, c.queries, c.heads_q, c.dim_v});
+    add(ATTN_SLOT_OUT, c.dtype, {c.batch, c.queries, c.heads_q, c.dim_v});
+    if (c.decay == ATTN_DECAY_HEAD) add_gate(ATTN_SLOT_DECAY, {c.heads_q}, -0.1f, 0);
+    if (c.decay == ATTN_DECAY_TOKEN) add_gate(ATTN_SLOT_DECAY, tokens, -0.1f, 0);
+    if (c.decay == ATTN_DECAY_CHANNEL) add_gate(ATTN_SLOT_DECAY, rows, -0.1f, 0);
+    if (c.update == ATTN_UPDATE_DELTA) add_gate(ATTN_SLOT_BETA, tokens, 0, 1);
+    if (c.update == ATTN_UPDATE_DPLR) { // small enough that the state does not grow
+        const float most = 1 / static_cast<float>(c.dim_qk);
+        add_gate(ATTN_SLOT_DPLR_B, rows, 0, most);
+        add_gate(ATTN_SLOT_DPLR_C, rows, -most, 0);
+    }
+    perf::Buffer<char> &zeros = add(ATTN_SLOT_STATE_IN, ATTN_FLOAT32, {c.batch, c.heads_q, c.dim_qk, c.dim_v});
+    std::fill_n(zeros.data(), zeros.size(), char{0});
+    const attn_tensor state = views_.back();
+    views_.push_back(state);
+    args_.push_back({ATTN_SLOT_STATE_OUT, 0, nullptr});
 }
 
 double measure_multiply_add(perf::Team &team, const std::string &isa, int repetitions)

@@ -36,4 +36,10 @@ for define in -UATTN_EXPERIMENTAL -DATTN_EXPERIMENTAL; do
     done
   done
 done
+for compiler in "${c_compilers[@]}"; do
+  for standard in c99 c11 c17; do check recipes.h "$compiler" -x c -std=$standard -DATTN_EXPERIMENTAL; done
+done
+for compiler in "${cc_compilers[@]}"; do
+  for standard in c++11 c++20; do check recipes.h "$compiler" -x c++ -std=$standard -DATTN_EXPERIMENTAL; done
+done
 exit "$failed"

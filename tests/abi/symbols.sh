@@ -37,8 +37,8 @@ check "static library: C names begin with attn_" "" \
 
 # These are compiled for other instruction sets. A weak function in one could be the copy that the whole program gets,
 # and an initialiser would run at load time, both on processors that lack the instructions.
-objects=$(find "$build" -path '*attn_objects*' \( -name 'forward_*.cc.o' -o -name 'merge_*.cc.o' \) | sort)
-check "objects for the baseline instruction set found" 2 "$(grep -c _baseline <<<"$objects")"
+objects=$(find "$build" -path '*attn_objects*' \( -name 'forward_*.cc.o' -o -name 'merge_*.cc.o' -o -name 'chunk_*.cc.o' \) | sort)
+check "objects for the baseline instruction set found" 3 "$(grep -c _baseline <<<"$objects")"
 for object in $objects; do
   name=$(basename "$object")
   check "$name defines no weak symbol" "" "$(nm -C --defined-only "$object" | awk '$2 ~ /[WVu]/')"

@@ -11,7 +11,7 @@
 
 namespace conformance {
 
-using Index = std::array<std::int64_t, 4>; // unused axes 0
+using Index = std::array<std::int64_t, 5>; // unused axes 0
 
 class Tensor {
 public:

@@ -306,12 +306,36 @@ const attn_append *read_append(Input *input, Memory *memory)
     return grown(input, memory, a);
 }
 
+const attn_linear *read_linear(Input *input, Memory *memory)
+{
+    attn_linear l = {};
+    l.problem = read_problem(input, memory, ATTN_KIND_LINEAR);
+    l.next = read_extensions(input, memory);
+    l.flags = input->flags<uint64_t>(ATTN_LINEAR_BIDIRECTIONAL | ATTN_LINEAR_QK_L2NORM | ATTN_LINEAR_NORMALISER |
+                                     ATTN_LINEAR_RECURRENT);
+    if (input->one_in(2)) l.decay = input->enumerator(ATTN_DECAY_CHANNEL);
+    if (input->one_in(4)) l.decay_form = input->enumerator(ATTN_DECAY_LOG_SIGMOID);
+    if (input->one_in(2)) l.update = input->enumerator(ATTN_UPDATE_DPLR);
+    if (input->one_in(8)) l.read = input->enumerator(ATTN_READ_BEFORE);
+    if (input->one_in(2)) l.feature_map = input->enumerator(ATTN_FEATURE_HEDGEHOG);
+    if (input->one_in(4)) l.state_layout = input->enumerator(ATTN_STATE_VK);
+    if (input->one_in(8)) l.state_keep = input->enumerator(ATTN_STATE_PER_TOKEN);
+    if (input->one_in(8)) l.state_dtype = ATTN_BFLOAT16;
+    if (input->one_in(4)) l.chunk = input->extent(0);
+    if (input->one_in(4)) l.decay_lower_bound = -input->real(0);
+    if (input->one_in(8)) l.decay_scale = input->real(0);
+    if (input->one_in(4)) l.normaliser_eps = input->real(0);
+    if (input->one_in(24)) l.rope = read_rope(input, memory);
+    return grown(input, memory, l);
+}
+
 } // namespace
 
 Descriptor read_descriptor(Input *input, Memory *memory)
 {
     Descriptor descriptor;
-    static constexpr attn_kind kKinds[] = {ATTN_KIND_DENSE, ATTN_KIND_DENSE, ATTN_KIND_MERGE, ATTN_KIND_APPEND};
+    static constexpr attn_kind kKinds[] = {ATTN_KIND_DENSE, ATTN_KIND_DENSE, ATTN_KIND_MERGE, ATTN_KIND_APPEND,
+                                           ATTN_KIND_LINEAR};
     descriptor.kind = input->pick(kKinds);
     switch (descriptor.kind) {
     case ATTN_KIND_DENSE:
@@ -319,6 +343,9 @@ Descriptor read_descriptor(Input *input, Memory *memory)
         break;
     case ATTN_KIND_MERGE:
         descriptor.struct_ = read_merge(input, memory);
+        break;
+    case ATTN_KIND_LINEAR:
+        descriptor.struct_ = read_linear(input, memory);
         break;
     default:
         descriptor.struct_ = read_append(input, memory);

@@ -18,6 +18,8 @@ attn_status make_plan(attn_handle handle, const Descriptor &descriptor, attn_pla
         return attn_plan_dense(handle, static_cast<const attn_dense *>(descriptor.struct_), plan);
     case ATTN_KIND_MERGE:
         return attn_plan_merge(handle, static_cast<const attn_merge *>(descriptor.struct_), plan);
+    case ATTN_KIND_LINEAR:
+        return attn_plan_linear(handle, static_cast<const attn_linear *>(descriptor.struct_), plan);
     default:
         return attn_plan_append(handle, static_cast<const attn_append *>(descriptor.struct_), plan);
     }

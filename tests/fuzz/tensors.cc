@@ -50,6 +50,7 @@ bool is_output(attn_slot slot)
     case ATTN_SLOT_COLUMN_MASS:
     case ATTN_SLOT_ROW_MAX:
     case ATTN_SLOT_ROW_ENTROPY:
+    case ATTN_SLOT_STATE_OUT:
         return true;
     default:
         return false;

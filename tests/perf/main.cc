@@ -8,6 +8,7 @@
 //   avx2         both with AVX2
 //   environment  as the environment says; only if named
 // The row operations of the unfused baseline use libattn's instruction set and its exponential.
+#include "linear_bench.h"
 #include "machine.h"
 #include "option_bench.h"
 #include "report.h"
@@ -26,6 +27,8 @@ constexpr const char *kUsage =
     "usage: attn_cpu_bench [--repetitions N] [--threads N] [--filter SUBSTRING] [--csv FILE]\n"
     "                      [--table default|avx512|avx2|environment] [--check] [--list]\n"
     "       attn_cpu_bench --options fp32|fp16|bf16 [--repetitions N] [--threads N] [--filter SUBSTRING] [--check]\n"
+    "       attn_cpu_bench --linear [--repetitions N] [--threads N] [--filter SUBSTRING] [--check]\n"
+    "  --linear       instead linear attention beside its reference path, sgemm and memory; follows ATTN_CPU_ISA\n"
     "  --options      instead what each option costs beside plain attention; follows ATTN_CPU_ISA\n"
     "  --repetitions  rounds of each case, default 11\n"
     "  --threads      threads of each contender, default 2\n"
@@ -52,15 +55,15 @@ constexpr const char *kInfluences[] = {"ATTN_CPU_ISA", "OPENBLAS_CORETYPE", "OPE
 struct Options {
     int repetitions = 11, threads = 2;
     std::string filter, csv, table, dtype; ///< `dtype`: that of the table of options.
-    bool check = false, list = false;
+    bool check = false, list = false, linear = false;
 };
 
 bool parse(int count, char **words, Options *options)
 {
     for (int i = 1; i < count; ++i) {
         const std::string word = words[i];
-        if (word == "--check" || word == "--list") {
-            (word == "--check" ? options->check : options->list) = true;
+        if (word == "--check" || word == "--list" || word == "--linear") {
+            (word == "--check" ? options->check : word == "--list" ? options->list : options->linear) = true;
             continue;
         }
         if (i + 1 == count) return false;
@@ -185,6 +188,10 @@ int run(int count, char **words)
     if (options.list) {
         for (const Case &shape : all_cases()) std::printf("%s\n", shape.name.c_str());
         return 0;
+    }
+    if (options.linear) {
+        std::printf("%s\n", describe_machine("", options.threads, options.repetitions).c_str());
+        return measure_linear(options.filter, options.threads, options.repetitions) || !options.check ? 0 : 1;
     }
     if (!options.dtype.empty()) {
         std::printf("%s\n", describe_machine("", options.threads, options.repetitions).c_str());

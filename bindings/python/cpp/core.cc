@@ -147,6 +147,19 @@ PYBIND11_MODULE(_core, module)
                                       {"positions_kv", ATTN_SLOT_POSITIONS_KV},
                                       {"rope_cos", ATTN_SLOT_ROPE_COS},
                                       {"rope_sin", ATTN_SLOT_ROPE_SIN},
+                                      {"decay", ATTN_SLOT_DECAY},
+                                      {"beta", ATTN_SLOT_BETA},
+                                      {"erase", ATTN_SLOT_ERASE},
+                                      {"write", ATTN_SLOT_WRITE},
+                                      {"bonus", ATTN_SLOT_BONUS},
+                                      {"dplr_b", ATTN_SLOT_DPLR_B},
+                                      {"dplr_c", ATTN_SLOT_DPLR_C},
+                                      {"a_log", ATTN_SLOT_A_LOG},
+                                      {"dt_bias", ATTN_SLOT_DT_BIAS},
+                                      {"feature", ATTN_SLOT_FEATURE},
+                                      {"state_in", ATTN_SLOT_STATE_IN},
+                                      {"state_out", ATTN_SLOT_STATE_OUT},
+                                      {"state_index", ATTN_SLOT_STATE_INDEX},
                                       {"column_mass", ATTN_SLOT_COLUMN_MASS},
                                       {"row_max", ATTN_SLOT_ROW_MAX},
                                       {"row_entropy", ATTN_SLOT_ROW_ENTROPY}});
@@ -168,6 +181,28 @@ PYBIND11_MODULE(_core, module)
                                       {"batch_invariant", ATTN_BATCH_INVARIANT},
                                       {"strict_nonfinite", ATTN_STRICT_NONFINITE},
                                       {"checked", ATTN_CHECKED}});
+    module.attr("DECAYS") = constants(
+        {{"head", ATTN_DECAY_HEAD}, {"token", ATTN_DECAY_TOKEN}, {"channel", ATTN_DECAY_CHANNEL}});
+    module.attr("DECAY_FORMS") = constants({{"log", ATTN_DECAY_LOG},
+                                            {"softplus", ATTN_DECAY_SOFTPLUS},
+                                            {"sigmoid", ATTN_DECAY_SIGMOID},
+                                            {"log_sigmoid", ATTN_DECAY_LOG_SIGMOID}});
+    module.attr("UPDATES") = constants({{"add", ATTN_UPDATE_ADD},
+                                        {"delta", ATTN_UPDATE_DELTA},
+                                        {"gated_delta", ATTN_UPDATE_GATED_DELTA},
+                                        {"dplr", ATTN_UPDATE_DPLR}});
+    module.attr("FEATURE_MAPS") = constants({{"identity", ATTN_FEATURE_IDENTITY},
+                                             {"elu1", ATTN_FEATURE_ELU1},
+                                             {"relu", ATTN_FEATURE_RELU},
+                                             {"silu", ATTN_FEATURE_SILU},
+                                             {"softmax", ATTN_FEATURE_SOFTMAX},
+                                             {"taylor2", ATTN_FEATURE_TAYLOR2},
+                                             {"hedgehog", ATTN_FEATURE_HEDGEHOG}});
+    module.attr("STATE_LAYOUTS") = constants({{"kv", ATTN_STATE_KV}, {"vk", ATTN_STATE_VK}});
+    module.attr("LINEAR_FLAGS") = constants({{"bidirectional", ATTN_LINEAR_BIDIRECTIONAL},
+                                             {"qk_l2norm", ATTN_LINEAR_QK_L2NORM},
+                                             {"normaliser", ATTN_LINEAR_NORMALISER},
+                                             {"recurrent", ATTN_LINEAR_RECURRENT}});
     module.attr("V_ALIASES_K") = static_cast<uint32_t>(ATTN_V_ALIASES_K);
     module.attr("WINDOW_LEFT") = static_cast<uint32_t>(ATTN_WINDOW_LEFT);
     module.attr("WINDOW_RIGHT") = static_cast<uint32_t>(ATTN_WINDOW_RIGHT);
@@ -242,7 +277,33 @@ PYBIND11_MODULE(_core, module)
     field<&attn_append::ring_rows>(append, "ring_rows");
     field<&attn_append::sink_tokens>(append, "sink_tokens");
 
+    py::class_<Linear> linear(module, "Linear");
+    linear.def(py::init<>());
+    field<&attn_linear::flags>(linear, "flags");
+    field<&attn_linear::decay>(linear, "decay");
+    field<&attn_linear::decay_form>(linear, "decay_form");
+    field<&attn_linear::update>(linear, "update");
+    field<&attn_linear::read>(linear, "read");
+    field<&attn_linear::feature_map>(linear, "feature_map");
+    field<&attn_linear::state_layout>(linear, "state_layout");
+    field<&attn_linear::state_keep>(linear, "state_keep");
+    field<&attn_linear::state_dtype>(linear, "state_dtype");
+    field<&attn_linear::chunk>(linear, "chunk");
+    field<&attn_linear::decay_lower_bound>(linear, "decay_lower_bound");
+    field<&attn_linear::decay_scale>(linear, "decay_scale");
+    field<&attn_linear::normaliser_eps>(linear, "normaliser_eps");
+
+    module.def("save_states", &save_states, py::arg("problem"), py::arg("descriptor"), py::arg("state"),
+               py::arg("tokens"));
+    module.def("load_states", &load_states, py::arg("problem"), py::arg("descriptor"), py::arg("saved"),
+               py::arg("state"));
+    module.def("copy_states", &copy_states, py::arg("source"), py::arg("source_layout"), py::arg("target"),
+               py::arg("target_layout"));
+    module.def("inspect_states", &inspect_states, py::arg("saved"));
+
     py::class_<Plan>(module, "Plan")
+        .def(py::init<const Handle &, const Problem &, const Linear &>(), py::arg("handle"), py::arg("problem"),
+             py::arg("descriptor"))
         .def(py::init<const Handle &, const Problem &, const Dense &>(), py::arg("handle"), py::arg("problem"),
              py::arg("descriptor"))
         .def(py::init<const Handle &, const Problem &, const Merge &>(), py::arg("handle"), py::arg("problem"),

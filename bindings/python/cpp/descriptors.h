@@ -75,4 +75,10 @@ struct Append {
     }
 };
 
+struct Linear {
+    attn_linear fields{};
+
+    Linear() { fields.size = sizeof fields; }
+};
+
 } // namespace attn_python

@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 #include <new>
+#include <string_view>
 
 namespace attn_python {
 
@@ -89,6 +90,14 @@ Plan::Plan(const Handle &handle, const Problem &problem, const Append &append)
     create([&](attn_plan *plan) { return attn_plan_append(handle.get(), &a, plan); });
 }
 
+Plan::Plan(const Handle &handle, const Problem &problem, const Linear &linear)
+{
+    const attn_problem p = view(problem);
+    attn_linear l = linear.fields;
+    l.problem = &p;
+    create([&](attn_plan *plan) { return attn_plan_linear(handle.get(), &l, plan); });
+}
+
 std::string Plan::describe() const
 {
     size_t needed = 0;
@@ -145,6 +154,60 @@ void Plan::execute(const std::vector<Argument> &tensors, const std::optional<std
         workspace.trim();
         return status;
     });
+}
+
+py::bytes save_states(const Problem &problem, const Linear &linear, const Tensor &state, int64_t tokens)
+{
+    const attn_problem p = view(problem);
+    attn_linear l = linear.fields;
+    l.problem = &p;
+    std::string bytes;
+    check([&] {
+        size_t needed = 0;
+        const attn_status status = attn_state_save(&l, &state.view(), tokens, nullptr, 0, &needed);
+        if (status != ATTN_OK) return status;
+        bytes.resize(needed);
+        return attn_state_save(&l, &state.view(), tokens, bytes.data(), bytes.size(), nullptr);
+    });
+    return bytes;
+}
+
+int64_t load_states(const Problem &problem, const Linear &linear, const py::bytes &saved, const Tensor &state)
+{
+    const attn_problem p = view(problem);
+    attn_linear l = linear.fields;
+    l.problem = &p;
+    const std::string_view bytes = saved;
+    int64_t tokens = 0;
+    check([&] { return attn_state_load(&l, bytes.data(), bytes.size(), &state.view(), &tokens); });
+    return tokens;
+}
+
+void copy_states(const Tensor &from, attn_state_layout from_layout, const Tensor &to, attn_state_layout to_layout)
+{
+    check([&] { return attn_state_copy(&from.view(), from_layout, &to.view(), to_layout); });
+}
+
+py::dict inspect_states(const py::bytes &saved)
+{
+    const std::string_view bytes = saved;
+    attn_state_info info{};
+    info.size = sizeof info;
+    check([&] { return attn_state_inspect(bytes.data(), bytes.size(), &info); });
+    py::dict entry;
+    entry["decay"] = info.decay;
+    entry["update"] = info.update;
+    entry["read"] = info.read;
+    entry["feature_map"] = info.feature_map;
+    entry["flags"] = info.flags;
+    entry["layout"] = info.layout;
+    entry["dtype"] = info.dtype;
+    entry["states"] = info.states;
+    entry["heads"] = info.heads;
+    entry["rows"] = info.rows;
+    entry["columns"] = info.columns;
+    entry["tokens"] = info.tokens;
+    return entry;
 }
 
 } // namespace attn_python

@@ -24,6 +24,7 @@ public:
     Plan(const Handle &handle, const Problem &problem, const Dense &dense);
     Plan(const Handle &handle, const Problem &problem, const Merge &merge);
     Plan(const Handle &handle, const Problem &problem, const Append &append);
+    Plan(const Handle &handle, const Problem &problem, const Linear &linear);
 
     size_t workspace_bytes() const { return workspace_bytes_; }
 
@@ -46,5 +47,14 @@ private:
     std::unique_ptr<attn_plan_s, Destroy> plan_;
     size_t workspace_bytes_ = 0;
 };
+
+/** States in the portable form; `state` has the layout and dtype of the descriptor. */
+py::bytes save_states(const Problem &problem, const Linear &linear, const Tensor &state, int64_t tokens);
+/** Loads them into `state`; the tokens as saved. */
+int64_t load_states(const Problem &problem, const Linear &linear, const py::bytes &saved, const Tensor &state);
+/** Copies states, converted in layout and dtype. */
+void copy_states(const Tensor &from, attn_state_layout from_layout, const Tensor &to, attn_state_layout to_layout);
+/** What a saved state says of itself. */
+py::dict inspect_states(const py::bytes &saved);
 
 } // namespace attn_python

@@ -1,15 +1,18 @@
 """libattn from Python: attention on NumPy, PyTorch, JAX and other arrays, without copying them.
 
 `attention` computes; `merge` joins results over parts of the keys; `append` writes new rows into caches of K and V.
+`linear_attention` is linear and recurrent attention (experimental), `recipes` its methods by name.
 `Plan`, `MergePlan` and `AppendPlan` do the same with their preparation done once; `Handle` chooses threads and device;
 `devices` lists what there is; `Error` is what the library raises.
 """
 
+from . import recipes
 from ._append import AppendPlan, append
 from ._attention import attention
 from ._core import VERSION as __version__
 from ._core import Error
 from ._handle import Device, Handle, devices
+from ._linear import LinearMethod, linear_attention
 from ._merge import MergePlan, merge
 from ._options import BiasLookup, Input, Rope
 from ._plan import Plan
@@ -21,6 +24,7 @@ __all__ = [
     "Error",
     "Handle",
     "Input",
+    "LinearMethod",
     "MergePlan",
     "Plan",
     "Rope",
@@ -28,5 +32,7 @@ __all__ = [
     "append",
     "attention",
     "devices",
+    "linear_attention",
     "merge",
+    "recipes",
 ]

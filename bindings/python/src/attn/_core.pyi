@@ -15,6 +15,12 @@ ROPE_SOURCES: dict[str, int]
 PRECISIONS: dict[str, int]
 FLAGS: dict[str, int]
 DEVICES: dict[str, int]
+DECAYS: dict[str, int]
+DECAY_FORMS: dict[str, int]
+UPDATES: dict[str, int]
+FEATURE_MAPS: dict[str, int]
+STATE_LAYOUTS: dict[str, int]
+LINEAR_FLAGS: dict[str, int]
 V_ALIASES_K: int
 WINDOW_LEFT: int
 WINDOW_RIGHT: int
@@ -92,8 +98,23 @@ class Append:
     sink_tokens: int
     def set_rope(self, layout: int, source: int, dim: int, first: int, base: float) -> None: ...
 
+class Linear:
+    flags: int
+    decay: int
+    decay_form: int
+    update: int
+    read: int
+    feature_map: int
+    state_layout: int
+    state_keep: int
+    state_dtype: int
+    chunk: int
+    decay_lower_bound: float
+    decay_scale: float
+    normaliser_eps: float
+
 class Plan:
-    def __init__(self, handle: Handle, problem: Problem, descriptor: Union[Dense, Merge, Append]) -> None: ...
+    def __init__(self, handle: Handle, problem: Problem, descriptor: Union[Dense, Merge, Append, Linear]) -> None: ...
     @property
     def workspace_bytes(self) -> int: ...
     def describe(self) -> str: ...
@@ -104,4 +125,8 @@ class Plan:
         sizes: Optional[Tuple[int, int, int, int, int]] = ...,
     ) -> None: ...
 
+def save_states(problem: Problem, descriptor: Linear, state: Tensor, tokens: int) -> bytes: ...
+def load_states(problem: Problem, descriptor: Linear, saved: bytes, state: Tensor) -> int: ...
+def copy_states(source: Tensor, source_layout: int, target: Tensor, target_layout: int) -> None: ...
+def inspect_states(saved: bytes) -> dict[str, int]: ...
 def devices(device: int) -> list[dict[str, object]]: ...

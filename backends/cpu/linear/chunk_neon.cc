@@ -1,0 +1,9 @@
+// Linear attention in chunks for NEON, which every AArch64 processor has.
+#define ATTN_NEON
+#include "backends/cpu/linear/chunk_forward.h"
+
+namespace attn::cpu {
+
+const LinearKernel kLinearNeon = {"cpu.linear.chunk.neon", scratch_bytes, run_linear};
+
+} // namespace attn::cpu
