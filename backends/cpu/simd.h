@@ -46,6 +46,19 @@ ATTN_INLINE Vec load(const float *p)
     return v;
 }
 
+/// Kept in a register for several uses: compilers would rather load again with each.
+ATTN_INLINE Vec in_register(Vec v)
+{
+#if defined(ATTN_NEON)
+    __asm__("" : "+w"(v));
+#elif defined(__AVX512F__)
+    __asm__("" : "+v"(v));
+#elif defined(__x86_64__)
+    __asm__("" : "+x"(v));
+#endif
+    return v;
+}
+
 ATTN_INLINE void store(float *p, Vec v)
 {
     __builtin_memcpy(p, &v, sizeof v);
@@ -151,12 +164,24 @@ ATTN_INLINE void transpose(Vec (&rows)[kWidth])
     transpose_from<kWidth / 2>(rows);
 }
 
+/// Lane i of `a` where bit `Block` of i is clear, else of `b`.
+template <int Block, int... Index>
+ATTN_INLINE Vec blend(Vec a, Vec b, Indices<Index...>)
+{
+#if defined(__AVX512F__) // a shuffle would need the one unit that shuffles
+    constexpr unsigned kMask = (... | ((Index & Block) ? 1u << Index : 0u));
+    return _mm512_mask_blend_ps(kMask, a, b);
+#else
+    return shuffle<((Index & Block) ? kWidth + Index : Index)...>(a, b);
+#endif
+}
+
 /// Half of the way from the lanes of two vectors to one value each: lane i of the result is of `a` where bit `Block` of
 /// i is clear, else of `b`.
 template <int Block, class Combine, int... Index>
-ATTN_INLINE Vec fold_pair(Vec a, Vec b, Combine combine, Indices<Index...>)
+ATTN_INLINE Vec fold_pair(Vec a, Vec b, Combine combine, Indices<Index...> indices)
 {
-    const Vec kept = shuffle<((Index & Block) ? kWidth + Index : Index)...>(a, b);
+    const Vec kept = blend<Block>(a, b, indices);
     const Vec moved = shuffle<((Index & Block) ? kWidth + Index - Block : Index + Block)...>(a, b);
     return combine(kept, moved);
 }

@@ -23,13 +23,15 @@ namespace {
 /// Words of a row that a score sums in one go: 32 by each lane, which narrow vectors need with the largest heads.
 constexpr int64_t kFewDepth = 32 * kWidth;
 
-/// Scores of Rows query rows against a group of keys, over the words [begin, end) of `columns`: added to the others.
+/// Scores of a piece of Rows query rows against a group of keys, over the words [begin, end) of `columns`: added to the
+/// others.
 template <Element Type, int Rows>
-inline void score_group(const float *q, int64_t columns, int64_t begin, int64_t end, const KeyGroup &keys,
-                        const Ahead &ahead, float *s)
+inline void score_group(const float *piece, int64_t columns, int64_t begin, int64_t end, const KeyGroup &keys,
+                        NextLine &later, float *s)
 {
     constexpr int kKeys = kWidth / Rows;                      // keys of one vector of sums
     constexpr int kOnce = Rows < 4 || Rows == kWidth ? 1 : 2; // keys that share a load of Q
+    NextLine next = later;                                    // a copy, to be kept in registers
     Vec scores[Rows];
     for (int part = 0; part < Rows; ++part) {
         Vec sum[kWidth] = {};
@@ -40,22 +42,26 @@ inline void score_group(const float *q, int64_t columns, int64_t begin, int64_t 
                 const int64_t byte = c * element_bytes(Type);
                 Vec channels[kOnce];
                 ATTN_UNROLL
-                for (int i = 0; i < kOnce; ++i) channels[i] = read_vector(keys.row[first + i] + byte, Type);
+                for (int i = 0; i < kOnce; ++i)
+                    channels[i] = in_register(read_vector(keys.row[first + i] + byte, Type));
                 ATTN_UNROLL
                 for (int r = 0; r < Rows; ++r) {
-                    const Vec query = load(q + r * columns + c);
+                    const Vec query = in_register(load(piece + c * Rows + r * kWidth));
+                    ATTN_UNROLL
+                    for (int i = 0; i < kOnce; ++i)
+                        if (i * Rows / kOnce == r) next.fetch(byte + i * kWidth * element_bytes(Type));
                     ATTN_UNROLL
                     for (int i = 0; i < kOnce; ++i) {
                         Vec &total = sum[r * kKeys + some + i];
                         total = add_product(total, query, channels[i]);
                     }
                 }
-                ahead.template fetch<kOnce>(first, byte);
             }
         }
         scores[part] = fold(sum, [](Vec a, Vec b) { return a + b; });
     }
-    if (end == columns) ahead.fetch_rest(columns * element_bytes(Type));
+    if (end == columns) next.fetch_rest();
+    later = next;
     gather_rows<Rows>(scores);
     ATTN_UNROLL
     for (int r = 0; r < Rows; ++r) {
@@ -65,26 +71,20 @@ inline void score_group(const float *q, int64_t columns, int64_t begin, int64_t 
 }
 
 template <Element Type, int Rows, bool AllVisible>
-inline void weigh_group(const KeyGroup &keys, const Ahead &ahead, const float *weights, uint32_t visible,
-                        int64_t columns, float *out)
+inline void weigh_group(const KeyGroup &keys, NextLine &later, const float *weights, uint32_t visible, int64_t columns,
+                        float *out)
 {
     constexpr int kSums = kWidth == 16 ? 16 : 8; // leaves registers for a row of V
     constexpr int kMost = kSums / Rows > 8 ? 8 : kSums / Rows;
     constexpr int kOnce = kMost > kFewestVectors ? kMost : kFewestVectors;
+    NextLine next = later;
     int64_t c = 0;
     for (; c + kOnce * kWidth <= columns; c += kOnce * kWidth)
-        add_keys<Type, Rows, kOnce, AllVisible>(keys, ahead, weights, visible, c, columns, out);
+        add_keys<Type, Rows, kOnce, AllVisible>(keys, next, weights, visible, c, columns, out);
     for (; c < columns; c += kFewestVectors * kWidth)
-        add_keys<Type, Rows, kFewestVectors, AllVisible>(keys, ahead, weights, visible, c, columns, out);
-    ahead.fetch_rest(columns * element_bytes(Type) / kWeightsPerWord);
-}
-
-/// Calls `run(first)` for rows [0, rows) in pieces of powers of 2, with their number as a constant.
-template <int Rows = kWidth, class Run>
-ATTN_INLINE void in_pieces(int64_t rows, Run run, int64_t first = 0)
-{
-    for (; first + Rows <= rows; first += Rows) run.template operator()<Rows>(first);
-    if constexpr (Rows > 1) in_pieces<Rows / 2>(rows, run, first);
+        add_keys<Type, Rows, kFewestVectors, AllVisible>(keys, next, weights, visible, c, columns, out);
+    next.fetch_rest();
+    later = next;
 }
 
 inline void score_few(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t block,
@@ -96,12 +96,13 @@ inline void score_few(const ForwardShape &shape, const ForwardTile &tile, const 
     for (int64_t first = round_down(hull.begin, kWidth); first < hull.end; first += kWidth) {
         const KeyGroup keys(tile.k, scratch, block, first, hull.begin, hull.end, direct, read);
         const Ahead ahead(tile.k, block + first + kAheadKeys, tile.key_end, bytes);
+        NextLine next(ahead);
         with_type(shape.k_type, direct, [&]<Element Type>() {
             in_pieces(tile.rows, [&]<int Rows>(int64_t r) {
                 const int64_t columns = scratch.q_columns;
                 for (int64_t c = 0; c < columns; c += kFewDepth)
-                    score_group<Type, Rows>(scratch.q + r * columns, columns, c, smaller_of(columns, c + kFewDepth),
-                                            keys, r == 0 ? ahead : Ahead(), scratch.s + r * kRowStep + first);
+                    score_group<Type, Rows>(few_q<Rows>(scratch, r, 0), columns, c, smaller_of(columns, c + kFewDepth),
+                                            keys, next, scratch.s + r * kRowStep + first);
             });
         });
     }
@@ -132,19 +133,19 @@ inline void weigh_few(const ForwardShape &shape, const ForwardTile &tile, const 
     for (int64_t first = round_down(hull.begin, kWidth); first < hull.end; first += kWidth) {
         const KeyGroup keys(tile.v, scratch, block, first, hull.begin, hull.end, direct, read);
         const Ahead ahead(tile.v, block + first + kAheadKeys, tile.key_end, bytes);
+        NextLine next(ahead);
         const bool whole = hull.full && first >= hull.begin && first + kWidth <= hull.end;
         with_type(shape.v_type, direct, [&]<Element Type>() {
             if (whole) {
                 in_pieces(tile.rows, [&]<int Rows>(int64_t r) {
-                    weigh_group<Type, Rows, true>(keys, r == 0 ? ahead : Ahead(),
-                                                  scratch.s + r * kRowStep + first / kWeightsPerWord, 0, columns,
-                                                  scratch.block_o + r * columns);
+                    weigh_group<Type, Rows, true>(keys, next, scratch.s + r * kRowStep + first / kWeightsPerWord, 0,
+                                                  columns, scratch.block_o + r * columns);
                 });
                 return;
             }
             // Only keys the row sees are added, whatever V holds elsewhere.
             for (int64_t r = 0; r < tile.rows; ++r)
-                weigh_group<Type, 1, false>(keys, Ahead(), scratch.s + r * kRowStep + first / kWeightsPerWord,
+                weigh_group<Type, 1, false>(keys, next, scratch.s + r * kRowStep + first / kWeightsPerWord,
                                             visible_keys(shape, scratch, r, block, first, hull), columns,
                                             scratch.block_o + r * columns);
         });

@@ -7,14 +7,10 @@
 namespace attn::cpu {
 namespace {
 
-/// Q times its factor, row by row; channels beyond the last are 0.
+/// Q times its factor; channels beyond the last are 0.
 inline void pack_few_q(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch)
 {
-    for (int64_t r = 0; r < tile.rows; ++r) {
-        float *row = scratch.q + r * scratch.q_columns;
-        read_q_row(shape, tile, r, scratch.row);
-        for (int64_t c = 0; c < scratch.q_columns; c += kWidth) store(row + c, load(scratch.row + c));
-    }
+    pack_few_rows(scratch, tile.rows, [&](int64_t row, float *words) { read_q_row(shape, tile, row, words); });
 }
 
 ATTN_INLINE void read_key(const ForwardShape &shape, const ForwardTile &tile, int64_t key, float *out)
@@ -54,9 +50,11 @@ ATTN_INLINE void with_type(Element type, bool direct, Run run)
 /// out[r][c ..] += sum of weights[r][i] * keys.row[i][c ..] for N vectors of channels; of one row only the visible
 /// keys.
 template <Element Type, int Rows, int N, bool AllVisible>
-ATTN_INLINE void add_keys(const KeyGroup &keys, const Ahead &ahead, const float *weights, uint32_t visible, int64_t c,
+ATTN_INLINE void add_keys(const KeyGroup &keys, NextLine &next, const float *weights, uint32_t visible, int64_t c,
                           int64_t columns, float *out)
 {
+    constexpr int64_t kBytes = element_bytes(Type);
+    constexpr bool kWholeLines = N * kWidth * kBytes % 64 == 0; // then c is a multiple of N vectors
     Vec acc[Rows][N];
     ATTN_UNROLL
     for (int r = 0; r < Rows; ++r) {
@@ -67,14 +65,14 @@ ATTN_INLINE void add_keys(const KeyGroup &keys, const Ahead &ahead, const float 
         if (!AllVisible && !(visible >> i & 1)) continue;
         Vec channels[N];
         ATTN_UNROLL
-        for (int n = 0; n < N; ++n) {
-            const int64_t byte = (c + n * kWidth) * element_bytes(Type);
-            channels[n] = read_vector(keys.row[i] + byte, Type);
-            ahead.template fetch<1>(i, byte);
-        }
+        for (int n = 0; n < N; ++n)
+            channels[n] = in_register(read_vector(keys.row[i] + (c + n * kWidth) * kBytes, Type));
         ATTN_UNROLL
         for (int r = 0; r < Rows; ++r) {
             const Vec weight = splat(weights[r * kRowStep + i]);
+            ATTN_UNROLL
+            for (int n = 0; n < N; ++n)
+                if (n * Rows / N == r) next.fetch((kWholeLines ? 0 : c * kBytes) + n * kWidth * kBytes);
             ATTN_UNROLL
             for (int n = 0; n < N; ++n) acc[r][n] += weight * channels[n];
         }

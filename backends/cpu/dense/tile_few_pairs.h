@@ -9,10 +9,10 @@ namespace {
 
 inline void pack_few_q(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch)
 {
-    for (int64_t r = 0; r < tile.rows; ++r) {
-        read_pairs(q_row(shape, tile, r), tile.q_channel_step, shape.dim_k, scratch.q + r * scratch.q_columns);
-        scratch.factor[r] = score_factor(shape, tile, r);
-    }
+    pack_few_rows(scratch, tile.rows, [&](int64_t row, float *words) {
+        read_pairs(q_row(shape, tile, row), tile.q_channel_step, shape.dim_k, words);
+        scratch.factor[row] = score_factor(shape, tile, row);
+    });
 }
 
 ATTN_INLINE void read_key(const ForwardShape &shape, const ForwardTile &tile, int64_t key, float *out)
@@ -48,7 +48,7 @@ ATTN_INLINE void with_type(Element, bool, Run run)
 /// out[r][c ..] += sum of weights[r][i] * keys.row[i][c ..] for N vectors of channels and a pair of keys at a time; of
 /// one row only the visible keys. `weights` are pairs.
 template <Element, int Rows, int N, bool AllVisible>
-ATTN_INLINE void add_keys(const KeyGroup &keys, const Ahead &ahead, const float *weights, uint32_t visible, int64_t c,
+ATTN_INLINE void add_keys(const KeyGroup &keys, NextLine &next, const float *weights, uint32_t visible, int64_t c,
                           int64_t columns, float *out)
 {
     Vec acc[Rows][N];
@@ -64,7 +64,6 @@ ATTN_INLINE void add_keys(const KeyGroup &keys, const Ahead &ahead, const float 
             const int64_t byte = (c + n * kWidth) * 2;
             interleave(load(reinterpret_cast<const float *>(keys.row[i] + byte)),
                        load(reinterpret_cast<const float *>(keys.row[i + 1] + byte)), &channels[n], &channels[n + 1]);
-            ahead.template fetch<2>(i, byte);
         }
         if (!AllVisible) {
             const uint32_t kept = (visible >> i & 1 ? 0xffffu : 0u) | (visible >> i & 2 ? 0xffff0000u : 0u);
@@ -76,6 +75,9 @@ ATTN_INLINE void add_keys(const KeyGroup &keys, const Ahead &ahead, const float 
             int32_t pair;
             __builtin_memcpy(&pair, weights + r * kRowStep + i / 2, sizeof pair);
             const Vec weight = (Vec)_mm512_set1_epi32(pair);
+            ATTN_UNROLL
+            for (int n = 0; n < N; ++n)
+                if (n * Rows / N == r) next.fetch(0); // two rows for two vectors
             ATTN_UNROLL
             for (int n = 0; n < N; ++n) acc[r][n] = add_pair_products(acc[r][n], weight, channels[n]);
         }
