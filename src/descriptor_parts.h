@@ -27,10 +27,10 @@ public:
     [[nodiscard]] attn_status read(const attn_problem &problem);
 
     /// The bind of a slot, marked as understood; NULL if there is none.
-    const attn_bind *take(attn_slot slot)
+    const attn_bind *take(attn_slot slot, uint32_t index = 0)
     {
         for (size_t i = 0; i < binds_.size(); ++i)
-            if (binds_[i].slot == slot && binds_[i].index == 0) {
+            if (binds_[i].slot == slot && binds_[i].index == index) {
                 taken_[i] = true;
                 return &binds_[i];
             }
