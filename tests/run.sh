@@ -168,7 +168,8 @@ step_python() {
   need_bindings && need_python pytest ml_dtypes mypy scikit-build-core || return
   .venv/bin/python -m pytest -q -p no:cacheprovider bindings/python/tests || return
   bash tests/readme.sh python >"$logs/readme.py" && .venv/bin/python "$logs/readme.py" && echo "ok - README example" &&
-    .venv/bin/python docs/site/snippets/getting_started.py && echo "ok - Python snippet of the documentation"
+    .venv/bin/python docs/site/snippets/getting_started.py && .venv/bin/python docs/site/snippets/mask.py &&
+    echo "ok - Python snippets of the documentation"
 }
 
 step_examples() { bash examples/run.sh; }

@@ -1,10 +1,11 @@
 """libattn from Python: attention on NumPy, PyTorch, JAX and other arrays, without copying them.
 
 `attention` computes; `merge` joins results over parts of the keys; `append` writes new rows into caches of K and V.
-`Plan`, `MergePlan` and `AppendPlan` do the same with their preparation done once; `Handle` chooses threads and device;
-`devices` lists what there is; `Error` is what the library raises.
+`Plan`, `MergePlan` and `AppendPlan` do the same with their preparation done once; `mask` has what masks are made of;
+`Handle` chooses threads and device; `devices` lists what there is; `Error` is what the library raises.
 """
 
+from . import mask
 from ._append import AppendPlan, append
 from ._attention import attention
 from ._core import VERSION as __version__
@@ -28,5 +29,6 @@ __all__ = [
     "append",
     "attention",
     "devices",
+    "mask",
     "merge",
 ]
