@@ -36,6 +36,9 @@ set(attn_sources
     src/kernel/target.cc
     src/kernel/trust.cc
     ${PROJECT_BINARY_DIR}/kernel/sources.cc
+    src/mask/atom_table.cc
+    src/mask/program.cc
+    src/mask/read.cc
     backends/cpu/backend.cc
     backends/cpu/features.cc
     backends/cpu/lengths.cc
@@ -46,6 +49,7 @@ set(attn_sources
     backends/cpu/dense/column_mass.cc
     backends/cpu/dense/forward.cc
     backends/cpu/dense/forward_baseline.cc
+    backends/cpu/dense/key_rows.cc
     backends/cpu/dense/schedule.cc
     backends/cpu/dense/sequences.cc
     backends/cpu/linear/call.cc

@@ -181,8 +181,8 @@ attn_status read_options(const attn_dense &d, DenseProblem *out)
     if (d.bias_table)
         if (const attn_status status = read_bias_table(d.bias_table, out)) return status;
     if (d.mask) {
-        if (const attn_status status = check_program(d.mask, out->mask.align != ATTN_ALIGN_NONE)) return status;
-        out->unserved.push_back("attn_dense.mask");
+        const MaskScope scope = {out->heads_k, out->heads_out, out->mask.align};
+        if (const attn_status status = read_mask_program(d.mask, scope, &out->program, &out->unserved)) return status;
     }
     if (d.rope) {
         if (const attn_status status = check_rope(d.rope, out->dim_qk)) return status;
@@ -192,7 +192,7 @@ attn_status read_options(const attn_dense &d, DenseProblem *out)
 }
 
 /// Fields that mean nothing without a tensor or another field: set alone they are a mistake, never ignored.
-attn_status check_companions(const attn_dense &d, const Binds &binds)
+attn_status check_companions(const attn_dense &d, const DenseProblem &p, const Binds &binds)
 {
     const bool bias = binds.has(ATTN_SLOT_BIAS) || binds.has(ATTN_SLOT_ALIBI_SLOPES) || d.bias_table;
     if (d.bias_stage != 0 && !bias)
@@ -208,7 +208,9 @@ attn_status check_companions(const attn_dense &d, const Binds &binds)
     if ((table_distance || binds.has(ATTN_SLOT_ALIBI_SLOPES)) && !d.causal && !d.align)
         return fail(ATTN_ERROR_INVALID,
                     "attn_dense.align = 0: a bias by distance needs a diagonal, set align or causal");
-    const bool diagonal = d.causal || (d.flags & (ATTN_WINDOW_LEFT | ATTN_WINDOW_RIGHT)) || d.mask || table_distance ||
+    // Of a program that is not served it is not known.
+    const bool mask = p.program.by_diagonal || (d.mask && !p.program.present());
+    const bool diagonal = d.causal || (d.flags & (ATTN_WINDOW_LEFT | ATTN_WINDOW_RIGHT)) || mask || table_distance ||
                           binds.has(ATTN_SLOT_ALIBI_SLOPES);
     if (d.align != ATTN_ALIGN_NONE && !diagonal)
         return fail(ATTN_ERROR_INVALID,
@@ -252,7 +254,7 @@ attn_status read_dense(const attn_dense *given, DenseProblem *out)
                     out->scale);
     Binds binds;
     if (const attn_status status = binds.read(*d.problem)) return status;
-    if (const attn_status status = check_companions(d, binds)) return status;
+    if (const attn_status status = check_companions(d, *out, binds)) return status;
     // Query rows share a tile where their heads share all that a block of keys needs.
     if (out->bias_rank && !binds.broadcasts(ATTN_SLOT_BIAS_LOWRANK_K, lowrank_head_axis(binds))) out->group = 1;
     if (const attn_status status = list_dense_tensors(&binds, out)) return status;

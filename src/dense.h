@@ -2,6 +2,7 @@
 #ifndef ATTN_SRC_DENSE_H
 #define ATTN_SRC_DENSE_H
 
+#include "mask/program.h"
 #include "problem.h"
 
 namespace attn {
@@ -38,6 +39,7 @@ struct DenseProblem final : Problem {
     int64_t group = 0;  ///< Consecutive OUT heads that share everything a block of keys needs: K, V, low-rank bias.
     double softcap = 0; ///< 0: none.
     DenseMask mask;
+    MaskProgram program; ///< What attn_dense.mask further hides.
     attn_activation activation = ATTN_SOFTMAX;
     double activation_bias = 0;
     int64_t activation_length = 0; ///< 0: the keys of the sequence.

@@ -29,10 +29,10 @@ public:
         attn_status status = ATTN_OK;
         const auto add = [&](attn_slot slot, attn_dtype dtype, bool output, std::initializer_list<Axis> axes,
                              int64_t heads = 0, int64_t channels = 0) {
-            if (!status) status = add_tensor(slot, dtype, output, axes, heads, channels);
+            if (!status) status = add_tensor(slot, 0, dtype, output, axes, heads, channels);
         };
         const auto token = [&](attn_slot slot, attn_dtype dtype, bool output, bool query, Axis pages, int64_t heads,
-                               int64_t channels) {
+                               int64_t channels, uint32_t index = 0) {
             const Axis packed = query ? Axis::total_q : Axis::total_kv;
             const bool is_packed = query ? p_.packed_q : p_.storage == Storage::packed;
             std::vector<Axis> axes;
@@ -42,7 +42,7 @@ public:
                 axes = {pages, Axis::fixed};
             else
                 axes = {Axis::batch, query ? Axis::query : Axis::key};
-            if (!status) status = add_tensor(slot, dtype, output, axes, heads, channels);
+            if (!status) status = add_tensor(slot, index, dtype, output, axes, heads, channels);
         };
 
         token(ATTN_SLOT_Q, p_.q_dtype, false, true, Axis::fixed, p_.heads_q, p_.dim_qk);
@@ -68,9 +68,13 @@ public:
                 add(ATTN_SLOT_BLOCK_TABLE, ATTN_INT32, false, {Axis::batch, Axis::table_columns});
             }
         }
-        if (p_.mask.align == ATTN_BY_POSITION) {
+        if (p_.mask.align == ATTN_BY_POSITION || p_.program.by_position) {
             token(ATTN_SLOT_POSITIONS_Q, ATTN_INT32, false, true, Axis::fixed, 0, 0);
             token(ATTN_SLOT_POSITIONS_KV, ATTN_INT32, false, false, Axis::k_pages, 0, 0);
+        }
+        for (const MaskPair &pair : p_.program.pairs) {
+            if (pair.q) token(ATTN_SLOT_IDS_Q, ATTN_INT32, false, true, Axis::fixed, 0, 0, pair.index);
+            if (pair.kv) token(ATTN_SLOT_IDS_KV, ATTN_INT32, false, false, Axis::k_pages, 0, 0, pair.index);
         }
         if (binds_.has(ATTN_SLOT_BIAS)) {
             if (p_.packed_q)
@@ -130,11 +134,12 @@ private:
 
     /// Heads stand for the (next) fixed axis, a page's rows for the one before the heads, channels come last.
     template <class Axes>
-    attn_status add_tensor(attn_slot slot, attn_dtype dtype, bool output, const Axes &axes, int64_t heads,
-                           int64_t channels)
+    attn_status add_tensor(attn_slot slot, uint32_t index, attn_dtype dtype, bool output, const Axes &axes,
+                           int64_t heads, int64_t channels)
     {
         TensorSpec spec;
         spec.slot = slot;
+        spec.index = index;
         spec.dtype = dtype;
         spec.output = output;
         const auto push = [&](Axis axis, int64_t bound) {
@@ -149,7 +154,7 @@ private:
         if (heads && !score) push(Axis::fixed, heads);
         if (channels) push(Axis::fixed, channels);
 
-        if (const attn_bind *bind = binds_.take(slot)) {
+        if (const attn_bind *bind = binds_.take(slot, index)) {
             const bool option = slot == ATTN_SLOT_BIAS || slot == ATTN_SLOT_GATE || slot == ATTN_SLOT_BIAS_LOWRANK_Q ||
                                 slot == ATTN_SLOT_BIAS_LOWRANK_K;
             const DtypeChoice choice = dtype == ATTN_INT32 ? DtypeChoice::integer
@@ -167,15 +172,20 @@ private:
     /// A bind that none of the tensors above asked for: known to dense plans but not computed yet, or misplaced.
     attn_status leftover(size_t i, const attn_bind &bind)
     {
-        static constexpr attn_slot kLater[] = {ATTN_SLOT_IDS_Q,  ATTN_SLOT_IDS_KV,   ATTN_SLOT_MASK_TABLE,
-                                               ATTN_SLOT_MASK,   ATTN_SLOT_ROPE_COS, ATTN_SLOT_ROPE_SIN,
-                                               ATTN_SLOT_STATUS, ATTN_SLOT_RNG};
+        static constexpr attn_slot kLater[] = {ATTN_SLOT_MASK_TABLE, ATTN_SLOT_MASK,   ATTN_SLOT_ROPE_COS,
+                                               ATTN_SLOT_ROPE_SIN,   ATTN_SLOT_STATUS, ATTN_SLOT_RNG};
         const bool derived =
             (bind.slot & (ATTN_SLOT_GRAD | ATTN_SLOT_TANGENT | ATTN_SLOT_SCALE | ATTN_SLOT_ZERO_POINT));
         if (derived || std::find(std::begin(kLater), std::end(kLater), bind.slot) != std::end(kLater)) {
             p_.unserved.push_back(std::string("slot ") + slot_name(bind.slot));
             return ATTN_OK;
         }
+        const bool ids = bind.slot == ATTN_SLOT_IDS_Q || bind.slot == ATTN_SLOT_IDS_KV;
+        if (ids)
+            return fail(ATTN_ERROR_INVALID,
+                        "attn_problem.binds[%zu].slot = %s, index %u: a dense plan takes it only where a term of "
+                        "attn_dense.mask reads it",
+                        i, slot_name(bind.slot), bind.index);
         if (bind.index != 0)
             return fail(ATTN_ERROR_INVALID, "attn_problem.binds[%zu].index = %u: slot %s has index 0 only", i,
                         bind.index, slot_name(bind.slot));
@@ -183,7 +193,7 @@ private:
         const bool table = bind.slot == ATTN_SLOT_BLOCK_TABLE;
         const bool rank = bind.slot == ATTN_SLOT_BIAS_LOWRANK_Q || bind.slot == ATTN_SLOT_BIAS_LOWRANK_K;
         return fail(ATTN_ERROR_INVALID, "attn_problem.binds[%zu].slot = %s: a dense plan %s", i, slot_name(bind.slot),
-                    position                            ? "takes it only where the alignment is ATTN_BY_POSITION"
+                    position                            ? "takes it only where an alignment is ATTN_BY_POSITION"
                     : table                             ? "takes it only where attn_problem.page_size is set"
                     : rank                              ? "takes it only where attn_dense.bias_rank is set"
                     : bind.slot == ATTN_SLOT_BIAS_TABLE ? "takes it only where attn_dense.bias_table is set"

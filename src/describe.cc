@@ -120,6 +120,11 @@ void describe_dense(JsonWriter &json, const DenseProblem &p)
         json.close_array();
         json.close();
     }
+    if (p.program.present()) {
+        json.open_array("mask");
+        describe_terms(json, p.program);
+        json.close_array();
+    }
     json.close();
 }
 

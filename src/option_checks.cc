@@ -11,55 +11,6 @@ namespace {
 
 constexpr int64_t kLargestTable = int64_t{1} << 24;
 
-bool is_operator(uint16_t op)
-{
-    return op == ATTN_OP_AND || op == ATTN_OP_OR || op == ATTN_OP_NOT;
-}
-
-bool needs_diagonal(uint16_t op)
-{
-    return op == ATTN_MASK_CAUSAL || op == ATTN_MASK_BAND || op == ATTN_MASK_POW2;
-}
-
-attn_status check_term(const attn_term &term, size_t i, const attn_program &program, bool has_diagonal)
-{
-    if (!is_operator(term.op) && (term.op < ATTN_MASK_CAUSAL || term.op > ATTN_MASK_TENSOR))
-        return fail(ATTN_ERROR_INVALID, "attn_program.terms[%zu].op = 0x%x: not an operator or atom of masks", i,
-                    term.op);
-    constexpr unsigned kKnown = 3 | ATTN_TERM_AXIS_CAUSAL | ATTN_TERM_TRUNCATE | ATTN_TERM_DEVICE_TABLE;
-    if (term.flags & ~kKnown)
-        return fail(ATTN_ERROR_INVALID, "attn_program.terms[%zu].flags = 0x%x: unknown bits 0x%x", i, term.flags,
-                    term.flags & ~kKnown);
-    if (term.reserved != 0)
-        return fail(ATTN_ERROR_INVALID, "attn_program.terms[%zu].reserved = %u: must be 0", i, term.reserved);
-    if (!(term.flags & ATTN_TERM_DEVICE_TABLE) && term.table > program.table_count)
-        return fail(ATTN_ERROR_INVALID, "attn_program.terms[%zu].table = %u: must be at most table_count = %zu", i,
-                    term.table, program.table_count);
-    if (needs_diagonal(term.op) && !has_diagonal && (term.flags & 3) == ATTN_ALIGN_NONE)
-        return fail(ATTN_ERROR_INVALID,
-                    "attn_program.terms[%zu].op = 0x%x: needs a diagonal, set align or causal, or give it in flags", i,
-                    term.op);
-    if (!std::isfinite(term.f))
-        return fail(ATTN_ERROR_INVALID, "attn_program.terms[%zu].f = %g: must be finite", i, term.f);
-    return ATTN_OK;
-}
-
-/// Postfix: every operator finds its operands, and one set remains.
-attn_status check_stack(const attn_program &program)
-{
-    size_t depth = 0;
-    for (size_t i = 0; i < program.term_count; ++i) {
-        const uint16_t op = program.terms[i].op;
-        const size_t operands = op == ATTN_OP_NOT ? 1 : is_operator(op) ? 2 : 0;
-        if (depth < operands)
-            return fail(ATTN_ERROR_INVALID, "attn_program.terms[%zu].op = 0x%x: needs %zu sets, there are %zu", i, op,
-                        operands, depth);
-        depth = depth - operands + 1;
-    }
-    if (depth == 1) return ATTN_OK;
-    return fail(ATTN_ERROR_INVALID, "attn_program.terms: %zu sets remain, must be one", depth);
-}
-
 attn_status check_grid(const char *field, const int64_t (&grid)[4])
 {
     bool ended = false;
@@ -73,25 +24,6 @@ attn_status check_grid(const char *field, const int64_t (&grid)[4])
 }
 
 } // namespace
-
-attn_status check_program(const attn_program *given, bool has_diagonal)
-{
-    attn_program program;
-    if (const attn_status status = read_struct(given, "attn_program", &program)) return status;
-    if (const attn_status status = no_extensions(program.next, "attn_program")) return status;
-    if (program.term_count < 1 || program.term_count > 256)
-        return fail(ATTN_ERROR_INVALID, "attn_program.term_count = %zu: must be 1 .. 256", program.term_count);
-    if (!program.terms) return fail(ATTN_ERROR_INVALID, "attn_program.terms = NULL: must point to term_count terms");
-    if (program.table_count && !program.tables)
-        return fail(ATTN_ERROR_INVALID, "attn_program.tables = NULL: must point to table_count = %zu tables",
-                    program.table_count);
-    if (const attn_status status = check_flags("attn_program.flags", program.flags, 0)) return status;
-    if (const attn_status status = check_grid("attn_program.grid_q", program.grid_q)) return status;
-    if (const attn_status status = check_grid("attn_program.grid_kv", program.grid_kv)) return status;
-    for (size_t i = 0; i < program.term_count; ++i)
-        if (const attn_status status = check_term(program.terms[i], i, program, has_diagonal)) return status;
-    return check_stack(program);
-}
 
 attn_status check_rope(const attn_rope *given, int64_t dim)
 {

@@ -8,8 +8,6 @@
 
 namespace attn {
 
-/// A mask program: sizes, operators, stack depth, tables. `has_diagonal`: the descriptor gives one.
-[[nodiscard]] attn_status check_program(const attn_program *given, bool has_diagonal);
 /// Rotary embedding of heads of `dim` channels.
 [[nodiscard]] attn_status check_rope(const attn_rope *given, int64_t dim);
 [[nodiscard]] attn_status check_bias_table(const attn_bias_table *given);

@@ -169,6 +169,7 @@ step_python() {
   .venv/bin/python -m pytest -q -p no:cacheprovider bindings/python/tests || return
   bash tests/readme.sh python >"$logs/readme.py" && .venv/bin/python "$logs/readme.py" && echo "ok - README example" &&
     .venv/bin/python docs/site/snippets/getting_started.py && .venv/bin/python docs/site/snippets/linear.py &&
+    .venv/bin/python docs/site/snippets/mask.py &&
     echo "ok - Python snippets of the documentation"
 }
 

@@ -240,8 +240,216 @@ private:
 };
 
 /* ---------------------------------------------------------------------------------------------------------------
- * Descriptors. Each setter returns the object. A descriptor keeps what it is given by value, except the mask, rope and
- * bias tables, of which it keeps the address until the plan is made.
+ * Masks.
+ * ------------------------------------------------------------------------------------------------------------- */
+
+/**
+ * @brief A mask program as an expression: atoms of attn::mask joined by `&`, `|` and `~`.
+ *
+ * `attn::mask::id_eq() & (attn::mask::causal() | attn::mask::prefix(4))`
+ */
+class Mask {
+public:
+    /** @brief One atom. @param atom all of it, its `table` 0 */
+    explicit Mask(const attn_term &atom) : terms_(1, atom) {}
+
+    /** @brief Lets the first parameter of an atom grow. @param factor added for each key of a sequence, then rounded
+     *  down @return the atom @throws std::invalid_argument this is no single atom, or has a table */
+    Mask growing(double factor) const
+    {
+        Mask result = atom();
+        result.terms_[0].f = factor;
+        return result;
+    }
+
+    /**
+     * @brief Gives an atom its first parameters by head instead.
+     * @param values row-major `[heads, columns]`, heads of OUT or of K, or 1 for all; INFINITY: no limit
+     * @param columns parameters of a head
+     * @param slopes what each grows by for a key of the sequence; empty: nothing
+     * @return the atom
+     * @throws std::invalid_argument this is no single atom, has a table, or the sizes do not match
+     */
+    Mask by_head(std::vector<double> values, std::size_t columns = 1, std::vector<double> slopes = {}) const
+    {
+        Mask result = atom();
+        if (columns == 0 || columns > 5 || values.empty() || values.size() % columns != 0 ||
+            (!slopes.empty() && slopes.size() != values.size()))
+            throw std::invalid_argument("attn::Mask::by_head: must have [heads, columns] values, and as many slopes");
+        for (std::size_t i = 0; i < columns; ++i) result.terms_[0].p[i] = 0;
+        result.terms_[0].table = 1;
+        const std::int64_t rows = static_cast<std::int64_t>(values.size() / columns);
+        result.tables_.push_back({std::make_shared<const std::vector<double>>(std::move(values)),
+                                  std::make_shared<const std::vector<double>>(std::move(slopes)), rows,
+                                  static_cast<std::int64_t>(columns)});
+        return result;
+    }
+
+    /** @brief Both. @param a set @param b set @return their intersection */
+    friend Mask operator&(const Mask &a, const Mask &b) { return join(a, b, ATTN_OP_AND); }
+    /** @brief Either. @param a set @param b set @return their union */
+    friend Mask operator|(const Mask &a, const Mask &b) { return join(a, b, ATTN_OP_OR); }
+    /** @brief What is not in a set. @param a set @return its complement */
+    friend Mask operator~(Mask a)
+    {
+        attn_term term = attn_term();
+        term.op = ATTN_OP_NOT;
+        a.terms_.push_back(term);
+        return a;
+    }
+
+    /** @cond */
+    struct Program {
+        std::vector<attn_term> terms;
+        std::vector<attn_table> tables;
+        std::vector<std::shared_ptr<const std::vector<double>>> values;
+        attn_program program;
+    };
+    std::shared_ptr<const Program> compile() const
+    {
+        const std::shared_ptr<Program> result = std::make_shared<Program>();
+        result->terms = terms_;
+        for (const Table &table : tables_) {
+            attn_table value = attn_table();
+            value.values = table.values->data();
+            value.slopes = table.slopes->empty() ? nullptr : table.slopes->data();
+            value.rows = table.rows, value.columns = table.columns;
+            result->tables.push_back(value);
+            result->values.push_back(table.values);
+            result->values.push_back(table.slopes);
+        }
+        result->program = sized<attn_program>();
+        result->program.terms = result->terms.data(), result->program.term_count = result->terms.size();
+        result->program.tables = result->tables.empty() ? nullptr : result->tables.data();
+        result->program.table_count = result->tables.size();
+        return result;
+    }
+    /** @endcond */
+
+private:
+    struct Table {
+        std::shared_ptr<const std::vector<double>> values, slopes;
+        std::int64_t rows, columns;
+    };
+
+    Mask atom() const
+    {
+        if (terms_.size() != 1 || terms_[0].table != 0)
+            throw std::invalid_argument("attn::Mask: parameters belong to one atom, without a table");
+        return *this;
+    }
+    static Mask join(Mask a, const Mask &b, std::uint16_t op)
+    {
+        for (attn_term term : b.terms_) {
+            if (term.table != 0) term.table += static_cast<std::uint32_t>(a.tables_.size());
+            a.terms_.push_back(term);
+        }
+        a.tables_.insert(a.tables_.end(), b.tables_.begin(), b.tables_.end());
+        attn_term term = attn_term();
+        term.op = op;
+        a.terms_.push_back(term);
+        return a;
+    }
+
+    std::vector<attn_term> terms_;
+    std::vector<Table> tables_;
+};
+
+/** @brief Atoms of mask programs; see attn_mask_op. A diagonal that is not given is that of the descriptor. */
+namespace mask {
+
+/** @cond */
+namespace detail {
+inline Mask atom(std::uint16_t op, std::int64_t p0 = 0, std::int64_t p1 = 0, std::int64_t p2 = 0,
+                 std::uint32_t axis = 0, attn_align align = ATTN_ALIGN_NONE)
+{
+    attn_term term = attn_term();
+    term.op = op, term.flags = static_cast<std::uint16_t>(align), term.axis = axis;
+    term.p[0] = p0, term.p[1] = p1, term.p[2] = p2;
+    return Mask(term);
+}
+} // namespace detail
+/** @endcond */
+
+/** @brief Keys up to the diagonal. @param align which diagonal @return a set */
+inline Mask causal(attn_align align = ATTN_ALIGN_NONE)
+{
+    return detail::atom(ATTN_MASK_CAUSAL, 0, 0, 0, 0, align);
+}
+/** @brief Keys around the diagonal. @param left keys before it, or ATTN_UNBOUNDED @param right keys after it
+ *  @param align which diagonal @return a set */
+inline Mask band(std::int64_t left, std::int64_t right, attn_align align = ATTN_ALIGN_NONE)
+{
+    return detail::atom(ATTN_MASK_BAND, left, right, 0, 0, align);
+}
+/** @brief The first keys. @param keys number @return a set */
+inline Mask prefix(std::int64_t keys)
+{
+    return detail::atom(ATTN_MASK_PREFIX, keys);
+}
+/** @brief The first queries. @param rows number @return a set */
+inline Mask first_rows(std::int64_t rows)
+{
+    return detail::atom(ATTN_MASK_FIRST_ROWS, rows);
+}
+/** @brief The last queries. @param rows number @return a set */
+inline Mask last_rows(std::int64_t rows)
+{
+    return detail::atom(ATTN_MASK_LAST_ROWS, rows);
+}
+/** @brief Keys j with `(j / unit + phase) mod period == 0`. @param period in units @param phase in units
+ *  @param unit keys @return a set */
+inline Mask vertical(std::int64_t period, std::int64_t phase = 0, std::int64_t unit = 1)
+{
+    return detail::atom(ATTN_MASK_VERTICAL, period, phase, unit);
+}
+/** @brief Keys 0 or a power of two units before the diagonal. @param unit keys @param align which diagonal
+ *  @return a set */
+inline Mask pow2(std::int64_t unit = 1, attn_align align = ATTN_ALIGN_NONE)
+{
+    return detail::atom(ATTN_MASK_POW2, unit, 0, 0, 0, align);
+}
+/** @brief Keys of the same id. @param pair index of IDS_Q and IDS_KV @return a set */
+inline Mask id_eq(std::uint32_t pair = 0)
+{
+    return detail::atom(ATTN_MASK_ID_EQ, 0, 0, 0, pair);
+}
+/** @brief Keys of the same or a smaller id. @param pair index of IDS_Q and IDS_KV @return a set */
+inline Mask id_ge(std::uint32_t pair = 0)
+{
+    return detail::atom(ATTN_MASK_ID_GE, 0, 0, 0, pair);
+}
+/** @brief Keys of a smaller id. @param pair index of IDS_Q and IDS_KV @return a set */
+inline Mask id_gt(std::uint32_t pair = 0)
+{
+    return detail::atom(ATTN_MASK_ID_GT, 0, 0, 0, pair);
+}
+/** @brief Queries of an id. @param id value @param pair index of IDS_Q @return a set */
+inline Mask id_q(std::int64_t id, std::uint32_t pair = 0)
+{
+    return detail::atom(ATTN_MASK_ID_Q, id, 0, 0, pair);
+}
+/** @brief Keys of an id. @param id value @param pair index of IDS_KV @return a set */
+inline Mask id_kv(std::int64_t id, std::uint32_t pair = 0)
+{
+    return detail::atom(ATTN_MASK_ID_KV, id, 0, 0, pair);
+}
+/** @brief Heads of OUT. @param first the first @param end behind the last @return a set */
+inline Mask heads(std::int64_t first, std::int64_t end)
+{
+    return detail::atom(ATTN_MASK_HEADS, first, end);
+}
+/** @brief Heads of OUT, each said. @param members 1 for a head in the set, 0 for one outside @return a set */
+inline Mask heads(std::vector<double> members)
+{
+    return detail::atom(ATTN_MASK_HEADS).by_head(std::move(members));
+}
+
+} // namespace mask
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Descriptors. Each setter returns the object. A descriptor keeps what it is given by value, except an attn_program,
+ * rope and bias tables, of which it keeps the address until the plan is made.
  * ------------------------------------------------------------------------------------------------------------- */
 
 /** @brief Builds an attn_problem: bounds, dtypes and the tensors beyond the default. */
@@ -393,6 +601,13 @@ public:
         desc_.mask = &program;
         return *this;
     }
+    /** @brief Further mask, copied. @param mask an expression @return this */
+    Dense &mask(const Mask &mask)
+    {
+        mask_ = mask.compile();
+        desc_.mask = &mask_->program;
+        return *this;
+    }
     /** @brief Rotary embedding. @param rope its address is kept until the plan is made @return this */
     Dense &rope(const attn_rope &rope)
     {
@@ -420,6 +635,7 @@ public:
 private:
     Problem problem_;
     attn_dense desc_;
+    std::shared_ptr<const Mask::Program> mask_; // what desc_.mask points to; copies share it
 };
 
 /** @brief Builds an attn_merge. */

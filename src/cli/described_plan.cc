@@ -2,6 +2,8 @@
 
 #include "work.h"
 
+#include "conformance/mask_text.h"
+
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -50,6 +52,8 @@ Tensors read_tensors(const JsonValue &description)
                                              "HEAD_WEIGHT",
                                              "POSITIONS_Q",
                                              "POSITIONS_KV",
+                                             "IDS_Q",
+                                             "IDS_KV",
                                              "BIAS_LOWRANK_Q",
                                              "BIAS_LOWRANK_K"};
     Tensors tensors;
@@ -82,7 +86,8 @@ void read_lengths(const Tensors &tensors, int64_t page_size, Case *c)
         if (has("SEQLENS_KV")) c->kv_lengths += "+seqlens";
         c->page_size = page_size;
     }
-    for (const char *slot : {"CU_SEQLENS_Q", "CU_SEQLENS_KV", "SEQLENS_Q", "SEQLENS_KV", "BLOCK_TABLE", "POSITIONS_Q"})
+    for (const char *slot :
+         {"CU_SEQLENS_Q", "CU_SEQLENS_KV", "SEQLENS_Q", "SEQLENS_KV", "BLOCK_TABLE", "POSITIONS_Q", "IDS_Q", "IDS_KV"})
         if (has(slot)) c->index_dtype = dtype_of(tensors.at(slot)->at("dtype"));
 }
 
@@ -106,6 +111,48 @@ void read_bias_table(const JsonValue &table, Case *c)
     }
 }
 
+/// Numbers behind each other, null being no limit.
+std::string text_of_numbers(const JsonValue &numbers, char before)
+{
+    std::string text;
+    for (const JsonValue &number : numbers.as_array()) {
+        const bool none = number.kind() == JsonValue::Kind::null;
+        text += (text.empty() ? before : ',') + (none ? std::string("inf") : number.as_text());
+    }
+    return text;
+}
+
+/// A mask program as a case has it.
+std::string read_mask(const JsonValue &terms)
+{
+    static const std::map<std::string, std::string> kAligns = {
+        {"top_left", ":tl"}, {"bottom_right", ":br"}, {"by_position", ":pos"}};
+    std::string text;
+    for (const JsonValue &term : terms.as_array()) {
+        const std::string &name = term.at("op").as_string();
+        if (conformance::term_op(name) == 0) throw term.at("op").error("the oracle has no mask term " + name);
+        text += (text.empty() ? "" : " ") + name;
+        if (const JsonValue *align = term.find("align")) {
+            const auto found = kAligns.find(align->as_string());
+            if (found == kAligns.end()) throw align->error("the oracle has no alignment " + align->as_string());
+            text += found->second;
+        }
+        if (const JsonValue *axis = term.find("axis")) {
+            if (axis->as_int64() < 0 || axis->as_int64() > 255) throw axis->error("the oracle has ids 0 to 255");
+            text += "/" + axis->as_text();
+        }
+        if (const JsonValue *p = term.find("p")) text += text_of_numbers(*p, '(') + ")";
+        if (const JsonValue *f = term.find("f")) text += "+" + f->as_text();
+        if (const JsonValue *columns = term.find("columns")) {
+            text += "{" + columns->as_text() + text_of_numbers(term.at("values"), '|');
+            if (const JsonValue *slopes = term.find("slopes")) text += text_of_numbers(*slopes, '|');
+            text += "}";
+        }
+    }
+    conformance::parse_mask(text);
+    return text;
+}
+
 void read_dense(const JsonValue &dense, Case *c)
 {
     c->causal = dense.at("causal").as_string();
@@ -120,6 +167,7 @@ void read_dense(const JsonValue &dense, Case *c)
     c->bias_stage = dense.at("bias_stage").as_int64() == ATTN_BIAS_PRE_SOFTCAP ? "pre" : "post";
     c->bias_rank = dense.at("bias_rank").as_int64();
     if (const JsonValue *table = dense.find("bias_table")) read_bias_table(*table, c);
+    if (const JsonValue *mask = dense.find("mask")) c->mask = read_mask(*mask);
 }
 
 void read_options(const JsonValue &dense, const Tensors &tensors, Case *c)

@@ -15,7 +15,8 @@ inline double work_of(const conformance::Case &c)
     const double tokens = real(c.batch) * (real(c.max_q) + real(c.max_kv) + real(c.page_size));
     const double table = real(c.table_distance) + real(c.table_buckets);
     const double pairs = real(c.batch) * real(c.max_q) * real(c.max_kv); // each with a score, a weight and maybe a bias
-    return pairs * heads * (channels + 16) + heads * (tokens * channels + table);
+    const double mask = c.has_mask() ? 4 * static_cast<double>(c.mask.size()) : 0;
+    return pairs * heads * (channels + 16 + mask) + heads * (tokens * channels + table);
 }
 
 } // namespace attn::cli

@@ -1,5 +1,6 @@
 #include "case.h"
 
+#include "mask_text.h"
 #include "number.h"
 
 #include "src/cli/json_reader.h"
@@ -88,11 +89,20 @@ struct Reader {
         const attn::cli::JsonValue *value = member(name);
         if (!value) return;
         x = value->as_string();
+        if (std::string(name) == "mask") return check_mask(*value);
         const std::vector<std::string> &names = names_of(name);
         if (std::find(names.begin(), names.end(), x) != names.end()) return;
         std::string all;
         for (const std::string &known_name : names) all += (all.empty() ? "" : ", ") + known_name;
         throw value->error('"' + x + "\" is none of those " + name + " may be: " + all);
+    }
+    static void check_mask(const attn::cli::JsonValue &value)
+    {
+        try {
+            parse_mask(value.as_string());
+        } catch (const std::invalid_argument &error) {
+            throw value.error(error.what());
+        }
     }
     void operator()(const char *name, std::uint64_t &x)
     {
@@ -120,6 +130,11 @@ struct Reader {
 std::int64_t Case::heads_out() const
 {
     return std::max({heads_q, heads_k, heads_v});
+}
+
+bool Case::by_position() const
+{
+    return causal == "by_position" || align == "by_position" || needs_positions(parse_mask(mask));
 }
 
 double Case::scale() const

@@ -57,6 +57,7 @@ struct Case {
     std::int64_t activation_length = 0;
     std::int64_t row_max = 0, row_entropy = 0, column_mass = 0;
     std::int64_t v_aliases_k = 0;
+    std::string mask = "none";          // a mask program, see mask_text.h
     std::string option_layout = "bshd"; // of the inputs that belong to options
 
     bool paged() const { return kv_lengths.rfind("paged", 0) == 0; }
@@ -65,7 +66,8 @@ struct Case {
     bool q_shortened() const { return q_lengths.find("seqlens") != std::string::npos; }
     bool kv_shortened() const { return kv_lengths.find("seqlens") != std::string::npos; }
     bool flat_table() const { return kv_lengths.find("ptr") != std::string::npos; }
-    bool by_position() const { return causal == "by_position" || align == "by_position"; }
+    bool by_position() const;
+    bool has_mask() const { return mask != "none"; }
     bool has_staged_bias() const { return bias != "none" || alibi || bias_table != "none"; }
     bool has_table() const { return bias_table != "none"; }
     bool windowed() const { return window_left >= 0 || window_right >= 0; }
@@ -100,7 +102,7 @@ void visit_fields(C &c, Visitor &&visit)
     visit("head_weight", c.head_weight), visit("activation", c.activation);
     visit("activation_bias", c.activation_bias), visit("activation_length", c.activation_length);
     visit("row_max", c.row_max), visit("row_entropy", c.row_entropy), visit("column_mass", c.column_mass);
-    visit("v_aliases_k", c.v_aliases_k), visit("option_layout", c.option_layout);
+    visit("v_aliases_k", c.v_aliases_k), visit("mask", c.mask), visit("option_layout", c.option_layout);
 }
 
 std::string to_json(const Case &);

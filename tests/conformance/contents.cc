@@ -75,6 +75,7 @@ std::vector<Content> draw_contents(const Case &c)
         s.v = draw(Random(c.seed, values, b), dtype_of(c.v_dtype), s.tk, s.heads_v, s.dim_v, 1, one_head);
         if (c.by_position()) draw_positions(Random(c.seed, positions, b), s);
         draw_options(c, b, s);
+        draw_ids(c, b, s);
     }
     return contents;
 }
@@ -92,10 +93,10 @@ Options oracle_options(const Case &c)
     return o;
 }
 
-void Descriptor::bind(attn_slot slot, attn_dtype dtype, std::uint32_t flags)
+void Descriptor::bind(attn_slot slot, attn_dtype dtype, std::uint32_t flags, std::uint32_t index)
 {
     attn_bind b{};
-    b.slot = slot, b.dtype = dtype, b.flags = flags;
+    b.slot = slot, b.dtype = dtype, b.flags = flags, b.index = index;
     binds_.push_back(b);
 }
 
@@ -114,6 +115,7 @@ Descriptor::Descriptor(const Case &c, const Bounds &bounds)
         if (c.by_position()) bind(ATTN_SLOT_POSITIONS_Q, index), bind(ATTN_SLOT_POSITIONS_KV, index);
     }
     bind_options(c);
+    set_mask(c);
 
     problem.size = sizeof problem;
     problem.binds = binds_.data(), problem.bind_count = binds_.size();

@@ -59,16 +59,17 @@ void Instance::place_pages(Random &random)
 }
 
 Tensor &Instance::add_input(attn_slot slot, attn_dtype dtype, std::vector<std::int64_t> shape,
-                            const std::string &layout)
+                            const std::string &layout, std::uint32_t index)
 {
-    inputs_.push_back({slot, Tensor(dtype, std::move(shape), layout)});
+    inputs_.push_back({slot, Tensor(dtype, std::move(shape), layout), index});
     return inputs_.back().tensor;
 }
 
-Tensor &Instance::input(attn_slot slot)
+Tensor &Instance::input(attn_slot slot, std::uint32_t index)
 {
-    const auto found =
-        std::find_if(inputs_.begin(), inputs_.end(), [slot](const Slot &input) { return input.slot == slot; });
+    const auto found = std::find_if(inputs_.begin(), inputs_.end(), [slot, index](const Slot &input) {
+        return input.slot == slot && input.index == index;
+    });
     if (found == inputs_.end()) throw std::out_of_range("the case has no such input");
     return found->tensor;
 }
@@ -94,7 +95,7 @@ void Instance::allocate()
     const std::string layout = c.out_layout == "bhsd" ? "bshd" : c.out_layout;
     const auto add_statistic = [&](attn_slot slot, bool packed, std::int64_t total, std::int64_t longest) {
         const std::vector<std::int64_t> one{ho, total}, each{batch, ho, longest};
-        statistics_.push_back({slot, Tensor(ATTN_FLOAT32, packed ? one : each, layout)});
+        statistics_.push_back({slot, Tensor(ATTN_FLOAT32, packed ? one : each, layout), 0});
     };
     if (c.lse) add_statistic(ATTN_SLOT_LSE, c.q_packed(), q_total_, q_longest_);
     if (c.row_max) add_statistic(ATTN_SLOT_ROW_MAX, c.q_packed(), q_total_, q_longest_);
@@ -224,13 +225,13 @@ std::vector<attn_arg> Instance::args()
 {
     views_.clear();
     std::vector<attn_arg> args;
-    const auto add = [&](attn_slot slot, Tensor &tensor) {
+    const auto add = [&](attn_slot slot, std::uint32_t slot_index, Tensor &tensor) {
         views_.push_back(tensor.view());
-        args.push_back({slot, 0, &views_.back()});
+        args.push_back({slot, slot_index, &views_.back()});
     };
-    for (Slot &input : inputs_) add(input.slot, input.tensor);
-    add(ATTN_SLOT_OUT, out_);
-    for (Slot &statistic : statistics_) add(statistic.slot, statistic.tensor);
+    for (Slot &input : inputs_) add(input.slot, input.index, input.tensor);
+    add(ATTN_SLOT_OUT, 0, out_);
+    for (Slot &statistic : statistics_) add(statistic.slot, 0, statistic.tensor);
     return args;
 }
 

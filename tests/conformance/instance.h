@@ -21,6 +21,8 @@ struct Content {
 std::vector<Content> draw_contents(const Case &);
 // Of sequence b: the tensors of the options of table_options.cc. Called by draw_contents.
 void draw_options(const Case &, std::size_t b, Sequence &);
+// Likewise the ids that the mask reads, of mask_options.cc.
+void draw_ids(const Case &, std::size_t b, Sequence &);
 // The settings of the operator that the case stands for.
 Options oracle_options(const Case &);
 void set_options(const Case &, Options &); // the part of table_options.cc
@@ -45,12 +47,16 @@ public:
     attn_dense dense{};
 
 private:
-    void bind(attn_slot, attn_dtype = 0, std::uint32_t flags = 0);
+    void bind(attn_slot, attn_dtype = 0, std::uint32_t flags = 0, std::uint32_t index = 0);
     void bind_options(const Case &);
+    void set_mask(const Case &);
     void set_options(const Case &);
 
     std::vector<attn_bind> binds_;
     attn_bias_table table_{};
+    attn_program program_{};
+    MaskProgram mask_;
+    std::vector<attn_table> mask_tables_;
 };
 
 class Instance {
@@ -87,7 +93,9 @@ private:
     void fill();
     void fill_indices();
     void allocate_options();
+    void allocate_ids();
     void fill_options();
+    void fill_ids();
     void fill_bias(bool hidden, double value);
     // Calls visit(index) for every element of a statistic of sequence b, row-major.
     template <class Visitor>
@@ -97,8 +105,8 @@ private:
     template <class T>
     void fill_tokens(attn_slot, bool queries, std::int64_t heads, std::int64_t channels, std::vector<T> Sequence::*of);
     Tensor &add_input(attn_slot slot, attn_dtype dtype, std::vector<std::int64_t> shape,
-                      const std::string &layout = "bshd");
-    Tensor &input(attn_slot);
+                      const std::string &layout = "bshd", std::uint32_t index = 0);
+    Tensor &input(attn_slot, std::uint32_t index = 0);
     std::vector<std::int64_t> token_shape(bool queries, std::initializer_list<std::int64_t> more = {}) const;
 
     Case spec_;
@@ -112,6 +120,7 @@ private:
     struct Slot {
         attn_slot slot;
         Tensor tensor;
+        std::uint32_t index = 0;
     };
     std::deque<Slot> inputs_; // addresses are stable
     Tensor out_;

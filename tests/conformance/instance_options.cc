@@ -1,5 +1,6 @@
 // The options of table_options.cc in one place: what they contain, their tensors, and how a descriptor asks for them.
 #include "instance.h"
+#include "mask_text.h"
 
 #include <algorithm>
 #include <cmath>
@@ -176,6 +177,7 @@ void set_options(const Case &c, Options &o)
     o.gate = gate_of(c);
     o.bias_rank = c.bias_rank;
     if (c.has_table()) o.bias_table = bias_table_of(c);
+    if (c.has_mask()) o.mask = parse_mask(c.mask);
 }
 
 void Descriptor::bind_options(const Case &c)
@@ -250,6 +252,7 @@ void Instance::allocate_options()
         add(ATTN_SLOT_GATE, option_dtype(c, c.gate_dtype), token_shape(true, {ho, channels}));
     }
     if (c.head_weight) add(ATTN_SLOT_HEAD_WEIGHT, ATTN_FLOAT32, token_shape(true, {ho}));
+    allocate_ids();
 }
 
 // Elements for which some pair of a query and a key has a use, or all the others.
@@ -301,6 +304,7 @@ void Instance::fill_options()
     if (c.v_temperature) fill_tokens(ATTN_SLOT_V_TEMPERATURE, false, c.heads_v, 1, &Sequence::v_temperature);
     if (c.gate != "none") fill_tokens(ATTN_SLOT_GATE, true, ho, c.dim_v, &Sequence::gate);
     if (c.head_weight) fill_tokens(ATTN_SLOT_HEAD_WEIGHT, true, ho, 1, &Sequence::head_weight);
+    fill_ids();
 }
 
 } // namespace conformance

@@ -58,7 +58,7 @@ std::vector<std::int64_t> parameters(const MaskProgram &program, const attn_term
             const double x = table.values[at] + (table.slopes.empty() ? 0.0 : table.slopes[at] * tk);
             p[c] = std::isinf(x) ? ATTN_UNBOUNDED : static_cast<std::int64_t>(std::floor(x));
         }
-    } else if (term.f != 0) {
+    } else if (term.f != 0 && p[0] != ATTN_UNBOUNDED) { // no limit stays none
         p[0] += static_cast<std::int64_t>(std::floor(term.f * tk));
     }
     return p;

@@ -1,5 +1,7 @@
 #include "refusal.h"
 
+#include "mask_text.h"
+
 #include <algorithm>
 #include <cstring>
 
@@ -72,6 +74,7 @@ const std::vector<Option> &options()
         {"slot ROW_ENTROPY", served, [](Case &c) { c.row_entropy = 0; }},
         {"slot COLUMN_MASS", served, [](Case &c) { c.column_mass = 0; }},
         {"attn_problem.flags: ATTN_V_ALIASES_K", served, [](Case &c) { c.v_aliases_k = 0; }},
+        {"attn_dense.mask", "cuda", [](Case &c) { c.mask = "none"; }},
     };
     return all;
 }
@@ -100,7 +103,8 @@ void tidy(Case &c)
     if (c.bias_rank == 0) c.lowrank_broadcast = "none";
     if (c.gate == "none") c.gate_dtype = "default", c.gate_broadcast = "none";
     const bool relative = c.alibi || (c.has_table() && c.bias_table != "grid");
-    if (!c.windowed() && !relative && c.align != c.causal) c.align = "none";
+    const bool by_diagonal = needs_diagonal(parse_mask(c.mask));
+    if (!c.windowed() && !relative && !by_diagonal && c.align != c.causal) c.align = "none";
 }
 
 Refusal refusal(const Backend &backend, const Case &c)

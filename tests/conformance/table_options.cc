@@ -1,7 +1,9 @@
-// The table of options: biases, temperatures, sinks, gates, activations and statistics, each crossed with the others
-// and with a smaller choice of the axes of table.cc.
+// The table of options: biases, temperatures, sinks, gates, activations, statistics and mask programs, each crossed
+// with the others and with a smaller choice of the axes of table.cc.
 #include "axis.h"
+#include "mask_text.h"
 #include "refusal.h"
+#include "table_masks.h"
 
 namespace conformance {
 namespace {
@@ -102,6 +104,8 @@ const std::vector<Axis> &axes()
         field("row_entropy", &Case::row_entropy, Sizes{0, 1}),
         field("column_mass", &Case::column_mass, Sizes{0, 1}),
         field("v_aliases_k", &Case::v_aliases_k, Sizes{0, 1}),
+        field("index_dtype", &Case::index_dtype, Names{"int32", "int64"}),
+        mask_programs(),
     };
     return all;
 }
@@ -114,6 +118,7 @@ const std::vector<Exclusion> &exclusions()
     static const std::vector<Exclusion> all{
         // A diagonal is needed by biases that count from it, and an error where nothing does.
         {"relative", by_distance, "mask", {"none"}},
+        {"program", programs_by_diagonal(), "mask", {"none"}},
         {"relative", {"none", "grid"}, "mask", {"align_tl", "align_br", "align_pos"}},
         // What belongs to an option that is not in use.
         {"bias", {"none"}, "bias_broadcast", {"batch", "heads", "queries", "batch+heads"}},
@@ -152,6 +157,7 @@ Case random_option_case(std::uint64_t seed)
         for (const Option &option : options())
             if (random.chance(removed)) option.remove(c);
         if (c.has_staged_bias() && random.chance(0.3)) c.bias_stage = "pre"; // also without BIAS
+        if (c.has_mask() && random.chance(0.6)) c.mask = random_mask(c, random);
         tidy(c);
         if (random.chance(0.5)) c.max_q = random.skewed(400);
         if (random.chance(0.5)) c.max_kv = random.skewed(700) - 1;

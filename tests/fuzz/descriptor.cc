@@ -187,9 +187,12 @@ const attn_table *read_tables(Input *input, Memory *memory, size_t count)
     for (size_t i = 0; i < count; ++i) {
         // Values are as many as the table claims, where it claims a table at all.
         tables[i] = {};
-        tables[i].rows = input->extent(1), tables[i].columns = input->extent(1);
+        tables[i].rows = input->one_in(2) ? input->integer(1, 4) : input->extent(1);
+        tables[i].columns = input->integer(1, 3);
+        if (input->one_in(16)) tables[i].columns = input->extent(1);
+        // More rows than the library reads, or columns that no table has: refused unread.
         const bool small =
-            tables[i].rows >= 0 && tables[i].rows <= 64 && tables[i].columns >= 0 && tables[i].columns <= 64;
+            tables[i].rows >= 0 && tables[i].rows <= 1 << 16 && tables[i].columns >= 0 && tables[i].columns <= 5;
         const size_t values = small ? static_cast<size_t>(tables[i].rows * tables[i].columns) : 0;
         tables[i].values = reinterpret_cast<double *>(memory->take(values * sizeof(double)));
         if (input->one_in(2)) tables[i].slopes = reinterpret_cast<double *>(memory->take(values * sizeof(double)));
@@ -214,11 +217,22 @@ const attn_program *read_program(Input *input, Memory *memory)
                                                          : input->integer(ATTN_MASK_CAUSAL, ATTN_MASK_TENSOR));
         if (input->one_in(32)) term.op = input->raw<uint16_t>();
         term.flags = input->flags<uint16_t>(0x1f);
-        term.axis = static_cast<uint32_t>(input->extent(0));
-        if (input->one_in(3)) term.table = static_cast<uint32_t>(input->extent(1));
+        const bool random = input->one_in(2); // else as its operator has it, mostly
+        term.axis = random ? static_cast<uint32_t>(input->extent(0)) : 0;
+        if (input->one_in(3)) term.table = static_cast<uint32_t>(random ? input->extent(1) : i + 1);
         term.reserved = input->flags<uint32_t>(0);
-        for (int64_t &p : term.p) p = input->extent(1);
-        term.f = input->real(0);
+        const int64_t parameters = term.op < ATTN_MASK_CAUSAL ? 0 : input->integer(0, random ? 5 : 2);
+        for (int64_t p = 0; p < parameters && (random || term.table == 0); ++p) term.p[p] = input->extent(1);
+        if (random) term.f = input->real(0);
+    }
+    if (count > 0 && count < 257 && !input->one_in(4)) { // postfix: operators find their sets, and one remains
+        size_t sets = 0;
+        for (size_t i = 0; i < count; ++i) {
+            const size_t operands = terms[i].op == ATTN_OP_NOT ? 1 : terms[i].op < ATTN_MASK_CAUSAL ? 2 : 0;
+            if (sets < operands) terms[i].op = ATTN_MASK_PREFIX;
+            sets = sets < operands ? sets + 1 : sets - operands + 1;
+        }
+        for (; sets > 1; --sets) terms[count++].op = ATTN_OP_OR;
     }
     program.terms = input->one_in(64) ? nullptr : memory->copy(terms, count);
     program.term_count = count;
@@ -278,7 +292,7 @@ const attn_dense *read_dense(Input *input, Memory *memory)
     if (d.activation == ATTN_RELU || input->one_in(16)) d.activation_length = input->extent(0);
     if (input->one_in(6)) d.bias_rank = input->extent(2);
     if (input->one_in(6)) d.bias_table = read_bias_table(input, memory);
-    if (input->one_in(16)) d.mask = read_program(input, memory);
+    if (input->one_in(8)) d.mask = read_program(input, memory);
     if (input->one_in(24)) d.rope = read_rope(input, memory);
     return grown(input, memory, d);
 }

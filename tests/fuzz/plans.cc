@@ -2,6 +2,7 @@
 
 #include "handles.h"
 
+#include <cmath>
 #include <initializer_list>
 
 namespace attn::fuzz {
@@ -111,6 +112,31 @@ void make_dense(Maker *maker)
              bind_of(ATTN_SLOT_ROW_ENTROPY),
              bind_of(ATTN_SLOT_K, ATTN_BIND_ALIGNED | ATTN_BIND_INNER_CONTIGUOUS)};
     maker->dense(problem_of(ATTN_FLOAT32, binds), options);
+
+    // A mask of documents and of windows by head that grow; ids of both widths, one pair packed, one in pages.
+    static constexpr double kWidths[] = {0, 1, 2.5, INFINITY}, kSlopes[] = {0.5, 0.25, 0, 0};
+    static constexpr attn_table kWindows = {kWidths, kSlopes, 4, 1};
+    attn_term terms[5] = {};
+    terms[0].op = ATTN_MASK_ID_EQ;
+    terms[1].op = ATTN_MASK_BAND, terms[1].flags = ATTN_BY_POSITION, terms[1].table = 1;
+    terms[2].op = ATTN_OP_AND;
+    terms[3].op = ATTN_MASK_ID_KV, terms[3].axis = 3, terms[3].p[0] = 1;
+    terms[4].op = ATTN_OP_OR;
+    attn_program program = {};
+    program.size = sizeof program, program.terms = terms, program.term_count = 5;
+    program.tables = &kWindows, program.table_count = 1;
+    attn_dense masked = {};
+    masked.mask = &program;
+    attn_bind ids = bind_of(ATTN_SLOT_IDS_KV, 0, ATTN_INT64);
+    ids.index = 3;
+    binds = {bind_of(ATTN_SLOT_CU_SEQLENS_Q), bind_of(ATTN_SLOT_CU_SEQLENS_KV), ids, bind_of(ATTN_SLOT_COLUMN_MASS)};
+    attn_problem packed_ids = problem_of(ATTN_FLOAT32, binds);
+    packed_ids.total_q = 9, packed_ids.total_kv = 13;
+    maker->dense(packed_ids, masked);
+    binds = {bind_of(ATTN_SLOT_SEQLENS_KV), ids};
+    attn_problem paged_ids = problem_of(ATTN_BFLOAT16, binds);
+    paged_ids.page_size = 2;
+    maker->dense(paged_ids, masked);
 
     // One query and many keys: the keys are split and merged.
     attn_problem decode = problem_of(ATTN_FLOAT32, {});

@@ -44,6 +44,12 @@ Workload::Workload(const Handle &handle, Description description) : description_
     d.problem.bind_count = d.binds.size();
     d.dense.problem = &d.problem;
     if (d.has_table) d.dense.bias_table = &d.table;
+    attn_program program = {};
+    const attn_table widths = {d.widths.data(), nullptr, static_cast<int64_t>(d.widths.size()), 1};
+    program.size = sizeof program;
+    program.terms = d.terms.data(), program.term_count = d.terms.size();
+    if (!d.widths.empty()) program.tables = &widths, program.table_count = d.terms[0].table = 1;
+    if (!d.terms.empty()) d.dense.mask = &program;
     attn_plan plan = nullptr;
     check(attn_plan_dense(handle.get(), &d.dense, &plan), "attn_plan_dense");
     plan_.reset(plan);
@@ -87,6 +93,7 @@ void Workload::fill_integers(attn_slot slot, int64_t count, attn_dtype dtype, Bu
     for (int64_t &value : values) {
         if (slot == ATTN_SLOT_CU_SEQLENS_Q || slot == ATTN_SLOT_CU_SEQLENS_KV) value *= description_.problem.max_q;
         if (slot == ATTN_SLOT_SEQLENS_KV) value = description_.used_keys;
+        if (slot == ATTN_SLOT_IDS_Q || slot == ATTN_SLOT_IDS_KV) value /= description_.document;
         if (slot == ATTN_SLOT_POSITIONS_Q || slot == ATTN_SLOT_POSITIONS_KV) value *= description_.position_step;
     }
     const size_t bytes = dtype == ATTN_INT64 ? 8 : 4; // the low bytes come first

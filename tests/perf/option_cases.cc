@@ -33,6 +33,13 @@ void add_gate(Description &d, attn_gate gate, bool per_head = false)
     d.bind(ATTN_SLOT_GATE, per_head ? ATTN_BIND_BROADCAST_AXIS3 : 0);
 }
 
+/// A program in the place of the causal mask.
+void replace_causal(Description &d)
+{
+    d.dense.causal = ATTN_ALIGN_NONE;
+    d.dense.align = ATTN_TOP_LEFT;
+}
+
 void split_batch(Description &d)
 {
     d.problem.batch = 4;
@@ -176,6 +183,65 @@ std::vector<OptionCase> make_cases()
              d.dense.sink_tokens = 4;
          },
          nullptr},
+        {"mask: causal", kCausal, kBar,
+         [](D &d) {
+             replace_causal(d);
+             d.add_term(ATTN_MASK_CAUSAL);
+         },
+         nullptr},
+        {"mask: window 1024", kCausal, kBar,
+         [](D &d) {
+             replace_causal(d);
+             d.add_term(ATTN_MASK_BAND, 1023, 0);
+         },
+         [](D &d) { add_window(d, 1023); }},
+        {"mask: window 256", kCausal, kBar,
+         [](D &d) {
+             replace_causal(d);
+             d.add_term(ATTN_MASK_BAND, 255, 0);
+         },
+         [](D &d) { add_window(d, 255); }},
+        {"mask: window 1024 or 4 sinks, in causal", kCausal, kBar,
+         [](D &d) {
+             d.add_term(ATTN_MASK_BAND, 1023, ATTN_UNBOUNDED);
+             d.add_term(ATTN_MASK_PREFIX, 4);
+             d.add_term(ATTN_OP_OR);
+         },
+         [](D &d) {
+             add_window(d, 1023);
+             d.dense.sink_tokens = 4;
+         }},
+        {"mask: windows 1024 by head", kCausal, kBar,
+         [](D &d) {
+             replace_causal(d);
+             d.add_term(ATTN_MASK_BAND);
+             d.widths.assign(8, 1023);
+         },
+         [](D &d) { add_window(d, 1023); }},
+        {"mask: causal in documents of 512", kCausal, kBar,
+         [](D &d) {
+             d.add_term(ATTN_MASK_ID_EQ);
+             d.document = 512;
+         },
+         split_batch},
+        {"mask: causal in documents of 300", kCausal, 0,
+         [](D &d) {
+             d.add_term(ATTN_MASK_ID_EQ);
+             d.document = 300;
+         },
+         nullptr},
+        {"mask: every fourth block of 64, in causal", kCausal, 0,
+         [](D &d) {
+             d.add_term(ATTN_MASK_VERTICAL, 4);
+             d.terms[0].p[2] = 64;
+         },
+         nullptr},
+        {"mask: documents of 1, all pairs compared", kFull, kBar,
+         [](D &d) {
+             d.add_term(ATTN_MASK_ID_EQ);
+             d.add_term(ATTN_OP_NOT);
+         },
+         nullptr},
         {"packed 4x512", kFull, kBar,
          [](D &d) {
              split_batch(d);
@@ -220,6 +286,13 @@ void Description::bind(attn_slot slot, uint32_t flags)
     bind.slot = slot;
     bind.flags = flags;
     binds.push_back(bind);
+}
+
+void Description::add_term(uint16_t op, int64_t p0, int64_t p1)
+{
+    attn_term term = {};
+    term.op = op, term.p[0] = p0, term.p[1] = p1;
+    terms.push_back(term);
 }
 
 const std::vector<OptionCase> &option_cases()

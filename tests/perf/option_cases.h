@@ -15,6 +15,9 @@ struct Description {
     attn_dense dense = {};
     attn_bias_table table = {};
     bool has_table = false;
+    std::vector<attn_term> terms; ///< Of a mask program.
+    std::vector<double> widths;   ///< By head: p[0] of its first term.
+    int64_t document = 1;         ///< Tokens of the same id.
     std::vector<attn_bind> binds;
     int64_t used_keys = 0;    ///< SEQLENS_KV; 0: not bound.
     int64_t channel_step = 1; ///< Of Q, K, V and OUT.
@@ -22,6 +25,7 @@ struct Description {
 
     explicit Description(attn_dtype dtype);
     void bind(attn_slot slot, uint32_t flags = 0);
+    void add_term(uint16_t op, int64_t p0 = 0, int64_t p1 = 0);
 };
 
 struct OptionCase {

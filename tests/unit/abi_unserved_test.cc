@@ -21,12 +21,27 @@ TEST_F(Unserved, Options)
          kUnsupported,
          {"cpu", "attn_problem.direction = backward"}},
         {"jvp", [](Dense &d) { d.problem.direction = ATTN_JVP; }, kUnsupported, {"attn_problem.direction = jvp"}},
-        {"mask", [](Dense &d) { d.dense.mask = &d.program; }, kUnsupported, {"attn_dense.mask"}},
+        {"grid window",
+         [](Dense &d) { d.dense.mask = &d.program, d.term.op = ATTN_MASK_GRID_WINDOW, d.term.flags = 12; },
+         kUnsupported,
+         {"attn_dense.mask: ATTN_MASK_GRID_WINDOW"}},
+        {"same axis",
+         [](Dense &d) { d.dense.mask = &d.program, d.term.op = ATTN_MASK_SAME_AXIS; },
+         kUnsupported,
+         {"attn_dense.mask: ATTN_MASK_SAME_AXIS"}},
+        {"mask tensor",
+         [](Dense &d) { d.dense.mask = &d.program, d.term.op = ATTN_MASK_TENSOR, d.bind(ATTN_SLOT_MASK); },
+         kUnsupported,
+         {"attn_dense.mask: ATTN_MASK_TENSOR", "slot MASK"}},
+        {"device table",
+         [](Dense &d) { d.dense.mask = &d.program, d.term.flags = ATTN_TERM_DEVICE_TABLE, d.term.table = 9; },
+         kUnsupported,
+         {"attn_dense.mask: ATTN_TERM_DEVICE_TABLE"}},
         {"rope", [](Dense &d) { d.dense.rope = &d.rope; }, kUnsupported, {"attn_dense.rope"}},
         {"two at once",
-         [](Dense &d) { d.bind(ATTN_SLOT_IDS_Q), d.dense.rope = &d.rope; },
+         [](Dense &d) { d.bind(ATTN_SLOT_ROPE_COS), d.dense.rope = &d.rope; },
          kUnsupported,
-         {"attn_dense.rope", "slot IDS_Q"}},
+         {"attn_dense.rope", "slot ROPE_COS"}},
         {"dim_qk",
          [](Dense &d) { d.problem.dim_qk = 1025; },
          kUnsupported,
@@ -44,6 +59,7 @@ TEST_F(Unserved, NotThese)
     expect_valid("relu",
                  [](Dense &d) { d.binds.clear(), d.dense.activation = ATTN_RELU, d.dense.activation_length = 6; });
     expect_valid("bias_rank", [](Dense &d) { d.dense.bias_rank = 4; });
+    expect_valid("mask", [](Dense &d) { d.dense.mask = &d.program; });
     expect_valid("bias_table", [](Dense &d) { d.dense.bias_table = &d.table, d.dense.align = ATTN_TOP_LEFT; });
     expect_valid("gate", [](Dense &d) { d.bind(ATTN_SLOT_GATE), d.dense.gate = ATTN_GATE_LINEAR; });
     expect_valid("bias", [](Dense &d) { d.bind(ATTN_SLOT_BIAS), d.dense.bias_stage = 1, d.dense.softcap = 20; });
@@ -102,9 +118,7 @@ TEST_F(Unserved, Slots)
     const struct {
         attn_slot slot;
         const char *name;
-    } slots[] = {{ATTN_SLOT_IDS_Q, "slot IDS_Q"},
-                 {ATTN_SLOT_IDS_KV, "slot IDS_KV"},
-                 {ATTN_SLOT_MASK_TABLE, "slot MASK_TABLE"},
+    } slots[] = {{ATTN_SLOT_MASK_TABLE, "slot MASK_TABLE"},
                  {ATTN_SLOT_MASK, "slot MASK"},
                  {ATTN_SLOT_ROPE_COS, "slot ROPE_COS"},
                  {ATTN_SLOT_ROPE_SIN, "slot ROPE_SIN"},
@@ -125,55 +139,6 @@ TEST_F(Unserved, Slots)
         EXPECT_EQ(attn_plan_supports(handle_, ATTN_KIND_DENSE, d.get()), kUnsupported);
         EXPECT_EQ(attn_last_error(), message);
     }
-}
-
-TEST_F(Unserved, MaskProgramBounds)
-{
-    expect({
-        {"no terms",
-         [](Dense &d) { d.dense.mask = &d.program, d.program.term_count = 0; },
-         kInvalid,
-         {"attn_program.term_count = 0", "1 .. 256"}},
-        {"too many",
-         [](Dense &d) { d.dense.mask = &d.program, d.program.term_count = 257; },
-         kInvalid,
-         {"attn_program.term_count = 257", "1 .. 256"}},
-        {"NULL",
-         [](Dense &d) { d.dense.mask = &d.program, d.program.terms = nullptr; },
-         kInvalid,
-         {"attn_program.terms = NULL"}},
-    });
-}
-
-TEST_F(Unserved, MaskProgramIsValidated)
-{
-    expect({
-        {"overflowing count",
-         [](Dense &d) { d.dense.mask = &d.program, d.program.term_count = SIZE_MAX; },
-         kInvalid,
-         {"attn_program.term_count = 18446744073709551615"}},
-        {"flags",
-         [](Dense &d) { d.dense.mask = &d.program, d.program.flags = 1; },
-         kInvalid,
-         {"attn_program.flags = 0x1"}},
-        {"op", [](Dense &d) { d.dense.mask = &d.program, d.term.op = 0x200; }, kInvalid, {"op = 0x200"}},
-        {"term flags", [](Dense &d) { d.dense.mask = &d.program, d.term.flags = 1 << 9; }, kInvalid, {"flags = 0x200"}},
-        {"term reserved", [](Dense &d) { d.dense.mask = &d.program, d.term.reserved = 1; }, kInvalid, {"reserved = 1"}},
-        {"table of none", [](Dense &d) { d.dense.mask = &d.program, d.term.table = 1; }, kInvalid, {"table = 1"}},
-        {"tables NULL",
-         [](Dense &d) { d.dense.mask = &d.program, d.program.table_count = 1; },
-         kInvalid,
-         {"attn_program.tables = NULL"}},
-        {"nothing to combine", [](Dense &d) { d.dense.mask = &d.program, d.term.op = ATTN_OP_AND; }, kInvalid, {"op"}},
-        {"no diagonal",
-         [](Dense &d) { d.dense.mask = &d.program, d.term.op = ATTN_MASK_CAUSAL; },
-         kInvalid,
-         {"diagonal"}},
-        {"grid < 0",
-         [](Dense &d) { d.dense.mask = &d.program, d.program.grid_q[0] = -1; },
-         kInvalid,
-         {"attn_program.grid_q", "-1"}},
-    });
 }
 
 TEST_F(Unserved, RopeIsValidated)

@@ -2,6 +2,7 @@
 
 #include "backends/cpu/dense/column_mass.h"
 #include "backends/cpu/dense/kernel.h"
+#include "backends/cpu/dense/key_rows.h"
 #include "backends/cpu/dense/schedule.h"
 #include "backends/cpu/dense/sequences.h"
 #include "backends/cpu/views.h"
@@ -117,7 +118,13 @@ ForwardShape make_shape(const DenseProblem &p, const ForwardKernel &kernel, int6
     shape.has_left = p.mask.has_left, shape.has_right = p.mask.has_right;
     shape.left = p.mask.left, shape.right = p.mask.right;
     shape.sink_tokens = p.mask.sink_tokens;
+    set_program(p.program, &shape);
     return shape;
+}
+
+size_t ids_bytes(const DenseProblem &p)
+{
+    return (p.program.pairs.size() * sizeof(TileIds) + 63) / 64 * 64;
 }
 
 /// Everything a task needs; lives on the stack of attn_execute().
@@ -137,10 +144,11 @@ struct Run {
     Bytes q, k, v, out, lse, q_positions, k_positions;
     Bytes q_temperature, rank_q, rank_k, v_temperature, bias, gate, head_weight, slopes, sinks, table, row_max, entropy;
     Bytes mass;
+    const Arguments &arguments;
 
-    Run(const DenseProblem &p, const Arguments &arguments, const ForwardKernel &chosen, const ForwardShape &s,
+    Run(const DenseProblem &p, const Arguments &given, const ForwardKernel &chosen, const ForwardShape &s,
         const ScheduleRules &r, const Sequences &all)
-        : problem(p), kernel(chosen), shape(s), rules(r), sequences(all)
+        : problem(p), kernel(chosen), shape(s), rules(r), sequences(all), arguments(given)
     {
         const auto bind = [&](attn_slot slot, Bytes *bytes) {
             const int position = p.find(slot);
@@ -168,35 +176,19 @@ struct Run {
         bind(ATTN_SLOT_COLUMN_MASS, &mass);
     }
 
+    /// Rows of a key tensor of sequence b.
+    KeyRows rows(const Bytes &bytes, const Sequence &sequence, int64_t b, int64_t head, bool has_heads = true) const
+    {
+        return key_rows(problem, sequences, bytes, sequence, b, head, has_heads);
+    }
+    char *worker_scratch(int32_t worker) const { return scratch + static_cast<size_t>(worker) * rules.worker_bytes; }
+    /// Where a worker has the ids of its tile: behind its scratch.
+    TileIds *ids(int32_t worker) const
+    {
+        return reinterpret_cast<TileIds *>(worker_scratch(worker) + rules.worker_bytes - ids_bytes(problem));
+    }
     float *partial(int64_t tile) const { return partials + tile * schedule.ranges * partial_floats(shape); }
 };
-
-/// Rows of a key tensor of sequence b; `head` is absent (0, with step 0) for positions.
-KeyRows rows_of(const Run &run, const Bytes &bytes, const Sequence &sequence, int64_t b, int64_t head, bool has_heads)
-{
-    KeyRows rows = {};
-    rows.channel_step = bytes.channel_step;
-    switch (run.problem.storage) {
-    case Storage::batched:
-        rows.base = bytes.at(b * bytes.step[0] + (has_heads ? head * bytes.step[2] : 0));
-        rows.row_step = bytes.step[1];
-        break;
-    case Storage::packed:
-        rows.base = bytes.at(sequence.k_first * bytes.step[0] + (has_heads ? head * bytes.step[1] : 0));
-        rows.row_step = bytes.step[0];
-        break;
-    case Storage::paged:
-        rows.base = bytes.at(has_heads ? head * bytes.step[2] : 0);
-        rows.page_step = bytes.step[0];
-        rows.row_step = bytes.step[1];
-        rows.page_size = run.problem.page_size;
-        rows.table = sequence.table;
-        rows.table_step = run.sequences.table_step();
-        rows.table_wide = run.sequences.table_wide();
-        break;
-    }
-    return rows;
-}
 
 /// The optional tensors of a tile of sequence b.
 void set_options(const Run &run, const Sequence &sequence, int64_t b, ForwardTile *tile)
@@ -220,9 +212,9 @@ void set_options(const Run &run, const Sequence &sequence, int64_t b, ForwardTil
         else
             tile->bias = {run.bias.at(b * step[0]), step[2], step[1], step[3], run.bias.type};
     }
-    if (run.rank_k.data) tile->rank_k = rows_of(run, run.rank_k, sequence, b, tile->head0, true);
+    if (run.rank_k.data) tile->rank_k = run.rows(run.rank_k, sequence, b, tile->head0);
     if (run.v_temperature.data)
-        tile->v_temperature = rows_of(run, run.v_temperature, sequence, b, tile->head0 * p.heads_v / p.heads_out, true);
+        tile->v_temperature = run.rows(run.v_temperature, sequence, b, tile->head0 * p.heads_v / p.heads_out);
     tile->slopes = run.slopes.data, tile->slope_step = run.slopes.step[0];
     tile->sinks = run.sinks.data, tile->sink_step = run.sinks.step[0];
     tile->table = run.table.data;
@@ -230,8 +222,8 @@ void set_options(const Run &run, const Sequence &sequence, int64_t b, ForwardTil
 }
 
 /// Tile number `index` of the execute, its keys not yet limited to a range. Tiles of one group come together, the last
-/// rows first: those see the most keys where causal.
-ForwardTile make_tile(const Run &run, int64_t index)
+/// rows first: those see the most keys where causal. `ids` gets what a mask program reads; NULL where none is run.
+ForwardTile make_tile(const Run &run, int64_t index, TileIds *ids)
 {
     const DenseProblem &p = run.problem;
     const int64_t *end = run.tile_starts + run.sequences.batch() + 1;
@@ -247,7 +239,7 @@ ForwardTile make_tile(const Run &run, int64_t index)
     const int64_t rows = rows_per_tile(run.rules, sequence.q_length);
     tile.first_row = row_tile * rows;
     tile.rows = std::min(rows, sequence.q_length * p.group - tile.first_row);
-    tile.k_length = sequence.k_length;
+    tile.q_length = sequence.q_length, tile.k_length = sequence.k_length;
     tile.key_end = sequence.k_length;
     if (p.mask.align == ATTN_BOTTOM_RIGHT) tile.diagonal = sequence.k_length - sequence.q_length;
 
@@ -270,17 +262,19 @@ ForwardTile make_tile(const Run &run, int64_t index)
     if (run.row_scales)
         tile.row_scale = {run.row_scales + run.mass_starts[b].rows * run.rules.scale_bytes, run.rules.scale_bytes,
                           sizeof(RowScale)};
-    tile.k = rows_of(run, run.k, sequence, b, tile.head0 * p.heads_k / p.heads_out, true);
-    tile.v = rows_of(run, run.v, sequence, b, tile.head0 * p.heads_v / p.heads_out, true);
+    tile.k = run.rows(run.k, sequence, b, tile.head0 * p.heads_k / p.heads_out);
+    tile.v = run.rows(run.v, sequence, b, tile.head0 * p.heads_v / p.heads_out);
     set_options(run, sequence, b, &tile);
-    if (run.shape.by_position) {
+    if (run.shape.by_position || run.shape.program_by_position) {
         tile.q_positions = token0(run.q_positions);
         tile.q_position_step = run.q_positions.step[packed ? 0 : 1];
-        tile.k_positions = rows_of(run, run.k_positions, sequence, b, 0, false);
+        tile.k_positions = run.rows(run.k_positions, sequence, b, 0, false);
         const auto is_wide = [&](attn_slot slot) { return p.tensors[p.find(slot)].dtype == ATTN_INT64; };
         tile.q_positions_wide = is_wide(ATTN_SLOT_POSITIONS_Q);
         tile.k_positions_wide = is_wide(ATTN_SLOT_POSITIONS_KV);
     }
+    if (ids) set_tile_ids(p, run.arguments, run.sequences, sequence, b, ids);
+    tile.ids = ids;
     return tile;
 }
 
@@ -288,7 +282,7 @@ void ATTN_CALL run_task(void *arg, int64_t task, int32_t worker)
 {
     const Run &run = *static_cast<const Run *>(arg);
     const int64_t index = task % run.schedule.tiles, range = task / run.schedule.tiles;
-    ForwardTile tile = make_tile(run, index);
+    ForwardTile tile = make_tile(run, index, run.ids(worker));
     if (run.schedule.ranges > 1) {
         if (range >= ranges_of(run.schedule, tile.k_length)) return;
         tile.key_begin = std::min(range * run.schedule.range_keys, tile.k_length);
@@ -296,13 +290,13 @@ void ATTN_CALL run_task(void *arg, int64_t task, int32_t worker)
         tile.out = nullptr;
         tile.partial = run.partial(index) + range * partial_floats(run.shape);
     }
-    run.kernel.run(run.shape, tile, run.scratch + static_cast<size_t>(worker) * run.rules.worker_bytes);
+    run.kernel.run(run.shape, tile, run.worker_scratch(worker));
 }
 
 void ATTN_CALL merge_task(void *arg, int64_t index, int32_t)
 {
     const Run &run = *static_cast<const Run *>(arg);
-    const ForwardTile tile = make_tile(run, index);
+    const ForwardTile tile = make_tile(run, index, nullptr);
     run.kernel.merge(run.shape, tile, run.partial(index), ranges_of(run.schedule, tile.k_length));
 }
 
@@ -316,10 +310,10 @@ void ATTN_CALL run_mass_task(void *arg, int64_t index, int32_t worker)
     const int64_t *starts = run.tile_starts + task.sequence;
     const int64_t tiles = (starts[1] - starts[0]) / rules.groups;
     for (int64_t i = 0; i < tiles; ++i) {
-        ForwardTile tile = make_tile(run, starts[0] + task.group * tiles + i);
+        ForwardTile tile = make_tile(run, starts[0] + task.group * tiles + i, run.ids(worker));
         tile.key_begin = task.key_begin, tile.key_end = task.key_end;
         tile.head_weight = {}; // of OUT alone: a weight of 0 hides no row
-        run.kernel.add_columns(run.shape, tile, sums, run.scratch + static_cast<size_t>(worker) * rules.worker_bytes);
+        run.kernel.add_columns(run.shape, tile, sums, run.worker_scratch(worker));
     }
     write_mass(run.mass, run.problem.storage == Storage::packed, rules, run.sequences, task, sums);
 }
@@ -337,7 +331,7 @@ public:
         rules_.workers = handle.workers;
         rules_.partial_floats = partial_floats(shape_);
         if (are_few(problem, kernel)) rules_.most_range = kSharedRange / shape_.key_block * shape_.key_block;
-        rules_.worker_bytes = kernel.scratch_bytes(shape_);
+        rules_.worker_bytes = kernel.scratch_bytes(shape_) + ids_bytes(problem);
         set_mass_rules(problem, &rules_);
         if (problem.flags & ATTN_BATCH_INVARIANT)
             rules_.fixed_range = fixed_range(rules_, problem.max_q, problem.max_kv);

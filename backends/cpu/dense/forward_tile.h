@@ -55,18 +55,13 @@ inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *m
         scratch.spread[r] = 0;
         store(scratch.sum + r * kWidth, Vec{});
     }
+    begin_program(shape, tile, scratch);
     const int64_t strips = few ? tile.rows : round_up(tile.rows, kStrip);
     for (int64_t i = 0; i < strips * scratch.o_columns; i += kWidth) store(scratch.o + i, Vec{});
 
     for (int64_t block = tile.key_begin; block < tile.key_end; block += shape.key_block) {
         const int64_t length = smaller_of(shape.key_block, tile.key_end - block);
-        if (shape.by_position) read_positions(tile, block, length, scratch.position);
-        const auto hull = [&](int64_t first, int64_t rows) {
-            const RowMask *masks = scratch.mask + first;
-            return shape.by_position ? hull_by_position(masks, rows, block, length, scratch.position)
-                                     : hull_of(masks, rows, block, length);
-        };
-        const Hull all = hull(0, tile.rows);
+        const Hull all = see_block(shape, tile, scratch, block, length);
         if (all.begin >= all.end) continue;
         rank_keys(shape, tile, scratch, block, all);
         if (few) {
@@ -81,7 +76,7 @@ inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *m
             const int64_t rows = smaller_of(kStrip, tile.rows - first);
             fetch_keys(shape, tile, next + next_length * first / tile.rows,
                        next + next_length * (first + rows) / tile.rows);
-            const Hull part = all.full ? all : hull(first, rows);
+            const Hull part = all.full ? all : hull_of_rows(shape, scratch, first, rows, block, length);
             if (part.begin >= part.end) continue;
             at_height(strip_height(rows), [&]<int M>(StripHeight<M>) {
                 run_strip<M>(shape, tile, scratch, first, rows, block, part, v_finite);

@@ -4,6 +4,7 @@
 #define ATTN_BACKENDS_CPU_DENSE_KERNEL_H
 
 #include "backends/cpu/elements.h"
+#include "mask/atoms.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -51,6 +52,13 @@ struct ForwardShape {
     bool has_entropy;
     bool causal, by_position, has_left, has_right;
     int64_t left, right, sink_tokens;
+    // A mask program, of which the plan keeps what is pointed to.
+    const mask::Term *program;
+    const mask::Parameter *program_parameters;
+    int64_t program_terms; ///< 0: none.
+    int64_t program_depth, program_pairs;
+    int64_t program_words; ///< Of 64 bits, for the keys of a block.
+    bool program_by_head, program_by_position;
 };
 
 /// Rows of K or V of one sequence and head: contiguous steps, or pages through a table.
@@ -72,6 +80,14 @@ struct TokenRows {
     Element type;
 };
 
+/// A pair of ids that a mask program reads.
+struct TileIds {
+    const char *q; ///< Of token 0; NULL: not read.
+    int64_t q_step;
+    KeyRows k;              ///< One channel; base NULL: not read.
+    int32_t q_wide, k_wide; ///< 1: int64, else int32.
+};
+
 /// A float32 output by token and head.
 struct TokenOutput {
     char *base; ///< NULL: not wanted.
@@ -91,9 +107,10 @@ struct ForwardTile {
     int64_t q_channel_step;            ///< Elements.
     KeyRows k, v;                      ///< Of the K head and the V head of the group.
     int64_t head0, first_row, rows;
-    int64_t k_length;                           ///< Keys of the sequence.
+    int64_t q_length, k_length;                 ///< Queries and keys of the sequence.
     int64_t key_begin, key_end;                 ///< Keys to look at; begin is a multiple of key_block.
     int64_t diagonal;                           ///< Key level with token 0, where not by position.
+    const TileIds *ids;                         ///< [program_pairs]
     const char *q_positions;                    ///< Of token 0.
     int64_t q_position_step;                    ///< Bytes.
     KeyRows k_positions;                        ///< One channel; table and pages as K.

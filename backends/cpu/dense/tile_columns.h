@@ -43,14 +43,9 @@ inline void add_columns(const ForwardShape &shape, const ForwardTile &tile, doub
     const Scratch scratch(shape, memory);
     [[maybe_unused]] const TileRegisters registers{};
     const int64_t block = tile.key_begin, length = tile.key_end - block;
-    if (shape.by_position) read_positions(tile, block, length, scratch.position);
     for (int64_t r = 0; r < tile.rows; ++r) scratch.mask[r] = mask_of_row(shape, tile, r);
-    const auto hull = [&](int64_t first, int64_t rows) {
-        const RowMask *masks = scratch.mask + first;
-        return shape.by_position ? hull_by_position(masks, rows, block, length, scratch.position)
-                                 : hull_of(masks, rows, block, length);
-    };
-    const Hull all = hull(0, tile.rows);
+    begin_program(shape, tile, scratch);
+    const Hull all = see_block(shape, tile, scratch, block, length);
     if (all.begin >= all.end) return;
     rank_keys(shape, tile, scratch, block, all);
     pack_q(shape, tile, scratch);
@@ -58,7 +53,7 @@ inline void add_columns(const ForwardShape &shape, const ForwardTile &tile, doub
 
     for (int64_t first = 0; first < tile.rows; first += kStrip) {
         const int64_t rows = smaller_of(kStrip, tile.rows - first);
-        const Hull part = all.full ? all : hull(first, rows);
+        const Hull part = all.full ? all : hull_of_rows(shape, scratch, first, rows, block, length);
         if (part.begin >= part.end) continue;
         at_height(strip_height(rows),
                   [&]<int M>(StripHeight<M>) { score_strip<M>(shape, scratch, first, part.begin, part.end); });

@@ -73,10 +73,7 @@ inline void weigh_visible(const ForwardShape &shape, const Scratch &scratch, int
 {
     const int64_t panel_step = shape.key_block / 2 * kWidth;
     for (int64_t m = 0; m < rows; ++m) {
-        const RowMask &mask = scratch.mask[row + m];
-        const auto seen = [&](int64_t j) {
-            return j >= begin && j < end && sees(shape, mask, block + j, shape.by_position ? scratch.position[j] : 0);
-        };
+        const auto seen = [&](int64_t j) { return j >= begin && j < end && sees(shape, scratch, row + m, block, j); };
         for (int64_t c = 0; c < scratch.o_columns; c += kWidth) {
             Vec acc = {};
             for (int64_t j = round_down(begin, kPanel); j < round_up(end, kPanel); j += 2) {

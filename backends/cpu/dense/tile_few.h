@@ -116,8 +116,7 @@ ATTN_INLINE uint32_t visible_keys(const ForwardShape &shape, const Scratch &scra
     for (int i = 0; i < kWidth; ++i) {
         const int64_t key = first + i;
         if (key < hull.begin || key >= hull.end) continue;
-        const int64_t position = shape.by_position ? scratch.position[key] : 0;
-        if (hull.full || sees(shape, scratch.mask[row], block + key, position)) visible |= 1u << i;
+        if (hull.full || sees(shape, scratch, row, block, key)) visible |= 1u << i;
     }
     return visible;
 }

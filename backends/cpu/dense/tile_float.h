@@ -131,7 +131,6 @@ inline void weigh_visible(const ForwardShape &shape, const Scratch &scratch, int
                           int64_t begin, int64_t end)
 {
     for (int64_t m = 0; m < rows; ++m) {
-        const RowMask &mask = scratch.mask[row + m];
         const float *p = scratch.s + m * kRowStep;
         float *o = scratch.o + (row + m) * scratch.o_columns;
         for (int64_t c = 0; c < scratch.o_columns; c += kWidth) {
@@ -140,8 +139,7 @@ inline void weigh_visible(const ForwardShape &shape, const Scratch &scratch, int
             const float *panel = scratch.v + first * shape.key_block + (c - first);
             Vec acc = {};
             for (int64_t j = begin; j < end; ++j)
-                if (sees(shape, mask, block + j, shape.by_position ? scratch.position[j] : 0))
-                    acc += splat(p[j]) * load(panel + j * step);
+                if (sees(shape, scratch, row + m, block, j)) acc += splat(p[j]) * load(panel + j * step);
             store(o + c, load(o + c) * scratch.alpha[m] + acc);
         }
     }

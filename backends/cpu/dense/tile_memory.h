@@ -83,6 +83,19 @@ struct KeyPositions {
     bool near() const { return saturating_subtract(most(), least()) <= kFarthest; }
 };
 
+/// What a mask program needs of a tile and of a block of keys: see tile_program.h. Nothing without a program.
+struct ProgramScratch {
+    mask::Bound *bounds;        ///< [slots][terms]
+    mask::Range *row_positions; ///< Of the rows of the tile.
+    mask::Range *row_ids;       ///< [pairs]
+    mask::Range *key_ids;       ///< [pairs]: of the keys of the block.
+    int64_t *values;            ///< [pairs][whole words of keys]: ids of the keys.
+    uint64_t *constants;        ///< [terms][words]: of atoms that go by the key alone.
+    uint64_t *stack;            ///< [depth][words]
+    uint64_t *bits;             ///< [tile_rows][words]: the keys that a row sees, all said.
+    bool *by_bits;              ///< Whether `bits` holds, for this block; else the program hides nothing of it.
+};
+
 /// Ranks of the keys of a block and the part of a bias table that it needs: see tile_ranks.h.
 struct BlockRanks {
     int64_t least; ///< Least rank of a key.
@@ -107,6 +120,7 @@ struct Scratch {
     float *block_o; ///< [kFewRows][o_columns]: what one block adds to few rows.
     RowMask *mask;  ///< [tile_rows]
     KeyPositions position;
+    ProgramScratch program;
     BlockRanks *ranks;
     int32_t *offset; ///< [key_block]: ranks of the keys, less the least.
     bool *adjacent;  ///< [key_block / kWidth]: whether the ranks of a vector are consecutive.
@@ -137,7 +151,19 @@ struct Scratch {
         factor = take<float>(kPairs ? shape.tile_rows + kWidth : 0);
         block_o = take<float>(kFewRows * o_columns);
         mask = take<RowMask>(shape.tile_rows);
-        position = {take<int64_t>(shape.key_block), take<int32_t>(shape.key_block), take<int64_t>(2)};
+        const int64_t words = shape.program_words, pairs = shape.program_pairs;
+        position = {take<int64_t>(larger_of(shape.key_block, 64 * words)), take<int32_t>(shape.key_block),
+                    take<int64_t>(2)};
+        const int64_t slots = shape.program_by_head ? smaller_of(shape.group, shape.tile_rows) : 1;
+        program = {take<mask::Bound>(slots * shape.program_terms),
+                   take<mask::Range>(1),
+                   take<mask::Range>(pairs),
+                   take<mask::Range>(pairs),
+                   take<int64_t>(pairs * 64 * words),
+                   take<uint64_t>(shape.program_terms * words),
+                   take<uint64_t>(shape.program_depth * words),
+                   take<uint64_t>(shape.tile_rows * words),
+                   take<bool>(1)};
         ranks = take<BlockRanks>(1);
         offset = take<int32_t>(shape.key_block);
         adjacent = take<bool>(shape.key_block / kWidth);

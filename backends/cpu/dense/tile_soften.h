@@ -83,7 +83,7 @@ inline void soften_strip(const ForwardShape &shape, const Scratch &scratch, int6
     const int64_t first = round_down(hull.begin, panel), last = round_up(hull.end, panel);
     for (int64_t m = 0; m < rows; ++m) {
         float *s = scratch.s + m * kRowStep;
-        if (!hull.full) mask_row(shape, scratch.mask[row + m], scratch.position, block, hull.begin, hull.end, s);
+        if (!hull.full) mask_row(shape, scratch, row + m, block, hull.begin, hull.end, s);
         fill_lowest(s, first, hull.begin);
         fill_lowest(s, hull.end, last);
     }

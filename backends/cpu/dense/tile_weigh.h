@@ -72,7 +72,7 @@ inline void finish_scores(const ForwardShape &shape, const ForwardTile &tile, co
         if (shape.cap_factor != 0.0f) cap(1.0f);
         if (shape.has_bias) add_bias(shape, tile, scratch, row, block, hull, shape.unit, s);
     }
-    if (!hull.full) mask_row(shape, scratch.mask[row], scratch.position, block, hull.begin, hull.end, s);
+    if (!hull.full) mask_row(shape, scratch, row, block, hull.begin, hull.end, s);
     fill_lowest(s, begin, hull.begin);
     fill_lowest(s, hull.end, end);
 }

@@ -445,6 +445,7 @@ std::string refuse_forward(const Problem &problem, Device &device)
             faults.push_back(std::string("attn_problem.") + field.field + " = " + dtype_text(field.dtype) +
                              " (float32, float16 or bfloat16)");
     const auto &dense = static_cast<const DenseProblem &>(problem);
+    if (dense.program.present()) faults.push_back("attn_dense.mask");
     const struct {
         const char *field;
         int64_t value, most;

@@ -143,6 +143,8 @@ PYBIND11_MODULE(_core, module)
                                       {"v_temperature", ATTN_SLOT_V_TEMPERATURE},
                                       {"gate", ATTN_SLOT_GATE},
                                       {"head_weight", ATTN_SLOT_HEAD_WEIGHT},
+                                      {"ids_q", ATTN_SLOT_IDS_Q},
+                                      {"ids_kv", ATTN_SLOT_IDS_KV},
                                       {"positions_q", ATTN_SLOT_POSITIONS_Q},
                                       {"positions_kv", ATTN_SLOT_POSITIONS_KV},
                                       {"rope_cos", ATTN_SLOT_ROPE_COS},
@@ -203,6 +205,23 @@ PYBIND11_MODULE(_core, module)
                                              {"qk_l2norm", ATTN_LINEAR_QK_L2NORM},
                                              {"normaliser", ATTN_LINEAR_NORMALISER},
                                              {"recurrent", ATTN_LINEAR_RECURRENT}});
+    module.attr("MASK_OPS") = constants({{"and", ATTN_OP_AND},
+                                         {"or", ATTN_OP_OR},
+                                         {"not", ATTN_OP_NOT},
+                                         {"causal", ATTN_MASK_CAUSAL},
+                                         {"band", ATTN_MASK_BAND},
+                                         {"prefix", ATTN_MASK_PREFIX},
+                                         {"first_rows", ATTN_MASK_FIRST_ROWS},
+                                         {"last_rows", ATTN_MASK_LAST_ROWS},
+                                         {"vertical", ATTN_MASK_VERTICAL},
+                                         {"pow2", ATTN_MASK_POW2},
+                                         {"id_eq", ATTN_MASK_ID_EQ},
+                                         {"id_ge", ATTN_MASK_ID_GE},
+                                         {"id_gt", ATTN_MASK_ID_GT},
+                                         {"id_q", ATTN_MASK_ID_Q},
+                                         {"id_kv", ATTN_MASK_ID_KV},
+                                         {"heads", ATTN_MASK_HEADS}});
+    module.attr("UNBOUNDED") = static_cast<int64_t>(ATTN_UNBOUNDED);
     module.attr("V_ALIASES_K") = static_cast<uint32_t>(ATTN_V_ALIASES_K);
     module.attr("WINDOW_LEFT") = static_cast<uint32_t>(ATTN_WINDOW_LEFT);
     module.attr("WINDOW_RIGHT") = static_cast<uint32_t>(ATTN_WINDOW_RIGHT);
@@ -226,7 +245,8 @@ PYBIND11_MODULE(_core, module)
         .def(py::init<int32_t, attn_device, int32_t>(), py::arg("threads"), py::arg("device"), py::arg("device_id"));
 
     py::class_<Problem> problem(module, "Problem");
-    problem.def(py::init<>()).def("bind", &Problem::bind, py::arg("slot"), py::arg("dtype"), py::arg("flags"));
+    problem.def(py::init<>()).def("bind", &Problem::bind, py::arg("slot"), py::arg("dtype"), py::arg("flags"),
+                                   py::arg("index") = 0);
     field<&attn_problem::flags>(problem, "flags");
     field<&attn_problem::precision>(problem, "precision");
     field<&attn_problem::q_dtype>(problem, "q_dtype");
@@ -249,7 +269,8 @@ PYBIND11_MODULE(_core, module)
     py::class_<Dense> dense(module, "Dense");
     dense.def(py::init<>())
         .def("set_bias_table", &Dense::set_bias_table, py::arg("kind"), py::arg("bidirectional"), py::arg("buckets"),
-             py::arg("max_distance"), py::arg("grid"));
+             py::arg("max_distance"), py::arg("grid"))
+        .def("set_mask", &Dense::set_mask, py::arg("terms"), py::arg("tables"));
     field<&attn_dense::flags>(dense, "flags");
     field<&attn_dense::causal>(dense, "causal");
     field<&attn_dense::align>(dense, "align");

@@ -70,6 +70,19 @@ Plan::Plan(const Handle &handle, const Problem &problem, const Dense &dense)
     attn_dense d = dense.fields;
     d.problem = &p;
     d.bias_table = dense.table ? &*dense.table : nullptr;
+    attn_program program{};
+    std::vector<attn_table> tables;
+    if (dense.mask) {
+        for (const Program::Table &table : dense.mask->tables)
+            tables.push_back(
+                {table.values.data(), table.slopes.empty() ? nullptr : table.slopes.data(), table.rows, table.columns});
+        program.size = sizeof program;
+        program.terms = dense.mask->terms.data();
+        program.term_count = dense.mask->terms.size();
+        program.tables = tables.data();
+        program.table_count = tables.size();
+        d.mask = &program;
+    }
     create([&](attn_plan *plan) { return attn_plan_dense(handle.get(), &d, plan); });
 }
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-TOKENS_Q = {"q", "gate", "head_weight", "q_temperature", "bias_lowrank_q", "out"}
-TOKENS_K = {"k", "v", "v_temperature", "bias_lowrank_k"}
+TOKENS_Q = {"q", "gate", "head_weight", "q_temperature", "bias_lowrank_q", "out", "ids_q", "ids_q[1]"}
+TOKENS_K = {"k", "v", "v_temperature", "bias_lowrank_k", "ids_kv", "ids_kv[1]"}
 LAYOUTS = ("bshd", "bhsd", "thd", "paged")
 PAGE = 4
 
@@ -32,7 +32,7 @@ def lay_out(arrays, layout, lengths_q, lengths_k, rng):
         return {**arrays, **used}
     if layout == "bhsd":
         swapped = {
-            name: np.ascontiguousarray(x.swapaxes(1, 2)) if name in TOKENS_Q | TOKENS_K else x
+            name: np.ascontiguousarray(x.swapaxes(1, 2)) if name in TOKENS_Q | TOKENS_K and x.ndim > 2 else x
             for name, x in arrays.items()
         }
         return {**swapped, **used, "layout": "bhsd"}
@@ -52,7 +52,8 @@ def lay_out(arrays, layout, lengths_q, lengths_k, rng):
     table = rng.permutation(batch * columns + 2)[: batch * columns].reshape(batch, columns).astype(np.int32)
     for name in TOKENS_K & set(arrays):
         x = arrays[name]
-        pages = np.full((batch * columns + 2, PAGE, *x.shape[2:]), np.nan, x.dtype)
+        poison = -7 if x.dtype.kind == "i" else np.nan
+        pages = np.full((batch * columns + 2, PAGE, *x.shape[2:]), poison, x.dtype)
         for b in range(batch):
             padded = np.zeros((columns * PAGE, *x.shape[2:]), x.dtype)
             padded[:longest] = x[b]

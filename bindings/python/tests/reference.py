@@ -50,13 +50,13 @@ def attend_all(
     q, k, v, *, causal=None, align=None, window=None, sink_tokens=0, scale=None, softcap=None, positions=None,
     activation="softmax", activation_bias=0.0, activation_length=None, bias_stage="post_softcap", q_temperature=None,
     v_temperature=None, bias=None, alibi_slopes=None, bias_table=None, entry=None, lowrank_q=None, lowrank_k=None,
-    sink_logits=None, gate=None, gate_kind="sigmoid", head_weight=None,
+    sink_logits=None, gate=None, gate_kind="sigmoid", head_weight=None, mask=None,
 ):  # fmt: skip
     """One sequence: q [Tq, Hq, D], k [Tk, Hk, D], v [Tk, Hv, Dv]; positions: pair of [Tq], [Tk].
 
     q_temperature [Tq, Hq], v_temperature [Tk, Hv], bias [Ho, Tq, Tk], alibi_slopes [Ho], bias_table [E, Ho] with
     entry(i, j, distance), lowrank_q [Tq, Ho, R], lowrank_k [Tk, Ho, R], sink_logits [Ho], gate [Tq, Ho, Dv],
-    head_weight [Tq, Ho].
+    head_weight [Tq, Ho], mask [Ho, Tq, Tk] bool.
 
     Returns out [Tq, Ho, Dv], lse, row_max, row_entropy [Ho, Tq] and column_mass [Ho, Tk] by name, float64.
     """
@@ -81,6 +81,8 @@ def attend_all(
             visible |= j < sink_tokens
             if causal:
                 visible &= distance <= 0
+            if mask is not None:
+                visible &= mask[h, i]
             scores = scale * (k[:, b] @ q[i, a])
             if q_temperature is not None:
                 scores = scores * float(q_temperature[i, a])

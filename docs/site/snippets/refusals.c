@@ -27,11 +27,12 @@ int main(void)
     CHECK(attn_plan_supports(handle, ATTN_KIND_DENSE, &dense)); /* as it stands it is served */
 
     /* [mask] */
-    const attn_term same_segment[] = {{.op = ATTN_MASK_ID_EQ}};
-    const attn_program mask = {.size = sizeof mask, .terms = same_segment, .term_count = 1};
+    const attn_term neighbours[] = {{.op = ATTN_MASK_GRID_WINDOW, .p = {3}}};
+    const attn_program mask = {
+        .size = sizeof mask, .terms = neighbours, .term_count = 1, .grid_q = {4, 4}};
     attn_dense masked = dense;
     masked.mask = &mask;
-    failed |= refused(&masked, "attn_dense.mask");
+    failed |= refused(&masked, "attn_dense.mask: ATTN_MASK_GRID_WINDOW");
     /* [mask] */
 
     const attn_rope rope = {.size = sizeof rope};

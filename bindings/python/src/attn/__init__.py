@@ -2,11 +2,11 @@
 
 `attention` computes; `merge` joins results over parts of the keys; `append` writes new rows into caches of K and V.
 `linear_attention` is linear and recurrent attention (experimental), `recipes` its methods by name.
-`Plan`, `MergePlan` and `AppendPlan` do the same with their preparation done once; `Handle` chooses threads and device;
-`devices` lists what there is; `Error` is what the library raises.
+`Plan`, `MergePlan` and `AppendPlan` do the same with their preparation done once; `mask` has what masks are made of;
+`Handle` chooses threads and device; `devices` lists what there is; `Error` is what the library raises.
 """
 
-from . import recipes
+from . import mask, recipes
 from ._append import AppendPlan, append
 from ._attention import attention
 from ._core import VERSION as __version__
@@ -33,6 +33,7 @@ __all__ = [
     "attention",
     "devices",
     "linear_attention",
+    "mask",
     "merge",
     "recipes",
 ]

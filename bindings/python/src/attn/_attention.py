@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Optional, TypeVar, overload
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Optional, TypeVar, Union, overload
 
 from . import _core
 from ._arrays import ArrayLike, SupportsDLPack
@@ -24,10 +24,12 @@ from ._options import (
     round_up,
     size,
 )
-from ._plan import OUTPUTS, DenseInputs, DenseOutputs, Output, Plan, output_names
+from ._plan import OUTPUTS, DenseInputs, DenseOutputs, Output, Plan, output_names, spread
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from .mask import Mask
 
 A = TypeVar("A", bound=SupportsDLPack)
 
@@ -78,6 +80,7 @@ def attention(
     align: Optional[Alignment] = None,
     window: Optional[Window] = None,
     sink_tokens: int = 0,
+    mask: Optional[Mask] = None,
     scale: Optional[float] = None,
     softcap: Optional[float] = None,
     activation: Activation = "softmax",
@@ -100,6 +103,8 @@ def attention(
     block_table_ptr: Optional[ArrayLike] = None,
     positions_q: Optional[ArrayLike] = None,
     positions_kv: Optional[ArrayLike] = None,
+    ids_q: Union[ArrayLike, Mapping[int, ArrayLike], None] = None,
+    ids_kv: Union[ArrayLike, Mapping[int, ArrayLike], None] = None,
     q_temperature: Optional[ArrayLike] = None,
     v_temperature: Optional[ArrayLike] = None,
     bias: Optional[ArrayLike] = None,
@@ -146,6 +151,8 @@ def attention(
         Keys seen before and after the diagonal key; None is unlimited. The last 1024 keys: `(1023, 0)`.
     sink_tokens : int
         First keys of a sequence that are seen whatever the window.
+    mask : attn.mask.Mask, optional
+        Further restricts which keys are seen: an expression as `attn.mask.id_eq() & attn.mask.causal("top_left")`.
     scale : float, optional
         Default: `1 / sqrt(D)`.
     softcap : float, optional
@@ -186,6 +193,9 @@ def attention(
         `[B + 1]` integers: `block_table` is flat, and sequence b owns a range of it.
     positions_q, positions_kv : array, optional
         `[B, Tq]` and `[B, Tk]` integers (packed: `[total]`), for the alignment "by_position".
+    ids_q, ids_kv : array or mapping of int to array, optional
+        `[B, Tq]` and `[B, Tk]` integers (packed: `[total]`; of keys, pages), which `mask` compares: an array is pair 0,
+        a mapping names the pairs.
     q_temperature : array, optional
         `[B, Tq, Hq]` float32: multiplies the scale.
     v_temperature : array, optional
@@ -265,6 +275,7 @@ def attention(
         align=align,
         window=window,
         sink_tokens=sink_tokens,
+        mask=mask,
         scale=scale,
         softcap=softcap,
         activation=activation,
@@ -289,6 +300,7 @@ def attention(
         "block_table_ptr": block_table_ptr,
         "positions_q": positions_q,
         "positions_kv": positions_kv,
+        **spread({"ids_q": ids_q, "ids_kv": ids_kv}),
         "bias": bias,
         "bias_table": bias_table,
         "bias_lowrank_q": bias_lowrank_q,

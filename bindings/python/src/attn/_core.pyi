@@ -21,6 +21,8 @@ UPDATES: dict[str, int]
 FEATURE_MAPS: dict[str, int]
 STATE_LAYOUTS: dict[str, int]
 LINEAR_FLAGS: dict[str, int]
+MASK_OPS: dict[str, int]
+UNBOUNDED: int
 V_ALIASES_K: int
 WINDOW_LEFT: int
 WINDOW_RIGHT: int
@@ -68,7 +70,7 @@ class Problem:
     total_kv: int
     page_size: int
     scale: float
-    def bind(self, slot: int, dtype: int, flags: int) -> None: ...
+    def bind(self, slot: int, dtype: int, flags: int, index: int = ...) -> None: ...
 
 class Dense:
     flags: int
@@ -86,6 +88,11 @@ class Dense:
     gate: int
     def set_bias_table(
         self, kind: int, bidirectional: bool, buckets: int, max_distance: int, grid: Sequence[int]
+    ) -> None: ...
+    def set_mask(
+        self,
+        terms: Sequence[Tuple[int, int, int, int, Sequence[int], float]],
+        tables: Sequence[Tuple[int, int, Sequence[float], Sequence[float]]],
     ) -> None: ...
 
 class Merge:

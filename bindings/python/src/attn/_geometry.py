@@ -113,7 +113,7 @@ class Geometry:
         pairs = inputs.items() if isinstance(inputs, Mapping) else ((name, None) for name in inputs)
         binds = {}
         for name, value in pairs:
-            if name not in names:
+            if name.partition("[")[0] not in names:
                 raise ValueError(f"inputs: {name!r} is not one of {', '.join(names)}")
             given = value if isinstance(value, Input) else Input(value)
             label = f"inputs[{name!r}]"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Optional, SupportsIndex, TypedDict, Union
+from typing import TYPE_CHECKING, Literal, Optional, SupportsIndex, TypedDict, Union
 
 from . import _core
+
+if TYPE_CHECKING:
+    from .mask import Mask
 
 Alignment = Literal["top_left", "bottom_right", "by_position"]
 Activation = Literal["softmax", "sigmoid", "relu"]
@@ -191,7 +194,7 @@ class Input:
     Parameters
     ----------
     dtype : str or dtype, optional
-        Default: int32 for lengths, tables of pages and positions; Q's for `bias`, `bias_lowrank_q`, `bias_lowrank_k`
+        Default: int32 for lengths, tables of pages, positions and ids; Q's for `bias`, `bias_lowrank_q`, `bias_lowrank_k`
         and `gate`; else float32.
     broadcast : sequence of int
         Axes, from 0, that have extent 1 and are repeated.
@@ -211,6 +214,7 @@ class DenseOptions(TypedDict, total=False):
     align: Optional[Alignment]
     window: Optional[Window]
     sink_tokens: int
+    mask: Optional[Mask]
     scale: Optional[float]
     softcap: Optional[float]
     activation: Activation
@@ -227,7 +231,7 @@ class DenseOptions(TypedDict, total=False):
 class Options:
     """The options of dense attention."""
 
-    __slots__ = ("fields", "flags", "key", "layout", "lookup", "precision", "scale")
+    __slots__ = ("fields", "flags", "key", "layout", "lookup", "mask", "precision", "scale")
 
     def __init__(
         self,
@@ -236,6 +240,7 @@ class Options:
         align: Optional[str] = None,
         window: Optional[Window] = None,
         sink_tokens: int = 0,
+        mask: Optional[Mask] = None,
         scale: Optional[float] = None,
         softcap: Optional[float] = None,
         activation: str = "softmax",
@@ -255,8 +260,11 @@ class Options:
         left, right = integer("window[0]", left), integer("window[1]", right)
         if bias_lookup is not None and not isinstance(bias_lookup, BiasLookup):
             raise TypeError(f"bias_lookup = {bias_lookup!r}: must be None or an attn.BiasLookup")
+        if mask is not None and not hasattr(mask, "_terms"):
+            raise TypeError(f"mask = {mask!r}: must be None or made of attn.mask")
         self.layout = layout_name(layout)
         self.lookup = bias_lookup
+        self.mask = mask
         self.scale = not_zero("scale", scale)
         self.flags = flag_bits(flags)
         self.precision = choice("precision", precision, _core.PRECISIONS)
@@ -275,7 +283,7 @@ class Options:
             "bias_stage": choice("bias_stage", bias_stage, _core.BIAS_STAGES),
             "gate": choice("gate_kind", gate_kind, _core.GATES),
         }
-        self.key = (self.layout, self.lookup, self.scale, self.flags, self.precision, *self.fields.values())
+        self.key = (self.layout, self.lookup, self.mask, self.scale, self.flags, self.precision, *self.fields.values())
 
     def dense(self) -> _core.Dense:
         dense = _core.Dense()
@@ -284,4 +292,6 @@ class Options:
                 setattr(dense, name, value)
         if self.lookup is not None:
             self.lookup._write(dense)
+        if self.mask is not None:
+            self.mask._write(dense)
         return dense

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Optional, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Optional, TypedDict, Union
 
 from . import _core
 from ._arrays import DTYPE_NAMES, ArrayLike, deliver, dtype_code, empty, tensor
@@ -28,6 +28,8 @@ INPUTS = (
     "block_table_ptr",
     "positions_q",
     "positions_kv",
+    "ids_q",
+    "ids_kv",
     "bias",
     "bias_table",
     "bias_lowrank_q",
@@ -52,6 +54,8 @@ class DenseInputs(TypedDict, total=False):
     block_table_ptr: Optional[ArrayLike]
     positions_q: Optional[ArrayLike]
     positions_kv: Optional[ArrayLike]
+    ids_q: Union[ArrayLike, Mapping[int, ArrayLike], None]
+    ids_kv: Union[ArrayLike, Mapping[int, ArrayLike], None]
     bias: Optional[ArrayLike]
     bias_table: Optional[ArrayLike]
     bias_lowrank_q: Optional[ArrayLike]
@@ -75,6 +79,25 @@ class DenseOutputs(TypedDict, total=False):
 
 class _DenseTensors(DenseInputs, DenseOutputs, total=False):
     pass
+
+
+def spread(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs by name, those of several pairs of ids apart: "ids_q" is of pair 0, "ids_q[3]" of pair 3."""
+    apart: dict[str, Any] = {}
+    for name, value in inputs.items():
+        if name in ("ids_q", "ids_kv") and isinstance(value, Mapping):
+            for pair, array in value.items():
+                number = integer(f"a pair of {name}", pair)
+                apart[f"{name}[{number}]" if number else name] = array
+        else:
+            apart[name] = value
+    return apart
+
+
+def place(name: str) -> tuple[int, int]:
+    """Slot and index of an input that `spread` named."""
+    slot, _, index = name.partition("[")
+    return _core.SLOTS[slot], int(index[:-1] or 0)
 
 
 def output_names(outputs: Iterable[str], known: Sequence[str] = OUTPUTS) -> tuple[str, ...]:
@@ -104,7 +127,8 @@ def make_problem(
             setattr(problem, name, value)
     problem.flags = flags
     for name, (dtype, bind_flags) in binds.items():
-        problem.bind(_core.SLOTS[name], dtype, bind_flags)
+        slot, index = place(name)
+        problem.bind(slot, dtype, bind_flags, index)
     for name in outputs:
         problem.bind(_core.SLOTS[name], 0, 0)
     return problem
@@ -146,7 +170,7 @@ class BasePlan:
     def _views(self, arrays: Mapping[str, object], known: Sequence[str]) -> dict[str, _core.Tensor]:
         """View the inputs that are given."""
         for name in arrays:
-            if name not in known:
+            if name.partition("[")[0] not in known:
                 raise TypeError(f"{name}: not an argument of {type(self).__name__}; must be one of {', '.join(known)}")
         return {name: self._geometry.view(array, name) for name, array in arrays.items() if array is not None}
 
@@ -172,7 +196,7 @@ class BasePlan:
             if name in views:
                 found.update(zip(geometry.axes(name), views[name].shape))
         found.update(extents)
-        arguments = [(_core.SLOTS[name], 0, view) for name, view in views.items()]
+        arguments = [(*place(name), view) for name, view in views.items()]
         arguments.extend(parts)
         made = {}
         for name, result in results.items():
@@ -221,13 +245,14 @@ class Plan(BasePlan):
         Optional inputs that every call will bring, by the names that `attention` has for them; `Input` says which
         dtype they have if not the default, and which of their axes are of extent 1 and repeated. `layout="thd"` implies
         `cu_seqlens_q` and, unless K is paged, `cu_seqlens_kv`; `page_size` implies `block_table`; the alignment
-        "by_position" both positions; `bias_rank` both parts of the low-rank bias; `bias_lookup` implies `bias_table`.
+        "by_position" both positions; `bias_rank` both parts of the low-rank bias; `bias_lookup` implies `bias_table`,
+        `mask` the ids that it reads: "ids_q" and "ids_kv" are those of pair 0, "ids_q[3]" of pair 3.
     outputs : iterable of {"lse", "row_max", "row_entropy", "column_mass"}
         What calls compute and return beside OUT.
     handle : Handle, optional
         Default: one handle of the process, on the CPU with all cores.
     **options
-        `causal`, `align`, `window`, `sink_tokens`, `scale`, `softcap`, `activation`, `activation_bias`,
+        `causal`, `align`, `window`, `sink_tokens`, `mask`, `scale`, `softcap`, `activation`, `activation_bias`,
         `activation_length`, `bias_stage`, `bias_lookup`, `gate_kind`, `precision`, `flags`, `layout`, as in
         `attention`.
 
@@ -362,7 +387,7 @@ class Plan(BasePlan):
         TypeError, ValueError
             A tensor cannot be viewed, has the wrong number of axes, or a result is read-only.
         """
-        given: dict[str, Any] = {name: array for name, array in tensors.items() if array is not None}
+        given: dict[str, Any] = {name: array for name, array in spread(tensors).items() if array is not None}
         results = {"out": out, **{name: given.pop(name, None) for name in self._outputs}}
         results.update({name: given.pop(name) for name in OUTPUTS if name in given})  # which the library will refuse
         views = self._views({**given, "q": q, "k": k}, (*INPUTS, "q", "k"))
