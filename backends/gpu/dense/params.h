@@ -55,7 +55,7 @@ struct SequenceParams {
 /// Visibility by the distance from the diagonal. By position: of the difference of positions.
 struct MaskParams {
     i32 causal, has_left, has_right, by_position;
-    i64 left, right; ///< By position.
+    i64 left, right;               ///< By position.
     i32 window_left, window_right; ///< By index: not more than sums of a few stay 32-bit numbers.
     i32 sink_tokens;
     i32 reserved;

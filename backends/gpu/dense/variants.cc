@@ -86,7 +86,8 @@ i32 product_type(const DenseProblem &p) noexcept
 
 bool is_plain(const DenseProblem &p) noexcept
 {
-    if (product_type(p) == kFloats || p.scale <= 0 || p.mask.align == ATTN_BY_POSITION || p.dim_v % 8 != 0) return false;
+    if (product_type(p) == kFloats || p.scale <= 0 || p.mask.align == ATTN_BY_POSITION || p.dim_v % 8 != 0)
+        return false;
     if (p.softcap != 0 || p.activation != ATTN_SOFTMAX || p.bias_rank != 0 || p.bias_table.present) return false;
     for (const attn_slot slot : {ATTN_SLOT_BIAS, ATTN_SLOT_ALIBI_SLOPES, ATTN_SLOT_SINK_LOGITS, ATTN_SLOT_Q_TEMPERATURE,
                                  ATTN_SLOT_V_TEMPERATURE, ATTN_SLOT_GATE, ATTN_SLOT_HEAD_WEIGHT, ATTN_SLOT_ROW_MAX,
