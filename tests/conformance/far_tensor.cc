@@ -1,6 +1,7 @@
 #include "far_tensor.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <sys/mman.h>
@@ -99,6 +100,16 @@ bool FarTensor::same_bits(const FarTensor &other) const
     bool same = true;
     for_each([&](Index at) { same &= std::memcmp(element(at), other.element(at), element_size(dtype_)) == 0; });
     return same;
+}
+
+double FarTensor::differs_by(const FarTensor &other) const
+{
+    double largest = 0;
+    for_each([&](Index at) {
+        const double difference = std::abs(get(at) - other.get(at));
+        largest = difference <= largest ? largest : difference;
+    });
+    return largest;
 }
 
 } // namespace conformance

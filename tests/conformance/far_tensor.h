@@ -38,6 +38,8 @@ public:
     void poison();
     // Every element has the bits that it has in `other`, which has the same shape.
     bool same_bits(const FarTensor &other) const;
+    // Largest difference from the elements of `other`, or NaN.
+    double differs_by(const FarTensor &other) const;
 
     template <class Function>
     void for_each(Function function) const

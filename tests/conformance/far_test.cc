@@ -60,7 +60,8 @@ public:
     }
     const FarTensor &near(attn_slot slot, std::uint32_t index = 0) const { return find(slot, index).near; }
 
-    // Executes near and far, each with outputs of its own, and compares their bits.
+    // Executes near and far, each with outputs of its own, and compares their bits. A GPU may take one kernel for
+    // tensors that are aligned and another for those that are not: there they may differ in rounding.
     void run(attn_plan plan)
     {
         for (const bool far : {false, true}) {
@@ -78,14 +79,23 @@ public:
                 GTEST_SKIP() << "absent: " << absent.what();
             }
         }
-        for (const Pair &pair : tensors_)
-            EXPECT_TRUE(pair.far.same_bits(pair.near)) << "slot " << pair.slot << " differs, far from near";
+        for (const Pair &pair : tensors_) {
+            const bool same = on_gpu() && pair.output ? pair.far.differs_by(pair.near) < rounding(pair.near.dtype())
+                                                      : pair.far.same_bits(pair.near);
+            EXPECT_TRUE(same) << "slot " << pair.slot << " differs, far from near";
+        }
     }
 
     attn_problem problem{};
     std::vector<attn_bind> binds;
 
 private:
+    // Of results near 1.
+    static double rounding(attn_dtype dtype)
+    {
+        return dtype == ATTN_BFLOAT16 ? 0x1p-6 : dtype == ATTN_FLOAT16 ? 0x1p-9 : 0x1p-18;
+    }
+
     struct Pair {
         attn_slot slot;
         std::uint32_t index;

@@ -128,15 +128,16 @@ TEST(PropertyOptions, SinkLogitIsAnEpilogue)
 TEST(PropertyOptions, AlibiIsABias)
 {
     Serving serving;
-    const auto change = [](Case &c) {
-        if (c.align == "none" && c.causal == "none") c.align = c.seed % 2 ? "bottom_right" : "top_left";
+    const auto with_diagonal = [](Case &x) {
+        if (x.align == "none" && x.causal == "none") x.align = x.seed % 2 ? "bottom_right" : "top_left";
     };
-    for (const Case &c : plain(61, 20, change)) {
-        const Case before = with(c, [](Case &x) { x.alibi = 1; }), after = with(c, [](Case &x) {
-                                                                       x.bias = "fp32";
-                                                                       if (!x.windowed() && x.causal == "none")
-                                                                           x.align = "none";
-                                                                   });
+    for (const Case &c : plain(61, 20)) {
+        const Case before = with(c, [&](Case &x) { with_diagonal(x), x.alibi = 1; }),
+                   after = with(c, [&](Case &x) {
+                       with_diagonal(x);
+                       x.bias = "fp32";
+                       if (!x.windowed() && x.causal == "none") x.align = "none";
+                   });
         ATTN_TRACE_CASE(before);
         auto alibi = draw_contents(before), bias = draw_contents(after);
         for (std::size_t b = 0; b < alibi.size(); ++b) {
