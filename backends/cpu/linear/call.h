@@ -37,7 +37,7 @@ private:
     const attn_tensor *view(attn_slot slot, uint32_t index = 0) const noexcept;
     TokenView token_view(attn_slot slot, int64_t b, int64_t row, int64_t head) const noexcept;
     TokenView head_view(attn_slot slot, int64_t head, uint32_t index = 0) const noexcept;
-    StateView state_view(const attn_tensor &view, int64_t state, int64_t head) const noexcept;
+    StateView state_view(const attn_tensor &given, int64_t state, int64_t head) const noexcept;
     [[nodiscard]] attn_status check_lengths() const noexcept;
     [[nodiscard]] attn_status check_states() const noexcept;
     int64_t state_of(int64_t b) const noexcept { return index_ ? index_[b] : b; }

@@ -320,8 +320,12 @@ inline void step_in_memory(Run &run)
                      kStripWidth,
                      run.columns.count,
                      run.scratch.sum,
-                     run.scratch.v};
+                     run.scratch.v,
+                     0};
+    const bool in_place = task.state_in.base == task.state_out.base;
     for (int64_t token = 0; token < task.tokens; ++token) {
+        // A task has states that follow each other: while queries read this one, the next comes from memory.
+        if (in_place && token + 1 == task.tokens) strips.ahead = run.shape.dim_k * strips.to_step;
         step_token(run.shape, task, run.columns, token, strips, &run.scratch);
         strips.from = strips.to, strips.from_step = strips.to_step;
     }
@@ -331,8 +335,8 @@ inline void step_in_memory(Run &run)
 inline void step_in_scratch(Run &run, int64_t token)
 {
     const int64_t panel = run.extents.features * kPanelWidth;
-    const Strips strips = {run.scratch.state, run.scratch.state,        kPanelWidth,     kPanelWidth,  panel, panel,
-                           kPanelWidth,       padded(run.columns.kept), run.scratch.sum, run.scratch.v};
+    const Strips strips = {run.scratch.state, run.scratch.state,        kPanelWidth,     kPanelWidth,   panel, panel,
+                           kPanelWidth,       padded(run.columns.kept), run.scratch.sum, run.scratch.v, 0};
     step_token(run.shape, run.task, run.columns, token, strips, &run.scratch);
 }
 

@@ -30,6 +30,7 @@ struct Strips {
     int64_t from_strip, to_strip; ///< ... and from strip to strip.
     int64_t width, columns;
     float *sum, *v; ///< Rows of all columns.
+    int64_t ahead;  ///< Floats from a state to the one that lies behind it and comes next; 0: none does.
 
     int64_t count() const { return (columns + width - 1) / width; }
     Strip operator[](int64_t i) const
@@ -48,8 +49,9 @@ ATTN_INLINE void for_vectors(int64_t vectors, Body body, int64_t first = 0)
     if constexpr (N > 1) for_vectors<N / 2>(vectors, body, first);
 }
 
-/// sum = S^T x.
-inline void contract(const Strip &strip, const float *state, int64_t step, const float *x, int64_t rows)
+/// sum = S^T x. `ahead` floats further there is what is read next; 0: nothing is.
+inline void contract(const Strip &strip, const float *state, int64_t step, const float *x, int64_t rows,
+                     int64_t ahead = 0)
 {
     for_vectors(strip.vectors, [&](auto count, int64_t first) {
         constexpr int kCount = decltype(count)::value;
@@ -60,7 +62,10 @@ inline void contract(const Strip &strip, const float *state, int64_t step, const
         for (int64_t d = 0; d < rows; ++d, s += step) {
             const Vec value = splat(x[d]);
             ATTN_UNROLL
-            for (int n = 0; n < kCount; ++n) acc[n] += value * load(s + n * kWidth);
+            for (int n = 0; n < kCount; ++n) {
+                acc[n] += value * load(s + n * kWidth);
+                if (ahead && n * kWidth % 16 == 0) __builtin_prefetch(s + n * kWidth + ahead, 0, 2);
+            }
         }
         ATTN_UNROLL
         for (int n = 0; n < kCount; ++n) store(strip.sum + first + n * kWidth, acc[n]);
@@ -129,7 +134,7 @@ inline void answer_queries(const LinearShape &shape, const LinearTask &task, con
         for (int64_t i = 0; i < strips.count(); ++i) {
             const Strip strip = strips[i];
             contract(strip, After ? strip.to : strip.from, After ? strip.to_step : strip.from_step, s->query,
-                     shape.dim_k);
+                     shape.dim_k, r == 0 ? strips.ahead : 0);
         }
         if (shape.read_before) {
             const Vec bonus = splat(bonus_of(shape, task, s->query, s->key));

@@ -13,6 +13,9 @@ namespace {
 constexpr size_t kAlignment = 64;
 /// Columns of V that a task takes at least, where heads alone do not keep all workers busy: every task reads all keys.
 constexpr int64_t kLeastColumns = 32;
+/// Tasks for each worker, so that an uneven split evens out.
+constexpr int64_t kTasksPerWorker = 8;
+constexpr int64_t kMostTogether = 32;
 
 const LinearKernel &kernel_of(Isa isa)
 {
@@ -37,19 +40,27 @@ struct Run {
     const LinearShape &shape;
     const LinearKernel &kernel;
     const LinearCall &call;
-    int64_t columns, panels; ///< Of V: of one task, and tasks for each state.
+    int64_t columns, panels;       ///< Of V: of one part, and parts of each state.
+    int64_t parts, parts_per_task; ///< In all, and those that one task takes after each other.
     char *scratch;
     size_t scratch_step;
 };
 
-void ATTN_CALL run_task(void *arg, int64_t number, int32_t worker)
+void run_part(const Run &run, int64_t part, char *scratch)
 {
-    const Run &run = *static_cast<const Run *>(arg);
-    const int64_t panel = number % run.panels, state = number / run.panels;
+    const int64_t panel = part % run.panels, state = part / run.panels;
     LinearTask task = run.call.task(state / run.problem.heads_v, state % run.problem.heads_v);
     task.first_column = panel * run.columns;
     task.columns = std::min(run.columns, run.problem.dim_v - task.first_column);
-    run.kernel.run(run.shape, task, run.scratch + static_cast<size_t>(worker) * run.scratch_step);
+    run.kernel.run(run.shape, task, scratch);
+}
+
+void ATTN_CALL run_task(void *arg, int64_t number, int32_t worker)
+{
+    const Run &run = *static_cast<const Run *>(arg);
+    char *scratch = run.scratch + static_cast<size_t>(worker) * run.scratch_step;
+    const int64_t end = std::min((number + 1) * run.parts_per_task, run.parts);
+    for (int64_t part = number * run.parts_per_task; part < end; ++part) run_part(run, part, scratch);
 }
 
 /// Each state is a task of its own, or several by columns of V, which do not know of each other.
@@ -83,13 +94,20 @@ public:
         char *scratch = static_cast<char *>(workspace);
         scratch += round_up(reinterpret_cast<uintptr_t>(scratch)) - reinterpret_cast<uintptr_t>(scratch);
         const int64_t panels = (problem_.dim_v + columns - 1) / columns;
-        Run run = {problem_, shape_, kernel_, call, columns, panels, scratch, scratch_step_};
-        return run_parallel(handle, states * panels, run_task, &run);
+        const int64_t parts = states * panels, together = parts_together(parts);
+        Run run = {problem_, shape_, kernel_, call, columns, panels, parts, together, scratch, scratch_step_};
+        return run_parallel(handle, (parts + together - 1) / together, run_task, &run);
     }
 
     void describe(JsonWriter &json) const override { json.add("chunk", shape_.chunk); }
 
 private:
+    /// States that follow each other in memory go to one task, as far as that leaves enough tasks to share out.
+    int64_t parts_together(int64_t parts) const
+    {
+        return std::clamp<int64_t>(parts / (workers_ * kTasksPerWorker), 1, kMostTogether);
+    }
+
     int64_t columns_of_task(int64_t states) const
     {
         if (states >= workers_ || states == 0) return problem_.dim_v;
