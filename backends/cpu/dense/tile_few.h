@@ -29,6 +29,8 @@ template <Element Type, int Rows>
 inline void score_group(const float *piece, int64_t columns, int64_t begin, int64_t end, const KeyGroup &keys,
                         NextLine &later, float *s)
 {
+    // A vector that is a line is fetched for between multiply-adds; with smaller ones that gains nothing.
+    constexpr bool kWholeLine = kWidth * element_bytes(Type) == 64;
     constexpr int kKeys = kWidth / Rows;                      // keys of one vector of sums
     constexpr int kOnce = Rows < 4 || Rows == kWidth ? 1 : 2; // keys that share a load of Q
     NextLine next = later;                                    // a copy, to be kept in registers
@@ -42,19 +44,27 @@ inline void score_group(const float *piece, int64_t columns, int64_t begin, int6
                 const int64_t byte = c * element_bytes(Type);
                 Vec channels[kOnce];
                 ATTN_UNROLL
-                for (int i = 0; i < kOnce; ++i)
-                    channels[i] = in_register(read_vector(keys.row[first + i] + byte, Type));
+                for (int i = 0; i < kOnce; ++i) {
+                    channels[i] = read_vector(keys.row[first + i] + byte, Type);
+                    if (kWholeLine) channels[i] = in_register(channels[i]);
+                }
                 ATTN_UNROLL
                 for (int r = 0; r < Rows; ++r) {
                     const Vec query = in_register(load(piece + c * Rows + r * kWidth));
-                    ATTN_UNROLL
-                    for (int i = 0; i < kOnce; ++i)
-                        if (i * Rows / kOnce == r) next.fetch(byte + i * kWidth * element_bytes(Type));
+                    if (kWholeLine) {
+                        ATTN_UNROLL
+                        for (int i = 0; i < kOnce; ++i)
+                            if (i * Rows / kOnce == r) next.fetch(0);
+                    }
                     ATTN_UNROLL
                     for (int i = 0; i < kOnce; ++i) {
                         Vec &total = sum[r * kKeys + some + i];
                         total = add_product(total, query, channels[i]);
                     }
+                }
+                if (!kWholeLine) {
+                    ATTN_UNROLL
+                    for (int i = 0; i < kOnce; ++i) next.fetch(byte);
                 }
             }
         }

@@ -65,8 +65,7 @@ ATTN_INLINE void add_keys(const KeyGroup &keys, NextLine &next, const float *wei
         if (!AllVisible && !(visible >> i & 1)) continue;
         Vec channels[N];
         ATTN_UNROLL
-        for (int n = 0; n < N; ++n)
-            channels[n] = in_register(read_vector(keys.row[i] + (c + n * kWidth) * kBytes, Type));
+        for (int n = 0; n < N; ++n) channels[n] = read_vector(keys.row[i] + (c + n * kWidth) * kBytes, Type);
         ATTN_UNROLL
         for (int r = 0; r < Rows; ++r) {
             const Vec weight = splat(weights[r * kRowStep + i]);
