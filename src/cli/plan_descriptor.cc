@@ -123,8 +123,8 @@ bool PlanDescriptor::is_bound(attn_slot slot) const
     return std::any_of(binds_.begin(), binds_.end(), [&](const attn_bind &bind) { return bind.slot == slot; });
 }
 
-/// Binds every tensor as it is described; those that come by default may be bound as well. What is bound with index 0 is
-/// bound for all indices.
+/// Binds every tensor as it is described; those that come by default may be bound as well. What is bound with index 0
+/// is bound for all indices.
 void PlanDescriptor::read_binds(const JsonValue &tensors)
 {
     for (const JsonValue &tensor : tensors.as_array()) {

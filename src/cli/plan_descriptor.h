@@ -16,6 +16,7 @@ public:
     /// Reads a description of schema 1, of any kind of plan. Throws std::invalid_argument, "line:column: reason", where
     /// the text is none.
     explicit PlanDescriptor(const JsonValue &description);
+    ~PlanDescriptor() = default;
     PlanDescriptor(const PlanDescriptor &) = delete;
     PlanDescriptor &operator=(const PlanDescriptor &) = delete;
 
