@@ -146,7 +146,6 @@ void PlanDescriptor::read_problem(const JsonValue &problem)
     p.flags = problem.at("flags").as_uint64();
     p.precision = static_cast<attn_precision>(integer("precision"));
     p.q_dtype = number_of(problem.at("q_dtype"), kDtypes, "dtype");
-    p.out_dtype = number_of(problem.at("out_dtype"), kDtypes, "dtype");
     p.batch = integer("batch");
     p.heads_q = integer("heads_q"), p.heads_k = integer("heads_k"), p.heads_v = integer("heads_v");
     p.dim_qk = integer("dim_qk"), p.dim_v = integer("dim_v");
@@ -155,6 +154,7 @@ void PlanDescriptor::read_problem(const JsonValue &problem)
     // What is printed with a value that it only has where something else is given must be 0 elsewhere.
     if (is_bound(ATTN_SLOT_CU_SEQLENS_Q)) p.total_q = integer("total_q");
     if (is_bound(ATTN_SLOT_CU_SEQLENS_KV)) p.total_kv = integer("total_kv");
+    if (is_bound(ATTN_SLOT_OUT)) p.out_dtype = number_of(problem.at("out_dtype"), kDtypes, "dtype");
     if (kind_ == ATTN_KIND_DENSE) p.scale = problem.at("scale").as_double();
     if (kind_ == ATTN_KIND_MERGE) return;
     p.k_dtype = number_of(problem.at("k_dtype"), kDtypes, "dtype");
