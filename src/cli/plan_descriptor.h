@@ -3,6 +3,7 @@
 #define ATTN_SRC_CLI_PLAN_DESCRIPTOR_H
 
 #include "json_reader.h"
+#include "mask_descriptor.h"
 
 #include <attn/attn.h>
 
@@ -37,6 +38,7 @@ private:
     attn_problem problem_ = {};
     attn_bias_table table_ = {};
     attn_rope rope_ = {};
+    MaskDescriptor mask_;
     attn_dense dense_ = {};
     attn_merge merge_ = {};
     attn_append append_ = {};
