@@ -109,7 +109,9 @@ std::vector<Described> read_plans(const std::string &name)
             plans.push_back(read_plan(text, line, shown, cpu.get()));
         } catch (const std::invalid_argument &error) {
             const std::string number = std::to_string(line) + ':', what = error.what();
-            throw UsageError(shown + ':' + (what.rfind(number, 0) == 0 ? what : number + ' ' + what));
+            std::string message = shown + ':';
+            if (what.rfind(number, 0) != 0) message.append(number).append(1, ' ');
+            throw UsageError(message.append(what));
         }
     }
     if (plans.empty()) throw UsageError(shown + ": holds no plan");
@@ -205,7 +207,8 @@ int list_pack(const std::string &name)
     std::vector<const PackEntry *> entries;
     for (const PackEntry &entry : pack.entries()) {
         std::string image;
-        if (!pack.load(entry, &image, &why)) throw UsageError(name + " is a damaged pack: " + why);
+        if (!pack.load(entry, &image, &why))
+            throw UsageError(std::string(name).append(" is a damaged pack: ").append(why));
         entries.push_back(&entry);
     }
     std::sort(entries.begin(), entries.end(), [](const PackEntry *a, const PackEntry *b) {

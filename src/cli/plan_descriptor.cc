@@ -33,10 +33,6 @@ constexpr Name<attn_dtype> kDtypes[] = {{"bool", ATTN_BOOL},
                                         {"bfloat16", ATTN_BFLOAT16},
                                         {"float32", ATTN_FLOAT32},
                                         {"float64", ATTN_FLOAT64}};
-constexpr Name<attn_align> kAligns[] = {{"none", ATTN_ALIGN_NONE},
-                                        {"top_left", ATTN_TOP_LEFT},
-                                        {"bottom_right", ATTN_BOTTOM_RIGHT},
-                                        {"by_position", ATTN_BY_POSITION}};
 constexpr Name<attn_activation> kActivations[] = {
     {"softmax", ATTN_SOFTMAX}, {"sigmoid", ATTN_SIGMOID}, {"relu", ATTN_RELU}};
 constexpr Name<attn_gate> kGates[] = {
@@ -123,14 +119,15 @@ bool PlanDescriptor::is_bound(attn_slot slot) const
     return std::any_of(binds_.begin(), binds_.end(), [&](const attn_bind &bind) { return bind.slot == slot; });
 }
 
-/// Binds every tensor as it is described; those that come by default may be bound as well. What is bound with index 0 is
-/// bound for all indices.
+/// Binds every tensor as it is described; those that come by default may be bound as well. The parts of a merge are
+/// bound with index 0 for all.
 void PlanDescriptor::read_binds(const JsonValue &tensors)
 {
     for (const JsonValue &tensor : tensors.as_array()) {
-        if (tensor.at("index").as_int64() != 0) continue;
         attn_bind bind = {};
         bind.slot = number_of(tensor.at("slot"), kSlots, "slot");
+        bind.index = static_cast<uint32_t>(tensor.at("index").as_int64());
+        if (bind.index != 0 && (bind.slot == ATTN_SLOT_PARTIAL_OUT || bind.slot == ATTN_SLOT_PARTIAL_LSE)) continue;
         bind.dtype = number_of(tensor.at("dtype"), kDtypes, "dtype");
         bind.flags = static_cast<uint32_t>(tensor.at("flags").as_int64());
         binds_.push_back(bind);
@@ -146,7 +143,6 @@ void PlanDescriptor::read_problem(const JsonValue &problem)
     p.flags = problem.at("flags").as_uint64();
     p.precision = static_cast<attn_precision>(integer("precision"));
     p.q_dtype = number_of(problem.at("q_dtype"), kDtypes, "dtype");
-    p.out_dtype = number_of(problem.at("out_dtype"), kDtypes, "dtype");
     p.batch = integer("batch");
     p.heads_q = integer("heads_q"), p.heads_k = integer("heads_k"), p.heads_v = integer("heads_v");
     p.dim_qk = integer("dim_qk"), p.dim_v = integer("dim_v");
@@ -155,6 +151,7 @@ void PlanDescriptor::read_problem(const JsonValue &problem)
     // What is printed with a value that it only has where something else is given must be 0 elsewhere.
     if (is_bound(ATTN_SLOT_CU_SEQLENS_Q)) p.total_q = integer("total_q");
     if (is_bound(ATTN_SLOT_CU_SEQLENS_KV)) p.total_kv = integer("total_kv");
+    if (is_bound(ATTN_SLOT_OUT)) p.out_dtype = number_of(problem.at("out_dtype"), kDtypes, "dtype");
     if (kind_ == ATTN_KIND_DENSE) p.scale = problem.at("scale").as_double();
     if (kind_ == ATTN_KIND_MERGE) return;
     p.k_dtype = number_of(problem.at("k_dtype"), kDtypes, "dtype");
@@ -166,8 +163,8 @@ void PlanDescriptor::read_dense(const JsonValue &dense)
 {
     attn_dense &d = dense_;
     d.size = sizeof d;
-    d.causal = number_of(dense.at("causal"), kAligns, "alignment");
-    d.align = number_of(dense.at("align"), kAligns, "alignment");
+    d.causal = align_of(dense.at("causal"));
+    d.align = align_of(dense.at("align"));
     if (const JsonValue *left = dense.find("window_left")) {
         d.flags |= ATTN_WINDOW_LEFT;
         d.window_left = left->as_int64();
@@ -195,6 +192,10 @@ void PlanDescriptor::read_dense(const JsonValue &dense)
         if (grid.size() != std::size(table_.grid)) throw table->at("grid").error("grid must have 4 extents");
         for (size_t axis = 0; axis < grid.size(); ++axis) table_.grid[axis] = grid[axis].as_int64();
         d.bias_table = &table_;
+    }
+    if (const JsonValue *mask = dense.find("mask")) {
+        mask_.read(*mask);
+        d.mask = mask_.program();
     }
     bind_problem(&d.problem);
 }

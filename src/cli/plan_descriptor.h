@@ -3,6 +3,7 @@
 #define ATTN_SRC_CLI_PLAN_DESCRIPTOR_H
 
 #include "json_reader.h"
+#include "mask_descriptor.h"
 
 #include <attn/attn.h>
 
@@ -16,6 +17,7 @@ public:
     /// Reads a description of schema 1, of any kind of plan. Throws std::invalid_argument, "line:column: reason", where
     /// the text is none.
     explicit PlanDescriptor(const JsonValue &description);
+    ~PlanDescriptor() = default;
     PlanDescriptor(const PlanDescriptor &) = delete;
     PlanDescriptor &operator=(const PlanDescriptor &) = delete;
 
@@ -36,6 +38,7 @@ private:
     attn_problem problem_ = {};
     attn_bias_table table_ = {};
     attn_rope rope_ = {};
+    MaskDescriptor mask_;
     attn_dense dense_ = {};
     attn_merge merge_ = {};
     attn_append append_ = {};

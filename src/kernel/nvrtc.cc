@@ -61,7 +61,7 @@ std::vector<std::string> directories_in(const std::string &path, const std::stri
     if (!directory) return found;
     while (const dirent *entry = readdir(directory)) {
         const std::string name = entry->d_name;
-        if (name.compare(0, prefix.size(), prefix) == 0) found.push_back(path + '/' + name);
+        if (name.compare(0, prefix.size(), prefix) == 0) found.push_back(std::string(path).append(1, '/').append(name));
     }
     closedir(directory);
     std::sort(found.begin(), found.end());
@@ -172,7 +172,9 @@ std::unique_ptr<Nvrtc> Nvrtc::open(const std::string &path, int32_t driver, std:
         // The loader's message mostly names the file, which the list has already.
         const std::string prefix = file + ": ";
         if (reason.compare(0, prefix.size(), prefix) == 0) reason.erase(0, prefix.size());
-        tried += (tried.empty() ? "" : "; ") + prefix + reason;
+        if (!tried.empty()) tried += "; ";
+        tried += prefix;
+        tried += reason;
     }
     *why = (path.empty() ? "no NVRTC found; tried " : "attn_options.compiler_path = ") + tried;
     return nullptr;
@@ -213,6 +215,7 @@ bool Nvrtc::compile(const Sources &sources, const Request &request, const std::s
     options.push_back("--gpu-architecture=" + target);
     for (const std::string &define : request.defines) options.push_back("-D" + define);
     std::vector<const char *> option_texts;
+    option_texts.reserve(options.size());
     for (const std::string &option : options) option_texts.push_back(option.c_str());
 
     const Functions &f = *functions_;

@@ -27,7 +27,7 @@ bool open_element(const std::string &path, std::vector<NamedPack> *out, std::str
     if (kind != Opened::directory || !list_directory(opened, kPackSuffix, &names, why)) return false;
     for (const std::string &name : names) {
         Descriptor file;
-        out->push_back({path + '/' + name, {}});
+        out->push_back({std::string(path).append(1, '/').append(name), {}});
         if (open_trusted_at(opened, name, Owner::user_or_root, &file, why) == Opened::file &&
             read_pack(file, &out->back().pack, why))
             continue;

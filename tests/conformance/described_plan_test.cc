@@ -4,6 +4,7 @@
 #include "trial.h"
 
 #include "src/cli/described_plan.h"
+#include "src/cli/plan_descriptor.h"
 
 #include <gtest/gtest.h>
 
@@ -37,6 +38,16 @@ PlanPointer plan_described(attn_handle handle, const DescribedPlan &described)
     return plan;
 }
 
+// A descriptor made of a description alone, as `attn pack` makes it, asks for the same plan.
+void expect_same_plan(attn_handle handle, const JsonValue &description)
+{
+    const attn::cli::PlanDescriptor exact(description);
+    attn_plan plan = nullptr;
+    ASSERT_EQ(exact.plan(handle, &plan), ATTN_OK) << attn_last_error();
+    EXPECT_EQ(attn::cli::difference(description, parse_json(describe(plan))), "");
+    attn_plan_destroy(plan);
+}
+
 // Plans the case, reads the description of the plan, plans that and compares the descriptions.
 void expect_round_trip(Case c)
 {
@@ -49,6 +60,7 @@ void expect_round_trip(Case c)
     const PlanPointer plan = plan_for(backend.handle(c.workers), instance);
     ASSERT_TRUE(plan);
     const JsonValue description = parse_json(describe(plan.get()));
+    expect_same_plan(backend.handle(c.workers), description);
     const DescribedPlan described = attn::cli::read_description(description, c.seed, INFINITY);
     const PlanPointer again = plan_described(backend.handle(c.workers), described);
     ASSERT_TRUE(again);
@@ -83,6 +95,70 @@ TEST(Described, PlansWithOptionsReadBack)
     std::int64_t count = session().subset ? 40 : 300;
     for (Random seeds(session().seed, 31); count > 0 && !testing::Test::HasFailure(); --count)
         expect_round_trip(served(random_option_case(seeds.next())));
+}
+
+TEST(Described, MergesAndAppendsReadBack)
+{
+    const attn_handle handle = backends().back()->handle(1);
+    const auto expect_same = [&](auto make, const auto &descriptor) {
+        attn_plan plan = nullptr;
+        ASSERT_EQ(make(handle, &descriptor, &plan), ATTN_OK) << attn_last_error();
+        expect_same_plan(handle, parse_json(describe(plan)));
+        attn_plan_destroy(plan);
+    };
+    attn_bind binds[4] = {};
+    attn_problem problem = {};
+    problem.size = sizeof problem;
+    problem.binds = binds;
+    problem.q_dtype = ATTN_FLOAT32;
+    problem.batch = 2;
+    problem.heads_q = 4;
+    problem.max_q = 9;
+    problem.dim_v = 24;
+    attn_merge merge = {};
+    merge.size = sizeof merge;
+    merge.problem = &problem;
+    merge.parts = 3;
+    expect_same(attn_plan_merge, merge);
+    binds[0].slot = ATTN_SLOT_PARTIAL_OUT, binds[0].dtype = ATTN_BFLOAT16;
+    binds[1].slot = ATTN_SLOT_GATE;
+    binds[2].slot = ATTN_SLOT_CU_SEQLENS_Q, binds[2].dtype = ATTN_INT64;
+    problem.bind_count = 3;
+    problem.total_q = 11;
+    merge.gate = ATTN_GATE_SILU;
+    expect_same(attn_plan_merge, merge);
+    merge.activation = ATTN_SIGMOID;
+    expect_same(attn_plan_merge, merge);
+
+    problem.heads_k = 2;
+    problem.dim_qk = 32;
+    problem.max_kv = 64;
+    problem.total_q = 0;
+    problem.bind_count = 0;
+    attn_append append = {};
+    append.size = sizeof append;
+    append.problem = &problem;
+    expect_same(attn_plan_append, append);
+    attn_rope rope = {};
+    rope.size = sizeof rope;
+    rope.layout = ATTN_ROPE_INTERLEAVED;
+    rope.dim = 16;
+    rope.first = 8;
+    rope.base = 5e5;
+    append.rope = &rope;
+    append.ring_rows = 32;
+    append.sink_tokens = 4;
+    expect_same(attn_plan_append, append);
+    append.ring_rows = append.sink_tokens = 0;
+    rope.source = ATTN_ROPE_TABLE;
+    rope.base = 0;
+    problem.page_size = 16;
+    for (attn_bind &bind : binds) bind = {};
+    binds[0].slot = ATTN_SLOT_V, binds[0].flags = ATTN_BIND_ABSENT;
+    binds[1].slot = ATTN_SLOT_Q;
+    binds[2].slot = ATTN_SLOT_OUT;
+    problem.bind_count = 3;
+    expect_same(attn_plan_append, append);
 }
 
 TEST(Described, WhatACaseCannotExpressIsFound)
