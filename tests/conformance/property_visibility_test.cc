@@ -147,7 +147,7 @@ TEST(PropertyVisibility, SingleKeysOutsideMaskPrograms)
     for (const auto &backend : backends())
         if (!refusal(*backend, any).names.empty()) GTEST_SKIP() << backend->name() << " refuses masks";
     const auto change = [&](Case &c) { c.mask = programs[c.seed % std::size(programs)]; };
-    for (const Case &c : sample(26, 60, change)) {
+    for (const Case &c : sample(26, 30, change)) {
         ATTN_TRACE_CASE(c);
         Random random(c.seed, 27);
         check_blind_rows(c, [&](const Sequence &s) { return nth(s, random, 1 + int(c.seed % 3)); });
