@@ -49,7 +49,8 @@ MaskArgs mask_args(const MaskProgram &program, const void *constants)
 {
     MaskArgs args = {};
     args.terms = static_cast<const mask::Term *>(constants);
-    args.parameters = reinterpret_cast<const mask::Parameter *>(static_cast<const char *>(constants) + term_bytes(program));
+    args.parameters =
+        reinterpret_cast<const mask::Parameter *>(static_cast<const char *>(constants) + term_bytes(program));
     args.count = static_cast<i32>(program.terms.size());
     args.heads = static_cast<i32>(program.heads);
     args.by_head = program.by_head, args.by_position = program.by_position;

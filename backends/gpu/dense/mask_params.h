@@ -36,9 +36,9 @@ struct MaskArgs {
 struct MaskBitsParams {
     MaskArgs mask;
     SequenceParams sequences;
-    u32 *bits;              ///< [batch][mask_heads()][max_q][words]; NULL: not wanted. Rows beyond a sequence are not written.
-    i64 words;              ///< Of 32 keys: at least those of max_kv. Bits of keys beyond a sequence are 0.
-    unsigned char *classes; ///< MaskClass [batch][mask_heads()][row_tiles][key_tiles]; NULL: not wanted.
+    u32 *bits; ///< [batch][mask_heads()][max_q][words]; NULL: not wanted. Rows beyond a sequence are not written.
+    i64 words; ///< Of 32 keys: at least those of max_kv. Bits of keys beyond a sequence are 0.
+    unsigned char *classes;   ///< MaskClass [batch][mask_heads()][row_tiles][key_tiles]; NULL: not wanted.
     i32 tile_rows, tile_keys; ///< Of a class; keys a multiple of 32.
     i32 row_tiles, key_tiles; ///< That cover max_q and max_kv.
 
