@@ -37,6 +37,7 @@ set(attn_sources
     src/kernel/trust.cc
     ${PROJECT_BINARY_DIR}/kernel/sources.cc
     src/mask/atom_table.cc
+    src/mask/emit.cc
     src/mask/program.cc
     src/mask/read.cc
     backends/cpu/backend.cc
@@ -73,6 +74,7 @@ set(attn_sources
     backends/gpu/recorder.cc
     backends/gpu/views.cc
     backends/gpu/dense/executor.cc
+    backends/gpu/dense/mask_bits.cc
     backends/gpu/dense/splits.cc
     backends/gpu/dense/variants.cc)
 

@@ -265,6 +265,64 @@ ATTN_MASK_INLINE Coverage cover(const Term &term, const Bound &bound, const Rang
     return term.kind == Kind::power ? cover_power(bound, x, y) : cover_interval(bound, x, y);
 }
 
+// What emitted programs are made of: the part of an atom that a row decides, and what is left for each key.
+
+/// A term of which `place` says where its parameters are, and the text of the program the rest.
+ATTN_MASK_INLINE Term term_at(const Term &place, Kind kind, Value x, Value y, Limit low, Limit high, i32 pair,
+                              i32 parameter_count)
+{
+    return {kind, x, y, low, high, pair, place.parameter, parameter_count, place.parameter_rows};
+}
+
+/// Limits of the index of a key, which fits 32 bits.
+struct IndexRange {
+    i32 least, most;
+};
+ATTN_MASK_INLINE i32 narrow(i64 x)
+{
+    return static_cast<i32>(x < -1 ? -1 : x > 0x7fffffff ? 0x7fffffff : x);
+}
+ATTN_MASK_INLINE IndexRange index_range(const Bound &bound, i64 y)
+{
+    const Range limits = limits_of(bound.low, bound.high, y);
+    if (limits.least > 0x7fffffff) return {0, -1};
+    return {narrow(limits.least), narrow(limits.most)};
+}
+ATTN_MASK_INLINE bool within(IndexRange range, i64 x)
+{
+    return static_cast<i32>(x) >= range.least && static_cast<i32>(x) <= range.most;
+}
+ATTN_MASK_INLINE bool within(Range range, i64 x)
+{
+    return x >= range.least && x <= range.most;
+}
+
+/// Of a power: the units that the row is level with.
+struct Level {
+    i64 units, unit;
+};
+ATTN_MASK_INLINE Level level_of(const Bound &bound, i64 y)
+{
+    return {floor_divide(y, bound.unit), bound.unit};
+}
+ATTN_MASK_INLINE bool within(const Level &level, i64 x)
+{
+    return is_power(subtract(level.units, floor_divide(x, level.unit)));
+}
+
+/// Of a residue.
+struct Residue {
+    i64 unit, period, rest;
+};
+ATTN_MASK_INLINE Residue residue_of(const Bound &bound)
+{
+    return {bound.unit, bound.period, bound.low};
+}
+ATTN_MASK_INLINE bool within(const Residue &residue, i64 key)
+{
+    return key / residue.unit % residue.period == residue.rest;
+}
+
 /// A stack of up to 128 bits: what postfix programs need, in registers.
 struct Bits {
     u64 top = 0, below = 0;

@@ -88,7 +88,8 @@ def test_mask(name, layout, dtype):
     rng = generator(900)
     arrays = {
         "q": random(rng, B, TQ, HQ, D), "k": random(rng, B, TK, HK, D), "v": random(rng, B, TK, HK, D),
-        "ids_q": np.sort(rng.integers(0, 3, (B, TQ), dtype), 1), "ids_kv": np.sort(rng.integers(0, 3, (B, TK), dtype), 1),
+        "ids_q": np.sort(rng.integers(0, 3, (B, TQ), dtype), 1),
+        "ids_kv": np.sort(rng.integers(0, 3, (B, TK), dtype), 1),
         "ids_q[1]": rng.integers(0, 4, (B, TQ), dtype), "ids_kv[1]": rng.integers(0, 4, (B, TK), dtype),
     }  # fmt: skip
     used = used_ids(expression)
@@ -135,7 +136,8 @@ def test_values():
 
 
 def test_description():
-    plan = attn.Plan(heads_q=4, heads_k=2, dim_qk=8, max_q=4, mask=mask.band([1, None], 0, "top_left") | ~mask.prefix(2))
+    expression = mask.band([1, None], 0, "top_left") | ~mask.prefix(2)
+    plan = attn.Plan(heads_q=4, heads_k=2, dim_qk=8, max_q=4, mask=expression)
     assert plan.describe()["dense"]["mask"] == [
         {"op": "band", "align": "top_left", "p": [0, 0], "columns": 1, "values": [1, None]},
         {"op": "prefix", "p": [2]},

@@ -194,8 +194,8 @@ class Input:
     Parameters
     ----------
     dtype : str or dtype, optional
-        Default: int32 for lengths, tables of pages, positions and ids; Q's for `bias`, `bias_lowrank_q`, `bias_lowrank_k`
-        and `gate`; else float32.
+        Default: int32 for lengths, tables of pages, positions and ids; Q's for `bias`, `bias_lowrank_q`,
+        `bias_lowrank_k` and `gate`; else float32.
     broadcast : sequence of int
         Axes, from 0, that have extent 1 and are repeated.
     """

@@ -4,8 +4,8 @@
 >>> attn.mask.id_eq() & (attn.mask.causal("top_left") | attn.mask.prefix(4))
 (id_eq() & (causal(align='top_left') | prefix(4)))
 
-A parameter is an integer; None, no limit; `growing(start, step)`, which grows with the keys of a sequence; or a sequence
-of those, and of real numbers, which are rounded down: one for each head of the result, or of K.
+A parameter is an integer; None, no limit; `growing(start, step)`, which grows with the keys of a sequence; or a list of
+those, and of real numbers, which are rounded down: one for each head of the result, or of K.
 
 `align` says which key is level with a query, "top_left", "bottom_right" or "by_position"; None: as the call says by
 `causal` or `align`.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Optional, Union
+from typing import Literal, Optional, SupportsIndex, Union
 
 from . import _core
 from ._options import choice, integer, real
@@ -98,8 +98,8 @@ class Mask:
 
 
 def _column(name: str, value: Parameter) -> tuple[Number, ...]:
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        return (value,)  # type: ignore[arg-type]
+    if not isinstance(value, Sequence):
+        return (value,)
     if len(value) == 0:
         raise ValueError(f"{name} = {value!r}: must have a value for each head")
     return tuple(value)
@@ -113,9 +113,11 @@ def _real(name: str, value: Number) -> tuple[float, float]:
 
 
 def _plain(name: str, value: Number) -> int:
-    number = _core.UNBOUNDED if value is None else integer(name, value)  # type: ignore[arg-type]
-    assert number is not None
-    return number
+    if value is None:
+        return _core.UNBOUNDED
+    if not isinstance(value, SupportsIndex):
+        raise TypeError(f"{name} = {value!r}: must be an integer, None, growing() or a sequence by head")
+    return integer(name, value) or 0
 
 
 def _atom(
