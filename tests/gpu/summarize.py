@@ -21,6 +21,7 @@ ERRORS = ("global", "row", "lse", "max", "entropy", "mass")
 MOST_EXCERPTS = 6
 EXCERPT_LINES = 12
 LINE_LENGTH = 400
+TIMED_OUT = 124  # as timeout says it
 
 
 @dataclass
@@ -116,8 +117,8 @@ class Job:
 
     def excerpt(self) -> list[str]:
         """The lines that say what went wrong, or the last ones."""
-        if self.status in (124, 137):
-            return ["timed out"] + self.text.splitlines()[-2:]
+        if self.status == TIMED_OUT:
+            return ["out of time", *self.text.splitlines()[-2:]]
         lines = self.text.splitlines()
         starts = [
             n
@@ -135,9 +136,12 @@ class Job:
 
 def read_jobs(folder: Path) -> list[Job]:
     jobs = []
-    for path in sorted(folder.glob("*.status")):
-        log = path.with_suffix(".log")
-        jobs.append(Job(path.stem, log.read_text(errors="replace"), int(path.read_text())))
+    listed = folder / "jobs"
+    for line in listed.read_text().splitlines() if listed.exists() else []:
+        name = line.split("\t")[0]
+        log, status = folder / f"{name}.log", folder / f"{name}.status"
+        text = log.read_text(errors="replace") if log.exists() else "not run"
+        jobs.append(Job(name, text, int(status.read_text()) if status.exists() else TIMED_OUT))
     return jobs
 
 
