@@ -190,7 +190,7 @@ TEST(LinearRefusal, TensorsOfAnExecute)
         conformance::PlanPointer plan;
         ASSERT_EQ(call.plan(handle(), plan), ATTN_OK) << attn_last_error();
         spoil(call);
-        const std::vector<unsigned char> before = call.at(ATTN_SLOT_OUT).bytes();
+        const auto before = call.at(ATTN_SLOT_OUT).bytes();
         EXPECT_EQ(call.execute(plan.get()), status) << part;
         EXPECT_NE(std::string(attn_last_error()).find(part), std::string::npos) << attn_last_error();
         EXPECT_EQ(call.at(ATTN_SLOT_OUT).bytes(), before) << part;

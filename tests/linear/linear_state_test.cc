@@ -115,7 +115,7 @@ TEST(LinearState, RefusesWhatItCannotTrust)
     const attn_tensor view = call.at(ATTN_SLOT_STATE_IN).view();
     const auto expect = [&](const Bytes &data, const attn_linear *desc, const attn_tensor &to, attn_status status,
                             const char *part) {
-        const Bytes before = call.at(ATTN_SLOT_STATE_IN).bytes();
+        const auto before = call.at(ATTN_SLOT_STATE_IN).bytes();
         EXPECT_EQ(attn_state_load(desc, data.data(), data.size(), &to, nullptr), status) << part;
         EXPECT_NE(std::string(attn_last_error()).find(part), std::string::npos) << attn_last_error();
         EXPECT_EQ(call.at(ATTN_SLOT_STATE_IN).bytes(), before) << part;
