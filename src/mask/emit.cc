@@ -114,7 +114,8 @@ std::string emit_source(const MaskProgram &program)
            "};\n\ntemplate <class Values>\nATTN_MASK_INLINE AttnMaskRow attn_mask_row(const ::attn::mask::Term *terms, "
            "const ::attn::mask::Parameter *parameters,\n                                           "
            "::attn::mask::i64 heads, ::attn::mask::i64 head, ::attn::mask::i64 tq, ::attn::mask::i64 tk,\n"
-           "                                           const Values &row)\n{\n    AttnMaskRow result;\n" +
+           "                                           const Values &row)\n{\n    static_cast<void>(row);\n    "
+           "AttnMaskRow result;\n" +
            rows +
            "    return result;\n}\n\ntemplate <class Values>\nATTN_MASK_INLINE bool attn_mask_sees(const AttnMaskRow "
            "&row, const Values &key)\n{\n    static_cast<void>(key);\n" +

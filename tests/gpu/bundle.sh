@@ -9,10 +9,14 @@ cd "$(dirname "$0")/../.."
 build=${1:-build/release}
 bundle=build/gpu-bundle
 files=(src/cli/attn tests/conformance/attn_conformance tests/gpu/attn_gpu_tests tests/gpu/attn_first_plan)
+alone=(tests/gpu/attn_gpu_masks) # has the library in it
 
 rm -rf "$bundle"
-for file in "${files[@]}"; do
-  [ -x "$build/$file" ] || { echo "$build/$file is not there: build the targets attn_tool attn_conformance attn_gpu_tests attn_first_plan"; exit 1; }
+for file in "${files[@]}" "${alone[@]}"; do
+  [ -x "$build/$file" ] || {
+    echo "$build/$file is not there: build the targets attn_tool attn_conformance attn_gpu_tests attn_gpu_masks attn_first_plan"
+    exit 1
+  }
   mkdir -p "$bundle/$(dirname "$file")"
   strip -o "$bundle/$file" "$build/$file"
 done

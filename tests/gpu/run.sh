@@ -98,9 +98,9 @@ stage_nvrtc() {
   conformance_jobs ATTN_KERNEL_SOURCES=nvrtc "Append*:Merge*" | jobs_of nvrtc 250
 }
 
-# Graphs, streams, contexts, faults, checked mode. One process: some tests look at the whole device.
+# Graphs, streams, contexts, faults, checked mode, in one process: some tests look at the whole device. Bits of masks.
 stage_gpu() {
-  printf 'gpu\t%s\n' "$gpu_tests" | jobs_of gpu 150
+  printf 'gpu\t%s\nmasks\t%s\n' "$gpu_tests" "$build/tests/gpu/attn_gpu_masks" | jobs_of gpu 150
 }
 
 # A sample of small cases under a tool of compute-sanitizer.

@@ -1,0 +1,71 @@
+// The kernel that interprets mask programs, run on the host by threads that stand in for those of a GPU: bits and
+// classes are what the definition says.
+
+#include "core_random.h"
+#include "mask_bits_call.h"
+#include "mask_texts.h"
+
+#include "backends/gpu/dense/mask_bits.cuh" // with the platform of tests/unit/emulated
+#include "tests/conformance/table_masks.h"
+
+#include <gtest/gtest.h>
+
+#include <deque>
+
+namespace {
+
+class HostMemory final : public mask_test::Memory {
+public:
+    void *upload(const void *data, size_t bytes) override
+    {
+        const auto *from = static_cast<const char *>(data);
+        // Of exactly that size, so that a sanitizer sees what goes beyond.
+        copies_.push_back(std::make_unique<long long[]>((bytes + 7) / 8));
+        if (bytes) std::memcpy(copies_.back().get(), from, bytes);
+        return copies_.back().get();
+    }
+    void download(const void *from, void *to, size_t bytes) override
+    {
+        if (bytes) std::memcpy(to, from, bytes);
+    }
+
+private:
+    std::deque<std::unique_ptr<long long[]>> copies_;
+};
+
+void run(const std::string &text, conformance::Random &random, int64_t longest)
+{
+    SCOPED_TRACE(text);
+    const conformance::MaskProgram definition = conformance::parse_mask(text);
+    const attn::MaskProgram program = mask_test::read(definition);
+    std::vector<conformance::Sequence> sequences;
+    for (int64_t b = random.integer(1, 2); b > 0; --b) sequences.push_back(mask_test::draw_sequence(random, longest));
+    HostMemory memory;
+    mask_test::Call call(program, std::move(sequences), random, memory);
+    call.prepare();
+    const attn::gpu::Grid grid = attn::gpu::mask_bits_grid(call.p);
+    // Fewer rows of blocks than sequences and heads: they go by strides.
+    emulated::launch(grid.x, random.chance(0.5) ? 1 : grid.y, static_cast<int>(grid.threads),
+                     [&] { attn_mask_bits(call.p); });
+    call.compare(definition);
+}
+
+TEST(MaskBits, EveryAtom)
+{
+    conformance::Random random(attn::test::test_seed(), 6);
+    for (const char *text : mask_test::kMaskTexts) run(text, random, 40);
+}
+
+TEST(MaskBits, RandomPrograms)
+{
+    conformance::Random random(attn::test::test_seed(), 7);
+    for (int round = 0; round < 12; ++round) run(random_mask(mask_test::case_of("none"), random), random, 60);
+}
+
+TEST(MaskBits, PiecesOfLargeTiles)
+{
+    conformance::Random random(attn::test::test_seed(), 8);
+    for (const char *text : {"id_eq causal:br and", "band:tl(20,3)"}) run(text, random, 200);
+}
+
+} // namespace
