@@ -7,7 +7,7 @@
 
 namespace attn::gpu {
 
-/// exp(x + rest) for x <= 0, `rest` a correction far smaller than x; 0 below -87. Within 1.1 units in the last place.
+/// exp(x + rest) for x <= 0, `rest` a correction far smaller than x; 0 below -87. Within 1.4 units in the last place.
 ATTN_DEVICE float exp_negative(float x, float rest)
 {
     if (x < -87) return 0; // never so for NaN
@@ -58,7 +58,8 @@ ATTN_DEVICE double logarithm(double x)
     return multiply_add(exponent, 0x1.62e42fefa39efp-1, 2 * s * series);
 }
 
-/// Sine and cosine, to the last places of a double for |x| < 2^63; beyond they lose accuracy but stay within -1 .. 1.
+/// Sine and cosine within 3e-16 for |x| < 2^40 and 1e-13 for |x| < 2^63; beyond they lose accuracy, but stay within
+/// -1 .. 1.
 ATTN_DEVICE void sine_and_cosine(double x, double *sine, double *cosine)
 {
     // x = n pi/2 + r. Each product is exact within its fused addition, so three parts of pi/2 leave an error of

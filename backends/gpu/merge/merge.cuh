@@ -190,7 +190,7 @@ private:
             ATTN_UNROLL
             for (i32 c = 0; c < kChannels; ++c) group[c] = -0.0f;
             for (; part < group_end; part += kAtOnce) {
-                float weights[kAtOnce], rows[kAtOnce][kChannels];
+                float weights[kAtOnce], rows[kAtOnce][kChannels] = {};
                 bool present[kAtOnce];
                 ATTN_UNROLL
                 for (i32 i = 0; i < kAtOnce; ++i) {
