@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <vector>
@@ -131,6 +132,137 @@ TEST(EmulatedChecked, AppendsNameTheFault)
     }
 }
 
+// Numbers at the edge of the rules, of one sequence: the last that is right, and the first that is not, with which
+// nothing is written.
+TEST(EmulatedChecked, RulesOfAppendsAreExact)
+{
+    const struct {
+        const char *name;
+        void (*change)(AppendSpec &);
+        attn_slot slot;
+        Index at;
+        std::int64_t (*right)(AppendCall &); // value; `step` further it is wrong
+        std::int64_t step;
+    } rules[] = {
+        {"longest",
+         [](AppendSpec &s) { s.seqlens_kv = true; },
+         ATTN_SLOT_SEQLENS_KV,
+         {},
+         [](AppendCall &c) { return c.tensors.at(ATTN_SLOT_K_CACHE).shape()[1]; },
+         1},
+        {"longest in pages",
+         [](AppendSpec &s) { s.seqlens_kv = true, s.page_size = 2; },
+         ATTN_SLOT_SEQLENS_KV,
+         {},
+         [](AppendCall &c) {
+             c.tensors[ATTN_SLOT_BLOCK_TABLE] = Tensor(ATTN_INT32, {1, 2});
+             c.tensors.at(ATTN_SLOT_BLOCK_TABLE).set({0, 0}, 0), c.tensors.at(ATTN_SLOT_BLOCK_TABLE).set({0, 1}, 1);
+             c.problem.max_kv = 100;
+             return std::int64_t{4};
+         },
+         1},
+        {"shortest",
+         [](AppendSpec &s) { s.seqlens_kv = true; },
+         ATTN_SLOT_SEQLENS_KV,
+         {},
+         [](AppendCall &) { return std::int64_t{3}; },
+         -1},
+        {"used",
+         [](AppendSpec &s) { s.seqlens_q = true; },
+         ATTN_SLOT_SEQLENS_Q,
+         {},
+         [](AppendCall &c) {
+             for (const attn_slot cache : {ATTN_SLOT_K_CACHE, ATTN_SLOT_V_CACHE})
+                 c.tensors[cache] = Tensor(ATTN_FLOAT32, {1, 8, 1, 4});
+             c.problem.max_kv = 8;
+             return std::int64_t{3};
+         },
+         1},
+        {"end",
+         [](AppendSpec &s) { s.packed = true; },
+         ATTN_SLOT_CU_SEQLENS_Q,
+         {1},
+         [](AppendCall &c) {
+             c.problem.max_q = 100, c.tensors.at(ATTN_SLOT_CU_SEQLENS_Q).set({0}, 0);
+             return c.tensors.at(ATTN_SLOT_K).shape()[0];
+         },
+         1},
+        {"longest of packed",
+         [](AppendSpec &s) { s.packed = true, s.most_new = 9; },
+         ATTN_SLOT_CU_SEQLENS_Q,
+         {1},
+         [](AppendCall &c) {
+             c.problem.max_q = 2, c.tensors.at(ATTN_SLOT_CU_SEQLENS_Q).set({0}, 1);
+             return std::int64_t{3};
+         },
+         1},
+        {"slot",
+         [](AppendSpec &s) { s.mapped = true, s.most_new = 1; },
+         ATTN_SLOT_SLOT_MAPPING,
+         {},
+         [](AppendCall &c) { return c.tensors.at(ATTN_SLOT_K_CACHE).shape()[1] - 1; },
+         1},
+        {"slot of pages",
+         [](AppendSpec &s) { s.mapped = true, s.most_new = 1, s.page_size = 3; },
+         ATTN_SLOT_SLOT_MAPPING,
+         {},
+         [](AppendCall &c) { return 3 * c.tensors.at(ATTN_SLOT_K_CACHE).shape()[0] - 1; },
+         1},
+        {"skipped slot",
+         [](AppendSpec &s) { s.mapped = true, s.most_new = 1; },
+         ATTN_SLOT_SLOT_MAPPING,
+         {},
+         [](AppendCall &) { return std::int64_t{-1}; },
+         -1},
+        {"page",
+         [](AppendSpec &s) { s.page_size = 3; },
+         ATTN_SLOT_BLOCK_TABLE,
+         {},
+         [](AppendCall &c) { return c.tensors.at(ATTN_SLOT_K_CACHE).shape()[0] - 1; },
+         1},
+        {"first page",
+         [](AppendSpec &s) { s.page_size = 3; },
+         ATTN_SLOT_BLOCK_TABLE,
+         {},
+         [](AppendCall &) { return std::int64_t{0}; },
+         -1},
+        {"table",
+         [](AppendSpec &s) { s.page_size = 3, s.flat_table = true; },
+         ATTN_SLOT_BLOCK_TABLE_PTR,
+         {1},
+         [](AppendCall &c) { return c.tensors.at(ATTN_SLOT_BLOCK_TABLE).shape()[0]; },
+         1},
+        {"angle",
+         [](AppendSpec &s) { s.rope = s.table = s.positions = true, s.most_new = 1, s.write_v = false; },
+         ATTN_SLOT_POSITIONS_Q,
+         {},
+         [](AppendCall &c) { return c.tensors.at(ATTN_SLOT_ROPE_COS).shape()[0] - 1; },
+         1},
+    };
+    for (const auto &rule : rules)
+        for (const bool right : {true, false}) {
+            SCOPED_TRACE(std::string(rule.name) + (right ? ", right" : ", wrong"));
+            AppendSpec spec = conformance::small_append_spec();
+            spec.batch = 1;
+            rule.change(spec);
+            AppendCall call(spec);
+            const std::int64_t value = rule.right(call) + (right ? 0 : rule.step);
+            call.tensors.at(rule.slot).set(rule.at, double(value));
+            const Status status = run_append(call);
+            if (right) {
+                EXPECT_EQ(status, (Status{ATTN_OK, 0, 0, 0}));
+                continue;
+            }
+            EXPECT_EQ(status[0], ATTN_ERROR_DATA);
+            EXPECT_EQ(status[1], rule.slot);
+            EXPECT_EQ(status[3], value);
+            for (const attn_slot slot : {ATTN_SLOT_K_CACHE, ATTN_SLOT_V_CACHE})
+                if (call.tensors.count(slot)) {
+                    EXPECT_FALSE(call.tensors.at(slot).wrote_elsewhere());
+                }
+        }
+}
+
 TEST(EmulatedChecked, AFaultyAppendWritesTheOtherRows)
 {
     AppendSpec spec = conformance::small_append_spec();
@@ -191,6 +323,7 @@ TEST(EmulatedChecked, MergesNameTheFault)
     EXPECT_EQ(run_merge(setup, 0, 0, 0), (Status{ATTN_OK, 0, 0, 0}));
     EXPECT_EQ(run_merge(setup, ATTN_SLOT_SEQLENS_Q, 1, -4), (Status{ATTN_ERROR_DATA, ATTN_SLOT_SEQLENS_Q, 1, -4}));
     EXPECT_EQ(run_merge(setup, ATTN_SLOT_SEQLENS_Q, 2, 6), (Status{ATTN_ERROR_DATA, ATTN_SLOT_SEQLENS_Q, 2, 6}));
+    EXPECT_EQ(run_merge(setup, ATTN_SLOT_SEQLENS_Q, 2, 5), (Status{ATTN_OK, 0, 0, 0})); // all rows of the view
     setup.packed = true;
     EXPECT_EQ(run_merge(setup, 0, 0, 0), (Status{ATTN_OK, 0, 0, 0}));
     EXPECT_EQ(run_merge(setup, ATTN_SLOT_CU_SEQLENS_Q, 3, 1000),

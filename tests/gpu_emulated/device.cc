@@ -4,6 +4,7 @@
 #include "backends/gpu/merge/merge.cuh"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
@@ -115,13 +116,12 @@ attn_status Device::launch(const attn::gpu::Kernel &kernel, const attn::gpu::Gri
     if (blocks == 0 || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535) stop("an impossible grid");
     if (grid.threads == 0 || grid.threads > 1024) stop("an impossible block");
     const auto &program = *static_cast<const Program *>(kernel.function);
-    std::size_t count = 0;
+    static std::atomic<unsigned> count = 0; // of calls with an odd number of launches every other begins backwards
     {
         const std::lock_guard lock(launches_mutex);
         launches.push_back({program.entry, program.define, grid});
-        count = launches.size();
     }
-    program.run(grid, parameters[0], count % 2 ? Order::forward : Order::backward);
+    program.run(grid, parameters[0], count++ % 2 ? Order::backward : Order::forward);
     return ATTN_OK;
 }
 

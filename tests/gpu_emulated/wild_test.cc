@@ -8,7 +8,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <limits>
+#include <vector>
 
 namespace gpu_emulated {
 namespace {
@@ -23,16 +23,22 @@ using conformance::Random;
 using conformance::session;
 using conformance::Tensor;
 
-double wild_number(Random &random, bool wide)
+// Numbers like those that the rules are about, and others. `extents` has sizes of tensors.
+double wild_number(Random &random, bool wide, const std::vector<std::int64_t> &extents)
 {
-    switch (random.integer(0, 4)) {
+    const auto extent = [&] { return extents[std::size_t(random.integer(0, std::int64_t(extents.size()) - 1))]; };
+    switch (random.integer(0, 7)) {
     case 0:
-        return -1;
     case 1:
-        return double(random.integer(-5, 100));
     case 2:
-        return double(random.integer(-2000, 2000));
+        return double(extent() + random.integer(-1, 2));
     case 3:
+        return double(extent() * extent() + random.integer(-1, 1));
+    case 4:
+        return double(random.integer(-2, 40));
+    case 5:
+        return double(random.integer(-2000, 2000));
+    case 6:
         return wide ? -0x1p63 : -0x1p31;
     default:
         return wide ? 0x1.fffffffffffffp62 : 0x1.fffffffcp30;
@@ -50,10 +56,10 @@ void for_each_element(const Tensor &t, Visit visit)
                 for (std::int64_t d = 0; d < n[3]; ++d) visit(Index{a, b, c, d});
 }
 
-void spoil(Random &random, Tensor &t)
+void spoil(Random &random, Tensor &t, const std::vector<std::int64_t> &extents)
 {
     for_each_element(t, [&](const Index &at) {
-        if (random.chance(0.3)) t.set(at, wild_number(random, t.dtype() == ATTN_INT64));
+        if (random.chance(0.2)) t.set(at, wild_number(random, t.dtype() == ATTN_INT64, extents));
     });
 }
 
@@ -83,12 +89,15 @@ TEST(EmulatedWild, AppendsStayWithinTheirTensors)
         AppendCall call(spec);
         PlanPointer plan;
         ASSERT_EQ(call.plan(conformance::backends().front()->handle(1), plan), ATTN_OK) << attn_last_error();
+        std::vector<std::int64_t> extents;
+        for (const auto &[slot, tensor] : call.tensors)
+            extents.insert(extents.end(), tensor.shape().begin(), tensor.shape().end());
         for (auto &[slot, tensor] : call.tensors) {
             if (slot == ATTN_SLOT_K_CACHE || slot == ATTN_SLOT_V_CACHE || slot == ATTN_SLOT_OUT) {
                 tensor.poison();
                 for_each_element(tensor, [&t = tensor](const Index &at) { t.expect_write(at); });
             } else if (tensor.dtype() == ATTN_INT32 || tensor.dtype() == ATTN_INT64) {
-                spoil(random, tensor);
+                if (random.chance(0.5)) spoil(random, tensor, extents);
             }
         }
         ASSERT_EQ(call.execute(plan.get()), ATTN_OK) << attn_last_error();
@@ -119,7 +128,8 @@ TEST(EmulatedWild, MergesStayWithinTheirTensors)
                 reinterpret_cast<std::int64_t *>(static_cast<char *>(arg.tensor->data) + arg.tensor->byte_offset);
             for (std::int64_t i = 0; i < arg.tensor->shape[0]; ++i)
                 if (random.chance(0.3))
-                    first[i * arg.tensor->strides[0]] = static_cast<std::int64_t>(wild_number(random, true));
+                    first[i * arg.tensor->strides[0]] = static_cast<std::int64_t>(
+                        wild_number(random, true, {setup.batch, setup.tq, call.out().shape()[0]}));
         }
         for (Tensor *tensor : {&call.out(), &call.lse()}) {
             tensor->poison();
