@@ -277,6 +277,20 @@ TEST(EmulatedChecked, AFaultyAppendWritesTheOtherRows)
     call.check();
 }
 
+// Nor does it hide an earlier row that was to go to the same place.
+TEST(EmulatedChecked, ARowWithoutAnglesReplacesNone)
+{
+    AppendSpec spec = conformance::small_append_spec();
+    spec.batch = 1, spec.mapped = true, spec.rope = spec.table = spec.positions = true;
+    AppendCall call(spec);
+    Tensor &mapping = call.tensors.at(ATTN_SLOT_SLOT_MAPPING), &positions = call.tensors.at(ATTN_SLOT_POSITIONS_Q);
+    for (std::int64_t t = 0; t < 3; ++t) mapping.set({0, t}, 0), positions.set({0, t}, double(t));
+    positions.set({0, 2}, 1000);
+    EXPECT_EQ(run_append(call), (Status{ATTN_ERROR_DATA, ATTN_SLOT_POSITIONS_Q, 2, 1000}));
+    mapping.set({0, 2}, -1); // as if it had been skipped
+    call.check();
+}
+
 TEST(EmulatedChecked, AppendsWithoutFaultComputeAndSaySo)
 {
     for (const bool paged : {false, true}) {
@@ -313,6 +327,17 @@ Status run_merge(MergeCase setup, attn_slot slot, std::int64_t position, std::in
     EXPECT_EQ(conformance::launch(plan.get(), args), ATTN_OK) << attn_last_error();
     EXPECT_FALSE(status.wrote_elsewhere());
     if (slot == 0) call.check();
+    if (slot == ATTN_SLOT_SEQLENS_Q && read_status(status)[0] != ATTN_OK) { // of that sequence nothing is written
+        call.out().poison(), call.lse().poison();
+        call.for_each_row([&](std::int64_t b, std::int64_t i, std::int64_t h) {
+            if (b == position) return;
+            for (std::int64_t c = 0; c < setup.dim; ++c) call.out().expect_write(call.token(b, i, h, c));
+            call.lse().expect_write(call.score(b, h, i));
+        });
+        EXPECT_EQ(conformance::launch(plan.get(), args), ATTN_OK) << attn_last_error();
+        EXPECT_FALSE(call.out().wrote_elsewhere());
+        EXPECT_FALSE(call.lse().wrote_elsewhere());
+    }
     return read_status(status);
 }
 

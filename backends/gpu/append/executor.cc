@@ -77,9 +77,10 @@ public:
 
     const char *kernel() const noexcept override { return "gpu.append"; }
     size_t workspace_alignment() const noexcept override { return 16; }
+    /// Calls go by the shapes of views, whatever lengths there are: the longest that the plan allows stands for max_q.
     size_t workspace_bytes(const Sizes &sizes) const noexcept override
     {
-        return claims_bytes(rows_of_call(sizes.at(Axis::batch), sizes.at(Axis::query), sizes.at(Axis::total_q)));
+        return claims_bytes(rows_of_call(sizes.at(Axis::batch), problem_.max_q, sizes.at(Axis::total_q)));
     }
 
     attn_status execute(const attn_handle_s &, const Arguments &arguments, void *workspace, size_t bytes,
@@ -90,7 +91,8 @@ public:
             return fail(ATTN_ERROR_INVALID, "%s.shape[1] = %lld: must be at least attn_append.ring_rows = %lld",
                         problem_.writes_k ? "K_CACHE" : "V_CACHE", static_cast<long long>(sizes.at(Axis::key)),
                         static_cast<long long>(problem_.ring_rows));
-        const size_t needed = workspace_bytes(sizes);
+        const size_t needed =
+            claims_bytes(rows_of_call(sizes.at(Axis::batch), sizes.at(Axis::query), sizes.at(Axis::total_q)));
         if (const attn_status status = check_workspace(workspace, bytes, needed, workspace_alignment())) return status;
         AppendParameters parameters = {};
         set_tensors(arguments, &parameters);
