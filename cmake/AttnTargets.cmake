@@ -71,12 +71,15 @@ set(attn_sources
     backends/cuda/packing.cc
     backends/gpu/default_kernels.cc
     backends/gpu/implementation.cc
+    backends/gpu/plans.cc
     backends/gpu/recorder.cc
     backends/gpu/views.cc
+    backends/gpu/append/executor.cc
     backends/gpu/dense/executor.cc
     backends/gpu/dense/mask_bits.cc
     backends/gpu/dense/splits.cc
-    backends/gpu/dense/variants.cc)
+    backends/gpu/dense/variants.cc
+    backends/gpu/merge/executor.cc)
 
 # One translation unit per instruction set, picked at run time. Nothing in them may be shared with other units, or the
 # linker could keep the copy that needs the newer processor (tests/abi checks that they define no weak symbol).

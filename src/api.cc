@@ -68,24 +68,27 @@ attn_status require(const void *pointer, const char *function, const char *argum
     return fail(ATTN_ERROR_INVALID, "%s: %s = NULL: must not be NULL", function, argument);
 }
 
-/// Reads a descriptor of a kind into a new problem.
-attn_status read_problem_of(attn_kind kind, const void *desc, std::unique_ptr<Problem> *out)
+/// Reads a descriptor of a kind into a new problem for a device.
+attn_status read_problem_of(attn_kind kind, attn_device device, const void *desc, std::unique_ptr<Problem> *out)
 {
     switch (kind) {
     case ATTN_KIND_DENSE: {
         auto problem = std::make_unique<DenseProblem>();
+        problem->device = device;
         if (const attn_status status = read_dense(static_cast<const attn_dense *>(desc), problem.get())) return status;
         *out = std::move(problem);
         return ATTN_OK;
     }
     case ATTN_KIND_MERGE: {
         auto problem = std::make_unique<MergeProblem>();
+        problem->device = device;
         if (const attn_status status = read_merge(static_cast<const attn_merge *>(desc), problem.get())) return status;
         *out = std::move(problem);
         return ATTN_OK;
     }
     case ATTN_KIND_APPEND: {
         auto problem = std::make_unique<AppendProblem>();
+        problem->device = device;
         if (const attn_status status = read_append(static_cast<const attn_append *>(desc), problem.get()))
             return status;
         *out = std::move(problem);
@@ -111,7 +114,7 @@ attn_status make_plan(const char *function, attn_handle handle, attn_kind kind, 
     if (const attn_status status = require(plan, function, "plan")) return status;
     return guarded(function, [&]() -> attn_status {
         auto made = std::make_unique<attn_plan_s>(handle);
-        if (const attn_status status = read_problem_of(kind, desc, &made->problem)) return status;
+        if (const attn_status status = read_problem_of(kind, handle->device, desc, &made->problem)) return status;
         if (const attn_status status = handle->backend->plan(*handle, *made->problem, &made->executor)) return status;
         handle->write_log(4, "%s: %s", function, made->executor->kernel());
         *plan = made.release();
@@ -268,7 +271,7 @@ attn_status attn_plan_supports(attn_handle handle, attn_kind kind, const void *d
     if (const attn_status status = require(handle, "attn_plan_supports", "handle")) return status;
     return guarded("attn_plan_supports", [&]() -> attn_status {
         std::unique_ptr<attn::Problem> problem;
-        if (const attn_status status = attn::read_problem_of(kind, desc, &problem)) return status;
+        if (const attn_status status = attn::read_problem_of(kind, handle->device, desc, &problem)) return status;
         return handle->backend->plan(*handle, *problem, nullptr);
     });
 }

@@ -143,6 +143,7 @@ public:
             add(ATTN_SLOT_ROPE_COS, ATTN_FLOAT32, false, {Axis::positions}, 0, p_.rope.dim / 2);
             add(ATTN_SLOT_ROPE_SIN, ATTN_FLOAT32, false, {Axis::positions}, 0, p_.rope.dim / 2);
         }
+        if (!status_) status_ = add_status(&binds_, &p_);
         binds_.for_each_left([&](size_t i, const attn_bind &bind) {
             if (!status_) status_ = leftover(i, bind);
         });

@@ -221,6 +221,24 @@ attn_status apply_bind(const attn_bind &bind, DtypeChoice choice, bool broadcast
     return ATTN_OK;
 }
 
+attn_status add_status(Binds *binds, Problem *problem)
+{
+    if (problem->device == ATTN_DEVICE_CPU) return ATTN_OK;
+    const attn_bind *bind = binds->take(ATTN_SLOT_STATUS);
+    if (!(problem->flags & ATTN_CHECKED)) {
+        if (!bind) return ATTN_OK;
+        return fail(ATTN_ERROR_INVALID, "attn_problem.binds: slot STATUS: a plan takes it only where "
+                                        "attn_problem.flags has ATTN_CHECKED");
+    }
+    TensorSpec spec;
+    spec.slot = ATTN_SLOT_STATUS, spec.dtype = ATTN_INT32, spec.output = true;
+    spec.ndim = 1, spec.axes[0] = Axis::fixed, spec.bounds[0] = 4;
+    if (bind)
+        if (const attn_status status = apply_bind(*bind, DtypeChoice::fixed, false, &spec)) return status;
+    problem->tensors.push_back(spec);
+    return ATTN_OK;
+}
+
 int Problem::find(attn_slot slot, uint32_t index) const noexcept
 {
     for (size_t i = 0; i < tensors.size(); ++i)

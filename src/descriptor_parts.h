@@ -69,6 +69,9 @@ enum class DtypeChoice { fixed, integer, real };
 /// Applies a bind to the tensor it declares: dtype, promises, and axes to broadcast where `broadcast` allows them.
 [[nodiscard]] attn_status apply_bind(const attn_bind &bind, DtypeChoice choice, bool broadcast, TensorSpec *spec);
 
+/// Adds slot STATUS to a problem where checked mode reports in it: on a GPU, where nothing is read by the host.
+[[nodiscard]] attn_status add_status(Binds *binds, Problem *problem);
+
 } // namespace attn
 
 #endif

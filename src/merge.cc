@@ -93,6 +93,7 @@ public:
             add(vector(ATTN_SLOT_SINK_LOGITS, ATTN_FLOAT32, Axis::fixed));
         if (is_bound(ATTN_SLOT_GATE)) add(token(ATTN_SLOT_GATE, p_.q_dtype, false, p_.dim_v));
         if (is_bound(ATTN_SLOT_HEAD_WEIGHT)) add(token(ATTN_SLOT_HEAD_WEIGHT, ATTN_FLOAT32, false, 0));
+        if (!status) status = add_status(&binds_, &p_);
         if (status) return status;
         binds_.for_each_left([&](size_t i, const attn_bind &bind) {
             if (!status) status = leftover(i, bind);

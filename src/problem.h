@@ -53,6 +53,7 @@ enum class Storage : int32_t { batched, packed, paged };
 /// What attn_problem says, with its defaults, and the tensors of the plan.
 struct Problem {
     attn_kind kind = 0;
+    attn_device device = ATTN_DEVICE_CPU; ///< Of the handle: what flags imply depends on it.
     attn_direction direction = ATTN_FORWARD;
     uint64_t flags = 0;
     attn_precision precision = ATTN_PRECISION_FULL;

@@ -2,7 +2,9 @@
 #include "backends/cuda/cuda_backend.h"
 
 #include "backends/cuda/implementations.h"
+#include "backends/gpu/append/executor.h"
 #include "backends/gpu/dense/executor.h"
+#include "backends/gpu/merge/executor.h"
 
 #include <array>
 #include <cstdio>
@@ -11,8 +13,10 @@ namespace attn {
 namespace cuda {
 namespace {
 
-constexpr std::array<gpu::Implementation, 1> kImplementations = {{
+constexpr std::array<gpu::Implementation, 3> kImplementations = {{
     {ATTN_KIND_DENSE, "gpu.dense.forward", gpu::refuse_forward, gpu::make_forward},
+    {ATTN_KIND_MERGE, "gpu.merge", gpu::refuse_merge, gpu::make_merge},
+    {ATTN_KIND_APPEND, "gpu.append", gpu::refuse_append, gpu::make_append},
 }};
 
 class CudaBackend final : public Backend {

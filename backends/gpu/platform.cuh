@@ -3,14 +3,11 @@
 #ifndef ATTN_BACKENDS_GPU_PLATFORM_CUH
 #define ATTN_BACKENDS_GPU_PLATFORM_CUH
 
-#include "backends/gpu/types.h"
+#include "backends/gpu/params.h"
 
 #define ATTN_DEVICE __device__ __forceinline__
 
 namespace attn::gpu {
-
-/// Types of elements in memory, as the host names them in parameters.
-enum Element : i32 { kFloat32 = 0, kFloat16 = 1, kBfloat16 = 2 };
 
 constexpr u32 kAllLanes = 0xffffffffu;
 constexpr float kLog2e = 1.44269504088896340736f;

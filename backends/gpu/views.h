@@ -2,7 +2,7 @@
 #ifndef ATTN_BACKENDS_GPU_VIEWS_H
 #define ATTN_BACKENDS_GPU_VIEWS_H
 
-#include "backends/gpu/dense/params.h"
+#include "backends/gpu/params.h"
 
 #include <attn/attn.h>
 

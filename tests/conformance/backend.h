@@ -55,6 +55,8 @@ const std::map<std::string, std::string> &absent_backends();
 
 // Whether the backends are a GPU.
 bool on_gpu();
+// Whether tensors have to lie in its own memory.
+bool has_device_memory();
 // Whether its handles may not compile, see ATTN_TEST_HANDLE_FLAGS.
 bool forbids_compiler();
 

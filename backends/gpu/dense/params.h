@@ -3,37 +3,11 @@
 #ifndef ATTN_BACKENDS_GPU_DENSE_PARAMS_H
 #define ATTN_BACKENDS_GPU_DENSE_PARAMS_H
 
-#include "backends/gpu/types.h"
+#include "backends/gpu/params.h"
 
 namespace attn::gpu {
 
-/// A tensor by token and head: [batch, token, head, channel], packed [row, head, channel], paged [page, row, head,
-/// channel]. Steps are 0 along broadcast and absent axes.
-struct TokenView {
-    char *base; ///< NULL: the plan does not have it.
-    i64 batch_step, token_step, head_step, channel_step;
-    i32 type;   ///< Element; of integers: 1 where they are int64.
-    i32 vector; ///< Rows are contiguous and everything is aligned to 16 bytes.
-};
-
-/// A float32 or bias tensor by head, query and key: the step of an absent or broadcast axis is 0.
-struct ScoreView {
-    char *base;
-    i64 batch_step, head_step, query_step, key_step;
-    i32 type;
-    i32 keys; ///< Places of its last axis where that is keys: what lies beyond is not read or written.
-};
-
-/// A vector of integers.
-struct IntegerVector {
-    const char *base; ///< NULL: absent.
-    i64 step;
-    i32 wide; ///< 1: int64, else int32.
-    i32 reserved;
-};
-
 enum Activation : i32 { kSoftmax = 0, kSigmoid = 1, kRelu = 2 };
-enum Gate : i32 { kGateSigmoid = 0, kGateLinear = 1, kGateSilu = 2 };
 enum Lookup : i32 { kNoTable = 0, kTableByDistance = 1, kTableByGrid = 2 };
 
 /// Where the sequences of a call lie, and how long they are. Lengths come from the device.
