@@ -2,9 +2,9 @@
  * @file attn.h
  * @brief libattn: attention behind one C ABI.
  *
- * This release computes dense and linear forward attention, merges and appends on the CPU. What the header declares
- * beyond that is part of the contract and refused by name with ::ATTN_ERROR_UNSUPPORTED until a kernel serves it;
- * attn_plan_supports() answers.
+ * This release computes dense and linear forward attention, merges and appends on the CPU, and dense forward attention,
+ * merges and appends on NVIDIA GPUs. What the header declares beyond that is part of the contract and refused by name
+ * with ::ATTN_ERROR_UNSUPPORTED until a kernel serves it; attn_plan_supports() answers.
  *
  * A **handle** owns a device. A **plan** is made once from a descriptor (bounds, dtypes, options) and then executed any
  * number of times on tensors within those bounds. attn_execute() neither allocates, compiles nor synchronises.

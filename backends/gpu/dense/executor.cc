@@ -446,6 +446,7 @@ std::string refuse_forward(const Problem &problem, Device &device)
                              " (float32, float16 or bfloat16)");
     const auto &dense = static_cast<const DenseProblem &>(problem);
     if (dense.program.present()) faults.push_back("attn_dense.mask");
+    if (problem.flags & ATTN_CHECKED) faults.push_back("attn_problem.flags: ATTN_CHECKED");
     const struct {
         const char *field;
         int64_t value, most;
