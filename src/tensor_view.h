@@ -1,4 +1,5 @@
-// The caller's views, read with care: an empty view or an axis of one place may hold anything where it is not looked at.
+// The caller's views, read with care: an empty view or an axis of one place may hold anything where it is not looked
+// at.
 #ifndef ATTN_SRC_TENSOR_VIEW_H
 #define ATTN_SRC_TENSOR_VIEW_H
 

@@ -757,13 +757,19 @@ public:
     Plan(const Handle &handle, const Append &append) { make(attn_plan_append, handle, append); }
 #ifdef ATTN_EXPERIMENTAL
     /** @brief Plans linear attention. @param handle device @param linear descriptor @throws Error */
-    Plan(const Handle &handle, const Linear &linear) { make(attn_plan_linear, handle, linear); }
+    Plan(const Handle &handle, const Linear &linear)
+    {
+        make(attn_plan_linear, handle, linear);
+    }
 #endif
     /** @brief Takes a plan made through the C functions. @param plan owned from here on */
     explicit Plan(attn_plan plan) noexcept : plan_(plan) {}
 
     /** @brief The C plan. @return still owned by this; NULL once moved from */
-    attn_plan get() const noexcept { return plan_.get(); }
+    attn_plan get() const noexcept
+    {
+        return plan_.get();
+    }
 
     /** @brief Workspace that suffices for every execute. @return bytes, may be 0 @throws Error */
     std::size_t workspace_bytes() const

@@ -162,8 +162,9 @@ attn_status launch_aligned(attn_plan plan, const std::vector<attn_arg> &args, st
     static std::atomic<unsigned> empty = 0;
     FencedMemory fenced(bytes, alignment);
     void *workspace = bytes == 0 && empty++ % 2 ? nullptr : fenced.data(); // one of no size may be NULL
-    const attn_status status = has_device_memory() ? execute_on_gpu(plan, args, workspace, bytes)
-                                        : attn_execute(plan, args.data(), args.size(), workspace, bytes, nullptr);
+    const attn_status status = has_device_memory()
+                                   ? execute_on_gpu(plan, args, workspace, bytes)
+                                   : attn_execute(plan, args.data(), args.size(), workspace, bytes, nullptr);
     if (!fenced.intact())
         throw std::runtime_error("attn_execute wrote outside the workspace of " + std::to_string(bytes) + " bytes");
     return status;

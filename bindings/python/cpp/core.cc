@@ -183,8 +183,8 @@ PYBIND11_MODULE(_core, module)
                                       {"batch_invariant", ATTN_BATCH_INVARIANT},
                                       {"strict_nonfinite", ATTN_STRICT_NONFINITE},
                                       {"checked", ATTN_CHECKED}});
-    module.attr("DECAYS") = constants(
-        {{"head", ATTN_DECAY_HEAD}, {"token", ATTN_DECAY_TOKEN}, {"channel", ATTN_DECAY_CHANNEL}});
+    module.attr("DECAYS") =
+        constants({{"head", ATTN_DECAY_HEAD}, {"token", ATTN_DECAY_TOKEN}, {"channel", ATTN_DECAY_CHANNEL}});
     module.attr("DECAY_FORMS") = constants({{"log", ATTN_DECAY_LOG},
                                             {"softplus", ATTN_DECAY_SOFTPLUS},
                                             {"sigmoid", ATTN_DECAY_SIGMOID},
@@ -245,8 +245,8 @@ PYBIND11_MODULE(_core, module)
         .def(py::init<int32_t, attn_device, int32_t>(), py::arg("threads"), py::arg("device"), py::arg("device_id"));
 
     py::class_<Problem> problem(module, "Problem");
-    problem.def(py::init<>()).def("bind", &Problem::bind, py::arg("slot"), py::arg("dtype"), py::arg("flags"),
-                                   py::arg("index") = 0);
+    problem.def(py::init<>())
+        .def("bind", &Problem::bind, py::arg("slot"), py::arg("dtype"), py::arg("flags"), py::arg("index") = 0);
     field<&attn_problem::flags>(problem, "flags");
     field<&attn_problem::precision>(problem, "precision");
     field<&attn_problem::q_dtype>(problem, "q_dtype");
