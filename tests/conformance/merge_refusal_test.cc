@@ -65,7 +65,7 @@ TEST(Merge, BadDescriptors)
         {[&](Call &c) { bind(c, ATTN_SLOT_K, 0, 0, 0); }, invalid, "slot = K: a merge does not take it"},
         {[&](Call &c) { bind(c, ATTN_SLOT_SEQLENS_KV, 0, 0, 0); }, invalid, "slot = SEQLENS_KV: a merge does not take"},
         {[&](Call &c) { bind(c, ATTN_SLOT_GRAD | ATTN_SLOT_OUT, 0, 0, 0); }, unsupported, "slot GRAD|OUT"},
-        {[&](Call &c) { bind(c, ATTN_SLOT_STATUS, 0, 0, 0); }, on_gpu() ? invalid : unsupported, "slot STATUS"},
+        {[&](Call &c) { bind(c, ATTN_SLOT_STATUS, 0, 0, 0); }, unsupported, "slot STATUS"},
         {[&](Call &c) { c.merge.activation = ATTN_RELU; }, invalid, "slot = LSE: a merge takes it only where"},
         {[&](Call &c) { c.binds.clear(), c.merge.activation = 1, bind(c, ATTN_SLOT_SINK_LOGITS, 0, 0, 0); }, invalid,
          "slot = SINK_LOGITS: a merge takes it only where attn_merge.activation is ATTN_SOFTMAX"},
