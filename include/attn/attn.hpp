@@ -327,10 +327,12 @@ public:
     /** @endcond */
 
 private:
+    /** @cond */
     struct Table {
         std::shared_ptr<const std::vector<double>> values, slopes;
         std::int64_t rows, columns;
     };
+    /** @endcond */
 
     Mask atom() const
     {
