@@ -99,7 +99,8 @@ step_compilers() {
 }
 
 # 64-bit ARM, compiled here and run by an emulator, which slows everything down too. Its preset leaves out what needs
-# terabytes of address space: the emulator would take memory for the tables of its pages.
+# terabytes of address space: the emulator would take memory for the tables of its pages; and an example that starts
+# itself again, which the system would not give to the emulator.
 step_neon() {
   need_packages \
     "g++-aarch64-linux-gnu=command -v aarch64-linux-gnu-g++" \
