@@ -24,7 +24,7 @@ public:
     const attn_program *program() const { return &program_; }
 
 private:
-    void read_term(const JsonValue &term);
+    void read_term(const JsonValue &described);
 
     std::vector<attn_term> terms_;
     std::vector<attn_table> tables_;

@@ -90,8 +90,9 @@ std::string emit_source(const MaskProgram &program)
                 name(term.y) + ",\n                                  " + name(term.low) + ", " + name(term.high) +
                 ", " + std::to_string(term.pair) + ", " + std::to_string(term.parameter_count) +
                 "),\n            parameters, heads, head, tq, tk);\n        const ::attn::mask::i64 y = " +
-                value_of("row", term.y, term.pair) + ";\n        static_cast<void>(y);\n        result." + member +
-                " = " + member_of(term) + ";\n    }\n";
+                value_of("row", term.y, term.pair);
+            rows.append(";\n        static_cast<void>(y);\n        result.").append(member).append(" = ");
+            rows.append(member_of(term)).append(";\n    }\n");
             value = test_of(term, member);
         } else if (term.kind == Kind::complement) {
             value = "!" + stack.back();
@@ -102,7 +103,7 @@ std::string emit_source(const MaskProgram &program)
             value = stack.back() + (term.kind == Kind::conjunction ? " & " : " | ") + b;
             stack.pop_back();
         }
-        sets += "    const bool " + set + " = " + value + ";\n";
+        sets.append("    const bool ").append(set).append(" = ").append(value).append(";\n");
         stack.push_back(set);
         last = set;
     }
