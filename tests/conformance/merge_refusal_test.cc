@@ -83,14 +83,15 @@ TEST(Merge, BadDescriptors)
         call.problem.dim_v = 16;
         row.change(call);
         SCOPED_TRACE(row.message);
-        // Of STATUS a GPU says that it is for checked mode; a pretended one refuses as the CPU does.
-        if (on_gpu() && std::string(row.message) == "slot STATUS") continue;
         attn_plan plan = nullptr;
-        EXPECT_EQ(attn_plan_merge(handle, &call.merge, &plan), row.status);
+        const attn_status status = attn_plan_merge(handle, &call.merge, &plan);
+        // Of STATUS a GPU says that it is for checked mode; a pretended one refuses as the CPU does.
+        const bool either = on_gpu() && std::string(row.message) == "slot STATUS";
+        EXPECT_TRUE(status == row.status || (either && status == invalid)) << status << " instead of " << row.status;
         const std::string message = attn_last_error();
         EXPECT_NE(message.find(row.message), std::string::npos) << message;
         EXPECT_EQ(plan, nullptr);
-        EXPECT_EQ(attn_plan_supports(handle, ATTN_KIND_MERGE, &call.merge), row.status);
+        EXPECT_EQ(attn_plan_supports(handle, ATTN_KIND_MERGE, &call.merge), status);
     }
     Call call(plain_merge(2)); // what a merge shares with its parts may be given again
     call.problem.dim_qk = call.problem.dim_v, call.problem.dim_v = 0, call.problem.heads_k = call.problem.heads_q;
