@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <cstdlib>
 #include <mutex>
 #include <unordered_map>
 
@@ -283,7 +284,10 @@ attn_status open_store(const StoreOptions &options, const Sources &sources, std:
 
 attn_status open_store(const StoreOptions &options, std::unique_ptr<Store> *out)
 {
-    return open_store(options, embedded_sources(), embedded_pack(), out);
+    const char *variable = secure_getenv("ATTN_KERNEL_SOURCES");
+    if (variable && std::string_view(variable) != "nvrtc")
+        return fail(ATTN_ERROR_INVALID, "ATTN_KERNEL_SOURCES = %s: must be nvrtc, or not set", variable);
+    return open_store(options, embedded_sources(), variable ? std::string_view() : embedded_pack(), out);
 }
 
 } // namespace attn::kernel

@@ -381,5 +381,24 @@ TEST_F(StoreTest, ADamagedPackIsNotUsed)
     EXPECT_EQ(open_store(with, test_sources(), bytes, &store), ATTN_ERROR_INTERNAL);
 }
 
+TEST(StoreVariable, TheEmbeddedPackIsPassedOver)
+{
+    StoreOptions options;
+    options.compile = options.disk_cache = false;
+    Request request;
+    request.source = "backends/gpu/dense/combine.cuh", request.entry = "attn_dense_combine";
+    std::unique_ptr<Store> store;
+    ASSERT_EQ(setenv("ATTN_KERNEL_SOURCES", "nvrtc", 1), 0);
+    ASSERT_EQ(open_store(options, &store), ATTN_OK) << last_error();
+    EXPECT_FALSE(store->has(request, "sm_90a"));
+    Image image;
+    EXPECT_EQ(store->find(request, "sm_90a", false, &image), ATTN_ERROR_COMPILE);
+    EXPECT_NE(std::string(last_error()).find("no embedded pack"), std::string::npos) << last_error();
+    ASSERT_EQ(setenv("ATTN_KERNEL_SOURCES", "packs", 1), 0);
+    EXPECT_EQ(open_store(options, &store), ATTN_ERROR_INVALID);
+    EXPECT_NE(std::string(last_error()).find("ATTN_KERNEL_SOURCES = packs"), std::string::npos) << last_error();
+    unsetenv("ATTN_KERNEL_SOURCES");
+}
+
 } // namespace
 } // namespace attn::kernel
