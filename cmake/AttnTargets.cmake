@@ -77,6 +77,7 @@ set(attn_sources
     backends/gpu/append/executor.cc
     backends/gpu/dense/executor.cc
     backends/gpu/dense/mask_bits.cc
+    backends/gpu/dense/mask_plan.cc
     backends/gpu/dense/splits.cc
     backends/gpu/dense/variants.cc
     backends/gpu/merge/executor.cc)

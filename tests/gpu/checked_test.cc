@@ -111,6 +111,8 @@ TEST(CheckedMode, NamesWhatIsWrong)
         Checked call(lengths_of(fault.q_lengths, fault.kv_lengths));
         ASSERT_TRUE(call.plan);
         const auto args = call.instance.args();
+        if (fault.slot == ATTN_SLOT_BLOCK_TABLE) // the first page is in use
+            put(args, {"", "", "", ATTN_SLOT_SEQLENS_KV, 0, 1});
         put(args, fault);
         const Status status = checked(call.plan.get(), args);
         EXPECT_EQ(status[0], ATTN_ERROR_DATA);

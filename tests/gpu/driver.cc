@@ -83,7 +83,7 @@ Driver load()
     loader.find("cuStreamSynchronize", &d.stream_synchronize);
     loader.find("cuStreamBeginCapture", &d.stream_begin_capture);
     loader.find("cuStreamEndCapture", &d.stream_end_capture);
-    loader.find("cuGraphInstantiate", &d.graph_instantiate);
+    loader.find("cuGraphInstantiateWithFlags", &d.graph_instantiate);
     loader.find("cuGraphLaunch", &d.graph_launch);
     loader.find("cuGraphExecUpdate", &d.graph_exec_update);
     loader.find("cuGraphExecDestroy", &d.graph_exec_destroy);

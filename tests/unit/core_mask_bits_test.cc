@@ -65,7 +65,8 @@ TEST(MaskBits, RandomPrograms)
 TEST(MaskBits, PiecesOfLargeTiles)
 {
     conformance::Random random(attn::test::test_seed(), 8);
-    for (const char *text : {"id_eq causal:br and", "band:tl(20,3)"}) run(text, random, 200);
+    for (const char *text : {"id_eq causal:br and", "band:tl(20,3)", "prefix(54)", "prefix(1000)"})
+        for (int round = 0; round < 3; ++round) run(text, random, 200);
 }
 
 } // namespace

@@ -48,7 +48,7 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
         Pieces<kWarpKeys> x;
         multiply_qk(x, shared, at, kAt.k, 0);
         finish_scores(p, s, every, rows, first, known, x);
-        mask_scores(p, s, rows, first, known, x);
+        mask_scores(p, s, rows, first, known, has_program(p), x);
         float max[kRowsOfThread] = {}, factor[kRowsOfThread] = {};
         if (p.activation == kSoftmax) {
 #pragma unroll
