@@ -139,7 +139,7 @@ stage_racecheck() { sanitize racecheck; }
 
 # The Python package on CUDA tensors, if it is here.
 stage_python() {
-  local tests=bindings/python/tests/test_cuda.py reason
+  local tests=tests/gpu/test_torch_cuda.py reason
   mkdir -p "$logs/python"
   if [ ! -e $tests ]; then
     reason="there is no $tests"
