@@ -90,7 +90,7 @@ struct Tensor::DlpackLoan : Loan {
     explicit DlpackLoan(Managed *managed) : managed(managed) {}
     ~DlpackLoan() override
     {
-        if (managed->deleter) managed->deleter(managed);
+        if (managed && managed->deleter) managed->deleter(managed);
     }
     Managed *managed;
 };
@@ -185,9 +185,10 @@ template <class Managed>
 void Tensor::adopt(const py::capsule &capsule, const char *used_name, const std::string &name)
 {
     auto *managed = static_cast<Managed *>(PyCapsule_GetPointer(capsule.ptr(), PyCapsule_GetName(capsule.ptr())));
-    /* From here on the deleter is ours to call; the producer's capsule destructor leaves a "used_" capsule alone. */
-    auto loan = std::make_unique<DlpackLoan<Managed>>(managed);
+    auto loan = std::make_unique<DlpackLoan<Managed>>(nullptr);
     if (PyCapsule_SetName(capsule.ptr(), used_name) != 0) throw py::error_already_set();
+    /* From here on the deleter is ours to call; the producer's capsule destructor leaves a "used_" capsule alone. */
+    loan->managed = managed;
 
     if constexpr (std::is_same_v<Managed, dlpack::ManagedVersioned>) {
         if (managed->major != 1)
@@ -257,6 +258,9 @@ void Tensor::borrow_cuda_array(const py::object &object, const std::string &name
     }
     if (interface.contains("stream") && !interface["stream"].is_none()) {
         const auto producer = interface["stream"].cast<cuda::Stream>();
+        if (producer == 0)
+            throw py::value_error(name + ": stream = 0 in its __cuda_array_interface__: must be None, 1 (legacy "
+                                         "default), 2 (per-thread default) or a CUstream");
         const auto number = [](cuda::Stream stream) { return stream == 1 ? 0 : stream; };
         if (number(producer) != number(where_.stream)) cuda::order(where_.device_id, producer, where_.stream);
     }

@@ -8,7 +8,7 @@ from typing import Any, Protocol, Union
 import numpy as np
 
 from . import _core
-from ._where import CPU, HOST, Where, empty_on_cuda
+from ._where import CPU, HOST, Where, empty_on_cuda, exporting
 
 
 class SupportsDLPack(Protocol):
@@ -37,7 +37,8 @@ def tensor(array: object, name: str, *, writable: bool = False, where: Where = H
     if isinstance(array, np.ndarray) and array.dtype.name == "bfloat16" and where.device == CPU:
         # NumPy does not know the type (it comes from ml_dtypes) and would not export it.
         return _core.Tensor(array.view(np.uint16), name, writable, _core.DTYPES["bfloat16"])
-    view = _core.Tensor(array, name, writable, 0, where.device, where.device_id, where.stream)
+    with exporting(array, where):
+        view = _core.Tensor(array, name, writable, 0, where.device, where.device_id, where.stream)
     if view.dtype not in DTYPE_NAMES:
         code, bits, lanes = view.dtype & 0xFF, view.dtype >> 8 & 0xFF, view.dtype >> 16
         raise TypeError(f"{name} has elements of DLPack type ({code}, {bits}, {lanes}), which libattn has no type for")

@@ -102,7 +102,36 @@ def where_of(arrays: Iterable[object], device: Optional[tuple[int, int]] = None,
         return HOST
     number = current_stream(given[0] if given else None, device[1]) if stream is None else stream_number(stream)
     ordered = all(torch_of(array) or cupy_of(array) for array in given)
-    return Where(*device, number, ordered)
+    where = Where(*device, number, ordered)
+    if stream is not None:
+        for array in given:
+            _record_use(array, where)
+    return where
+
+
+def _torch_stream(torch: Any, where: Where) -> Any:
+    """The stream of a call, as PyTorch's object; ExternalStream(0) would be a new stream, not the default one."""
+    if where.stream == 0:
+        return torch.cuda.default_stream(where.device_id)
+    return torch.cuda.ExternalStream(where.stream, device=where.device_id)
+
+
+def exporting(array: Any, where: Where) -> contextlib.AbstractContextManager[Any]:
+    """What `array.__dlpack__` must run under: PyTorch exports, and orders streams, of its current device only."""
+    torch = torch_of(array) if where.device == CUDA else None
+    if torch is None or not array.is_cuda or array.device.index == torch.cuda.current_device():
+        return contextlib.nullcontext()
+    guard: contextlib.AbstractContextManager[Any] = torch.cuda.device(array.device.index)
+    return guard
+
+
+def _record_use(array: Any, where: Where) -> None:
+    """Tells PyTorch's allocator of a stream that is not its current one: it reuses the memory only after that."""
+    torch = torch_of(array)
+    if torch is None or not array.is_cuda or array.device.index != where.device_id:
+        return
+    if current_stream(array, where.device_id) != where.stream:
+        array.record_stream(_torch_stream(torch, where))
 
 
 @contextlib.contextmanager
@@ -113,7 +142,7 @@ def _allocating(framework: Any, where: Where) -> Iterator[None]:
         if stream_number(stream) == where.stream:
             yield
             return
-        with framework.cuda.stream(framework.cuda.ExternalStream(where.stream, device=where.device_id)):
+        with framework.cuda.stream(_torch_stream(framework, where)):
             yield
         return
     with framework.cuda.Device(where.device_id):
