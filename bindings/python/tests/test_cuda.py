@@ -100,6 +100,24 @@ def pretended_torch(current=77):
         def data_ptr(self):
             return self.array.ctypes.data
 
+        def record_stream(self, stream):
+            torch.log.append(f"record {stream.cuda_stream}")
+
+        def __dlpack__(self, *, stream=None, max_version=None):
+            if self.device[1] != state.device:
+                raise BufferError("Can't export tensors on a different CUDA device index")
+            return self._export(stream)
+
+    def external(number, device):
+        assert number != 0, "PyTorch makes a new stream of 0"
+        return Stream(number)
+
+    @contextlib.contextmanager
+    def on_device(number):
+        before, state.device = state.device, number
+        yield
+        state.device = before
+
     def empty(shape, *, dtype, device):
         torch.log.append(f"empty {dtype.name} on {device} for {state.stream}")
         shape = shape if isinstance(shape, tuple) else (shape,)
@@ -111,12 +129,15 @@ def pretended_torch(current=77):
         yield
         state.stream = before
 
-    state = types.SimpleNamespace(stream=current)
+    state = types.SimpleNamespace(stream=current, device=0)
     torch.Tensor, torch.empty = Tensor, empty
     torch.float32, torch.float16, torch.uint8 = map(np.dtype, ("float32", "float16", "uint8"))
     torch.cuda = types.SimpleNamespace(
         current_stream=lambda device_id: Stream(state.stream),
-        ExternalStream=lambda number, device: Stream(number),
+        current_device=lambda: state.device,
+        default_stream=lambda device_id: Stream(0),
+        device=on_device,
+        ExternalStream=external,
         stream=use,
     )
     return torch
@@ -166,7 +187,8 @@ def test_torch_other_stream(launches, torch, stream):
     q, k, v = (torch.Tensor(np.zeros(SHAPE, np.float32)) for _ in range(3))
     attn.attention(q, k, v, stream=stream)
     assert q.streams == k.streams == v.streams == [5] and launches[0]["stream"] == 5
-    assert torch.log == ["empty float32 on cuda:0 for 5", "empty uint8 on cuda:0 for 5"]
+    made = ["empty float32 on cuda:0 for 5", "empty uint8 on cuda:0 for 5"]
+    assert torch.log == ["record 5"] * 3 + made  # its allocator keeps the inputs until stream 5 has passed
 
 
 def test_default_stream_has_the_number_that_dlpack_wants(launches, torch):
@@ -176,6 +198,8 @@ def test_default_stream_has_the_number_that_dlpack_wants(launches, torch):
         assert attn.attention(q, k, v, out=out, stream=stream) is out
         assert q.streams == k.streams == v.streams == out.streams == [1]
         assert launches[-1]["stream"] == 0
+        assert torch.log == ["record 0"] * 4 + ["empty uint8 on cuda:0 for 0"]
+        torch.log.clear()
 
 
 def test_cupy(launches, monkeypatch, waits):

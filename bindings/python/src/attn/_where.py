@@ -119,16 +119,17 @@ def _torch_stream(torch: Any, where: Where) -> Any:
 def exporting(array: Any, where: Where) -> contextlib.AbstractContextManager[Any]:
     """What `array.__dlpack__` must run under: PyTorch exports, and orders streams, of its current device only."""
     torch = torch_of(array) if where.device == CUDA else None
-    if torch is None or not array.is_cuda or array.device.index == torch.cuda.current_device():
+    kind, number = device_of(array) if torch else (CPU, 0)
+    if kind != CUDA or number == torch.cuda.current_device():
         return contextlib.nullcontext()
-    guard: contextlib.AbstractContextManager[Any] = torch.cuda.device(array.device.index)
+    guard: contextlib.AbstractContextManager[Any] = torch.cuda.device(number)
     return guard
 
 
 def _record_use(array: Any, where: Where) -> None:
     """Tells PyTorch's allocator of a stream that is not its current one: it reuses the memory only after that."""
     torch = torch_of(array)
-    if torch is None or not array.is_cuda or array.device.index != where.device_id:
+    if torch is None or device_of(array) != where[:2]:
         return
     if current_stream(array, where.device_id) != where.stream:
         array.record_stream(_torch_stream(torch, where))
