@@ -119,7 +119,9 @@ def _torch_stream(torch: Any, where: Where) -> Any:
 def exporting(array: Any, where: Where) -> contextlib.AbstractContextManager[Any]:
     """What `array.__dlpack__` must run under: PyTorch exports, and orders streams, of its current device only."""
     torch = torch_of(array) if where.device == CUDA else None
-    kind, number = device_of(array) if torch else (CPU, 0)
+    if torch is None:
+        return contextlib.nullcontext()
+    kind, number = device_of(array)
     if kind != CUDA or number == torch.cuda.current_device():
         return contextlib.nullcontext()
     guard: contextlib.AbstractContextManager[Any] = torch.cuda.device(number)
