@@ -156,7 +156,8 @@ Status found(const Numbers &n, Random &random)
     p.status.token_step = sizeof status[0];
     attn::gpu::Grid grid;
     grid.threads = attn::gpu::kFaultThreads;
-    run_grid<attn::gpu::DenseCheck>(grid, &p, random.chance(0.5) ? Order::forward : Order::backward);
+    void *parameters[] = {&p};
+    run_grid<attn::gpu::DenseCheck>(grid, parameters, random.chance(0.5) ? Order::forward : Order::backward);
     return status;
 }
 

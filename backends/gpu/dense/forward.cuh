@@ -21,9 +21,7 @@ struct Work {
     ATTN_DEVICE explicit Work(const ForwardParams &p)
     {
         const int groups = p.heads_out / p.group;
-        // Read anew wherever this is made, so that no register keeps it, or what follows from it, through the loop.
-        u32 index;
-        asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(index));
+        const u32 index = block_number();
         split = static_cast<int>(index % p.splits);
         const int place = static_cast<int>(index / p.splits);
         // Sections of sequences and head groups, in each the last rows first: those see the most keys where causal.

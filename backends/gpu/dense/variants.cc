@@ -109,11 +109,9 @@ Shape shape_of(const Wish &wish) noexcept
     s.general = wish.general;
     s.row_tiles = s.warps_m = s.warps_n = s.warps_k = 1;
     s.dim_qk = padded(wish.dim_qk, wish.exact, 16);
-    s.dim_v = std::min(padded(wish.dim_v, wish.exact, 16), 512);
-    if (!wish.exact) { // the pack has shapes of equal channels
-        const i32 dim = std::max(s.dim_qk, s.dim_v);
-        s.dim_qk = dim, s.dim_v = std::min(dim, 512);
-    }
+    s.dim_v = padded(wish.dim_v, wish.exact, 16);
+    if (!wish.exact) s.dim_qk = s.dim_v = std::max(s.dim_qk, s.dim_v); // the pack has shapes of equal channels
+    s.dim_v = std::min(s.dim_v, static_cast<i32>(kLargestDimV));
     if (wish.type == kFloats)
         set_float_shape(wish, &s);
     else
