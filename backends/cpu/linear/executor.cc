@@ -2,6 +2,7 @@
 
 #include "backends/cpu/linear/call.h"
 #include "backends/cpu/linear/reference.h"
+#include "backends/cpu/linear/token_values.h"
 #include "handle.h"
 #include "json.h"
 
@@ -44,7 +45,21 @@ struct Run {
     int64_t parts, parts_per_task; ///< In all, and those that one task takes after each other.
     char *scratch;
     size_t scratch_step;
+    float *key_sums; ///< [state][dim_k], where parts of a state share those of STATE_IN; else NULL.
 };
+
+/// Every part of a state begins with the sums of its keys, and the last part writes them: in place others might then
+/// read what is written.
+void copy_key_sums(const Run &run, int64_t states)
+{
+    for (int64_t state = 0; state < states; ++state) {
+        const LinearTask task = run.call.task(state / run.problem.heads_v, state % run.problem.heads_v);
+        const StateView &sums = task.key_sums;
+        for (int64_t d = 0; d < run.problem.dim_k; ++d)
+            run.key_sums[state * run.problem.dim_k + d] =
+                static_cast<float>(read_real(sums.base + d * sums.row_step, sums.type));
+    }
+}
 
 void run_part(const Run &run, int64_t part, char *scratch)
 {
@@ -52,6 +67,10 @@ void run_part(const Run &run, int64_t part, char *scratch)
     LinearTask task = run.call.task(state / run.problem.heads_v, state % run.problem.heads_v);
     task.first_column = panel * run.columns;
     task.columns = std::min(run.columns, run.problem.dim_v - task.first_column);
+    if (run.key_sums) {
+        float *sums = run.key_sums + state * run.problem.dim_k;
+        task.key_sums = {reinterpret_cast<char *>(sums), sizeof(float), 0, Element::float32};
+    }
     run.kernel.run(run.shape, task, scratch);
 }
 
@@ -76,7 +95,7 @@ public:
     size_t workspace_alignment() const noexcept override { return 16; }
     size_t workspace_bytes(const Sizes &) const noexcept override
     {
-        return static_cast<size_t>(workers_) * scratch_step_ + kAlignment;
+        return static_cast<size_t>(workers_) * scratch_step_ + kAlignment + key_sums_bytes();
     }
 
     attn_status execute(const attn_handle_s &handle, const Arguments &arguments, void *workspace, size_t bytes,
@@ -95,13 +114,33 @@ public:
         scratch += round_up(reinterpret_cast<uintptr_t>(scratch)) - reinterpret_cast<uintptr_t>(scratch);
         const int64_t panels = (problem_.dim_v + columns - 1) / columns;
         const int64_t parts = states * panels, together = parts_together(parts);
-        Run run = {problem_, shape_, kernel_, call, columns, panels, parts, together, scratch, scratch_step_};
+        const bool shared = panels > 1 && key_sums_bytes() != 0;
+        float *sums = reinterpret_cast<float *>(scratch + static_cast<size_t>(workers_) * scratch_step_);
+        Run run = {problem_,
+                   shape_,
+                   kernel_,
+                   call,
+                   columns,
+                   panels,
+                   parts,
+                   together,
+                   scratch,
+                   scratch_step_,
+                   shared ? sums : nullptr};
+        if (shared) copy_key_sums(run, states);
         return run_parallel(handle, (parts + together - 1) / together, run_task, &run);
     }
 
     void describe(JsonWriter &json) const override { json.add("chunk", shape_.chunk); }
 
 private:
+    /// Only fewer states than workers are taken in parts.
+    size_t key_sums_bytes() const
+    {
+        const bool wanted = problem_.normaliser && problem_.has(ATTN_SLOT_STATE_IN);
+        return wanted ? static_cast<size_t>((workers_ - 1) * problem_.dim_k) * sizeof(float) : 0;
+    }
+
     /// States that follow each other in memory go to one task, as far as that leaves enough tasks to share out.
     int64_t parts_together(int64_t parts) const
     {
