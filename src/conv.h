@@ -7,7 +7,7 @@
 namespace attn {
 
 /// Most taps of a channel.
-constexpr int64_t kWidestConvolution = 8;
+constexpr size_t kWidestConvolution = 8;
 
 /// A convolution, normalised.
 struct ConvProblem final : SequenceProblem {

@@ -10,6 +10,7 @@ attn_status read_scan(const attn_scan *given, ScanProblem *out)
     if (const attn_status status = read_struct(given, "attn_scan", &d)) return status;
     if (const attn_status status = no_extensions(d.next, "attn_scan")) return status;
     if (const attn_status status = check_flags("attn_scan.flags", d.flags, ATTN_SCAN_LERP)) return status;
+    if (d.reserved != 0) return fail(ATTN_ERROR_INVALID, "attn_scan.reserved = %zu: must be 0", d.reserved);
     if (!d.problem) return fail(ATTN_ERROR_INVALID, "attn_scan.problem = NULL: required");
     constexpr const char *kPlan = "a scan";
     out->kind = ATTN_KIND_SCAN;

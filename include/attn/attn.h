@@ -1057,8 +1057,8 @@ typedef struct attn_conv {
     size_t size;                     /**< `sizeof(attn_conv)`. */
     const attn_ext *next;            /**< Extensions or NULL. */
     const attn_problem *problem;     /**< Required. */
+    size_t width;                    /**< Taps of a channel, 1 .. 8. Required. */
     uint64_t flags;                  /**< 0. */
-    int64_t width;                   /**< Taps of a channel, 1 .. 8. Required. */
     attn_conv_activation activation; /**< 0: none. */
     attn_dtype state_dtype;          /**< 0: that of X. */
 } attn_conv;
@@ -1095,6 +1095,7 @@ typedef struct attn_scan {
     size_t size;                 /**< `sizeof(attn_scan)`. */
     const attn_ext *next;        /**< Extensions or NULL. */
     const attn_problem *problem; /**< Required. */
+    size_t reserved;             /**< 0. */
     uint64_t flags;              /**< ATTN_SCAN_*. */
     attn_scan_form form;         /**< 0: DECAY is the natural log. */
     attn_dtype state_dtype;      /**< 0: float32. */
@@ -1213,11 +1214,11 @@ ATTN_AT(attn_state_info, dtype, 44, 36) ATTN_AT(attn_state_info, states, 48, 40)
 ATTN_AT(attn_state_info, rows, 64, 56) ATTN_AT(attn_state_info, columns, 72, 64)
 ATTN_AT(attn_state_info, tokens, 80, 72) ATTN_IS(attn_state_info, 88, 80)
 ATTN_AT(attn_conv, size, 0, 0) ATTN_AT(attn_conv, next, 8, 4) ATTN_AT(attn_conv, problem, 16, 8)
-ATTN_AT(attn_conv, flags, 24, 16) ATTN_AT(attn_conv, width, 32, 24) ATTN_AT(attn_conv, activation, 40, 32)
-ATTN_AT(attn_conv, state_dtype, 44, 36) ATTN_IS(attn_conv, 48, 40)
+ATTN_AT(attn_conv, width, 24, 12) ATTN_AT(attn_conv, flags, 32, 16) ATTN_AT(attn_conv, activation, 40, 24)
+ATTN_AT(attn_conv, state_dtype, 44, 28) ATTN_IS(attn_conv, 48, 32)
 ATTN_AT(attn_scan, size, 0, 0) ATTN_AT(attn_scan, next, 8, 4) ATTN_AT(attn_scan, problem, 16, 8)
-ATTN_AT(attn_scan, flags, 24, 16) ATTN_AT(attn_scan, form, 32, 24) ATTN_AT(attn_scan, state_dtype, 36, 28)
-ATTN_IS(attn_scan, 40, 32)
+ATTN_AT(attn_scan, reserved, 24, 12) ATTN_AT(attn_scan, flags, 32, 16) ATTN_AT(attn_scan, form, 40, 24)
+ATTN_AT(attn_scan, state_dtype, 44, 28) ATTN_IS(attn_scan, 48, 32)
 ATTN_AT(attn_dropout, ext, 0, 0) ATTN_AT(attn_dropout, probability, 24, 16) ATTN_IS(attn_dropout, 32, 24)
 #endif
 #undef ATTN_IS

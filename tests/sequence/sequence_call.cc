@@ -159,7 +159,7 @@ void Call::describe()
     if (s.packed) problem.total_q = std::max<std::int64_t>(total_, 1);
     const attn_dtype state = s.state_in || s.state_out ? s.state : 0;
     conv.size = sizeof conv, conv.problem = &problem;
-    conv.width = s.width, conv.state_dtype = state;
+    conv.width = static_cast<size_t>(s.width), conv.state_dtype = state;
     conv.activation = s.silu ? ATTN_CONV_SILU : ATTN_CONV_IDENTITY;
     scan.size = sizeof scan, scan.problem = &problem;
     scan.flags = s.lerp ? ATTN_SCAN_LERP : 0, scan.state_dtype = state;

@@ -36,7 +36,7 @@ TEST(SequenceRefusal, Descriptors)
     constexpr attn_status invalid = ATTN_ERROR_INVALID;
     const Fault faults[] = {
         {"size", kConv, [](Call &c) { c.conv.size = 8; }, invalid, {"attn_conv.size = 8", "at least 48"}},
-        {"size", kScan, [](Call &c) { c.scan.size = 8; }, invalid, {"attn_scan.size = 8", "at least 40"}},
+        {"size", kScan, [](Call &c) { c.scan.size = 8; }, invalid, {"attn_scan.size = 8", "at least 48"}},
         {"problem", kConv, [](Call &c) { c.conv.problem = nullptr; }, invalid, {"attn_conv.problem = NULL"}},
         {"problem", kScan, [](Call &c) { c.scan.problem = nullptr; }, invalid, {"attn_scan.problem = NULL"}},
         {"flags", kConv, [](Call &c) { c.conv.flags = 1; }, invalid, {"attn_conv.flags = 0x1", "unknown bits"}},
@@ -44,6 +44,7 @@ TEST(SequenceRefusal, Descriptors)
         {"no width", kConv, [](Call &c) { c.conv.width = 0; }, invalid, {"attn_conv.width = 0", "1 .. 8"}},
         {"width", kConv, [](Call &c) { c.conv.width = 9; }, invalid, {"attn_conv.width = 9", "1 .. 8"}},
         {"activation", kConv, [](Call &c) { c.conv.activation = 2; }, invalid, {"attn_conv.activation = 2", "0 .. 1"}},
+        {"reserved", kScan, [](Call &c) { c.scan.reserved = 3; }, invalid, {"attn_scan.reserved = 3", "must be 0"}},
         {"form", kScan, [](Call &c) { c.scan.form = -1; }, invalid, {"attn_scan.form = -1", "0 .. 1"}},
         {"state dtype",
          kConv,
