@@ -18,9 +18,9 @@ double row_bound(attn_dtype dtype)
     return dtype == ATTN_FLOAT32 ? 0 : dtype == ATTN_FLOAT16 ? 2e-3 : 1e-2;
 }
 constexpr double kSumBound = 2e-6; // against the magnitudes behind a row
-// A row counts in the whole output relative to itself, but to no less than this part of the magnitudes behind it: 1/8 is
-// where 8 roundings of 2^-24 of them, which no order of float sums avoids, are a fourth of the bound of the whole. So
-// no row is left out; one that has cancelled, as where the sum of weights nearly is 0, is held to less than its
+// A row counts in the whole output relative to itself, but to no less than this part of the magnitudes behind it: 1/8
+// is where 8 roundings of 2^-24 of them, which no order of float sums avoids, are a fourth of the bound of the whole.
+// So no row is left out; one that has cancelled, as where the sum of weights nearly is 0, is held to less than its
 // magnitude; and, each row being a share, one that is large for the same reason does not hide the errors of the others.
 constexpr double kCancelled = 8;
 
