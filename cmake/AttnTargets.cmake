@@ -61,6 +61,7 @@ set(attn_sources
     backends/cpu/linear/chunk_baseline.cc
     backends/cpu/linear/executor.cc
     backends/cpu/linear/reference.cc
+    backends/cpu/linear/segments.cc
     backends/cpu/linear/state_elements.cc
     backends/cpu/linear/token_values.cc
     backends/cpu/merge/executor.cc

@@ -46,6 +46,18 @@ std::vector<double> outputs(const Call &call, std::int64_t tokens)
     return list;
 }
 
+/// Of all tokens, however long the sequences.
+std::vector<double> outputs(const Call &call)
+{
+    std::vector<double> list;
+    for (std::size_t b = 0; b < call.sequences.size(); ++b)
+        for (std::int64_t t = 0; t < call.sequences[b].length; ++t)
+            for (std::int64_t h = 0; h < call.heads_out; ++h)
+                for (std::int64_t c = 0; c < call.s.dim_v; ++c)
+                    list.push_back(call.at(ATTN_SLOT_OUT).get(call.token_index(ATTN_SLOT_OUT, b, t, h, c)));
+    return list;
+}
+
 std::vector<double> state_after(const Call &call, attn_slot slot, std::int64_t token = -1)
 {
     std::vector<double> list;
@@ -187,6 +199,58 @@ TEST(LinearBits, NeitherWorkersNorPlaceMatter)
                 ASSERT_EQ(here.execute(plan_of(here, backend->handle(3)).get()), ATTN_OK) << attn_last_error();
                 EXPECT_EQ(outputs(one, tokens), outputs(here, tokens)) << backend->name() << s.text();
                 EXPECT_EQ(state_after(one, ATTN_SLOT_STATE_OUT), state_after(here, ATTN_SLOT_STATE_IN));
+            }
+}
+
+/// Methods whose long sequences go in segments where states are few.
+std::vector<Method> segmented_methods()
+{
+    std::vector<Method> list;
+    for (const Method &m : causal_methods())
+        if (m.update == ATTN_UPDATE_ADD) list.push_back(m);
+    return list;
+}
+
+/// Segments: the bits of one worker by any number of them, in place too; all within the bounds of the table.
+TEST(LinearBits, SegmentsAreOneRun)
+{
+    for (const auto &backend : conformance::backends())
+        for (const Method &m : segmented_methods())
+            for (const bool packed : {false, true}) {
+                Spec s = spec_of(m);
+                s.tokens = 2100, s.batch = packed ? 3 : 1, s.packed = packed;
+                s.heads_q = 2, s.heads_k = s.heads_v = 1, s.dim_qk = 5, s.dim_v = packed ? 9 : 40;
+                Call one(s);
+                EXPECT_EQ(one.run(backend->handle(1)).failure, "") << backend->name() << s.text();
+                for (const std::int64_t workers : {2, 5}) {
+                    s.in_place = workers == 5;
+                    Call many(s);
+                    ASSERT_EQ(many.execute(plan_of(many, backend->handle(workers)).get()), ATTN_OK)
+                        << attn_last_error();
+                    EXPECT_EQ(outputs(one), outputs(many)) << backend->name() << s.text();
+                    EXPECT_EQ(state_after(one, ATTN_SLOT_STATE_OUT),
+                              state_after(many, s.in_place ? ATTN_SLOT_STATE_IN : ATTN_SLOT_STATE_OUT))
+                        << backend->name() << s.text();
+                }
+                if (session().subset) break;
+            }
+}
+
+/// Several waves of segments, strong decays, and the future.
+TEST(LinearBits, LongSegments)
+{
+    for (const auto &backend : conformance::backends())
+        for (const char *name : {"gla", "retnet", "rwkv6", "linear"})
+            for (const double gate : {0.002, 20.0}) {
+                if (session().subset && gate > 1) continue;
+                Spec s = spec_of(method(name));
+                s.tokens = session().subset ? 3000 : 18000, s.gate_size = gate;
+                s.batch = s.heads_q = s.heads_k = s.heads_v = 1, s.dim_qk = 4, s.dim_v = 3;
+                Call call(s), spoilt(s);
+                EXPECT_EQ(call.run(backend->handle(3)).failure, "") << backend->name() << s.text();
+                spoil(spoilt, 2500, [](attn_slot, double) { return NAN; });
+                ASSERT_EQ(spoilt.execute(plan_of(spoilt, backend->handle(2)).get()), ATTN_OK) << attn_last_error();
+                EXPECT_EQ(outputs(call, 2500), outputs(spoilt, 2500)) << backend->name() << s.text();
             }
 }
 

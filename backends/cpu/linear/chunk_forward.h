@@ -370,6 +370,12 @@ inline void run_linear(const LinearShape &shape, const LinearTask &task, void *m
     if (task.state_out.base) save_state(task.state_out, run.columns, shape.dim_k, run.scratch.state);
 }
 
+inline void total_decay(const LinearShape &shape, const LinearTask &task, void *memory, float *out)
+{
+    Run run(shape, task, memory);
+    multiply_decays(shape, task, &run.scratch.decays, out);
+}
+
 } // namespace
 } // namespace attn::cpu
 

@@ -2,6 +2,7 @@
 
 #include "backends/cpu/linear/call.h"
 #include "backends/cpu/linear/reference.h"
+#include "backends/cpu/linear/segments.h"
 #include "backends/cpu/linear/token_values.h"
 #include "handle.h"
 #include "json.h"
@@ -82,11 +83,16 @@ void ATTN_CALL run_task(void *arg, int64_t number, int32_t worker)
     for (int64_t part = number * run.parts_per_task; part < end; ++part) run_part(run, part, scratch);
 }
 
-/// Each state is a task of its own, or several by columns of V, which do not know of each other.
+/// Each state is a task of its own, or several by columns of V, which do not know of each other; or segments of a long
+/// sequence are, see segments.h.
 class Linear final : public Executor {
 public:
     Linear(const attn_handle_s &handle, const LinearProblem &problem, const LinearKernel &kernel)
-        : problem_(problem), kernel_(kernel), workers_(handle.workers), shape_(linear_shape(problem))
+        : problem_(problem),
+          kernel_(kernel),
+          workers_(handle.workers),
+          shape_(linear_shape(problem)),
+          segments_(problem, shape_, kernel)
     {
         scratch_step_ = round_up(kernel.scratch_bytes(shape_, problem.dim_v));
     }
@@ -95,7 +101,8 @@ public:
     size_t workspace_alignment() const noexcept override { return 16; }
     size_t workspace_bytes(const Sizes &) const noexcept override
     {
-        return static_cast<size_t>(workers_) * scratch_step_ + kAlignment + key_sums_bytes();
+        return static_cast<size_t>(workers_) * scratch_step_ + kAlignment +
+               std::max(key_sums_bytes(), segments_.bytes());
     }
 
     attn_status execute(const attn_handle_s &handle, const Arguments &arguments, void *workspace, size_t bytes,
@@ -108,14 +115,15 @@ public:
         const LinearCall call(problem_, shape_, arguments);
         if (const attn_status status = call.check()) return status;
         if (call.writes_nothing()) return ATTN_OK;
-        const int64_t states = call.batch() * problem_.heads_v;
-        const int64_t columns = columns_of_task(states);
         char *scratch = static_cast<char *>(workspace);
         scratch += round_up(reinterpret_cast<uintptr_t>(scratch)) - reinterpret_cast<uintptr_t>(scratch);
+        float *shared = reinterpret_cast<float *>(scratch + static_cast<size_t>(workers_) * scratch_step_);
+        if (segments_.serves(call)) return segments_.run(handle, call, scratch, scratch_step_, shared);
+        const int64_t states = call.batch() * problem_.heads_v;
+        const int64_t columns = columns_of_task(states);
         const int64_t panels = (problem_.dim_v + columns - 1) / columns;
         const int64_t parts = states * panels, together = parts_together(parts);
-        const bool shared = panels > 1 && key_sums_bytes() != 0;
-        float *sums = reinterpret_cast<float *>(scratch + static_cast<size_t>(workers_) * scratch_step_);
+        const bool share_sums = panels > 1 && key_sums_bytes() != 0;
         Run run = {problem_,
                    shape_,
                    kernel_,
@@ -126,8 +134,8 @@ public:
                    together,
                    scratch,
                    scratch_step_,
-                   shared ? sums : nullptr};
-        if (shared) copy_key_sums(run, states);
+                   share_sums ? shared : nullptr};
+        if (share_sums) copy_key_sums(run, states);
         return run_parallel(handle, (parts + together - 1) / together, run_task, &run);
     }
 
@@ -158,7 +166,8 @@ private:
     const LinearProblem &problem_; ///< Of the plan, which outlives its executor.
     const LinearKernel &kernel_;
     const int64_t workers_;
-    LinearShape shape_;
+    const LinearShape shape_;
+    const LinearSegments segments_;
     size_t scratch_step_;
 };
 

@@ -66,6 +66,9 @@ struct LinearKernel {
     /// Scratch of one worker, in bytes, for a 64-byte aligned address, for tasks of at most so many columns.
     size_t (*scratch_bytes)(const LinearShape &shape, int64_t columns);
     void (*run)(const LinearShape &shape, const LinearTask &task, void *scratch);
+    /// The decays of all tokens of a task as one factor for each row of the state. NULL: always one task for a
+    /// sequence.
+    void (*total_decay)(const LinearShape &shape, const LinearTask &task, void *scratch, float *out);
 };
 
 extern const LinearKernel kLinearBaseline;

@@ -194,6 +194,6 @@ void run(const LinearShape &shape, const LinearTask &task, void *scratch)
 
 } // namespace
 
-const LinearKernel kLinearReference = {"cpu.linear.recurrent", scratch_bytes, run};
+const LinearKernel kLinearReference = {"cpu.linear.recurrent", scratch_bytes, run, nullptr};
 
 } // namespace attn::cpu
