@@ -216,10 +216,10 @@ TEST(LinearBits, SegmentsAreOneRun)
 {
     for (const auto &backend : conformance::backends())
         for (const Method &m : segmented_methods())
-            for (const bool packed : {false, true}) {
+            for (const bool pool : {false, true}) {
                 Spec s = spec_of(m);
-                s.tokens = 2100, s.batch = packed ? 3 : 1, s.packed = packed;
-                s.heads_q = 2, s.heads_k = s.heads_v = 1, s.dim_qk = 5, s.dim_v = packed ? 9 : 40;
+                s.tokens = 2100, s.batch = 1, s.pool = s.value_major = pool;
+                s.heads_q = 2, s.heads_k = s.heads_v = 1, s.dim_qk = 5, s.dim_v = pool ? 32 : 9;
                 Call one(s);
                 EXPECT_EQ(one.run(backend->handle(1)).failure, "") << backend->name() << s.text();
                 for (const std::int64_t workers : {2, 5}) {

@@ -10,8 +10,8 @@ namespace {
 // Fixed: bits depend on them.
 constexpr int64_t kSegmentTokens = 1024;
 constexpr int64_t kLeastSegments = 2;
-constexpr int64_t kPartColumns = 32; ///< Of V, which as tasks cost less than segments ...
-constexpr int64_t kEnoughParts = 4;  ///< ... where there are so many.
+constexpr int64_t kPartColumns = 32; ///< Of V. Parts of states are tasks that cost less than segments,
+constexpr int64_t kEnoughParts = 2;  ///< so where there are so many they are the tasks.
 /// Segments whose states are kept at a time.
 constexpr int64_t kWaveSegments = 16;
 

@@ -5,7 +5,7 @@
 //     start      STATE_IN            local_0 + decay_0 STATE_IN            ...
 //     outputs    of each segment from the state at its start
 //
-// The sums cost about a third of the outputs once more. Whether a call goes in segments depends on its shape alone, not
+// The sums cost about half as much as the outputs. Whether a call goes in segments depends on its shape alone, not
 // on the number of workers, so neither do its bits. Delta rules have no product of decays; they go as a whole.
 #ifndef ATTN_BACKENDS_CPU_LINEAR_SEGMENTS_H
 #define ATTN_BACKENDS_CPU_LINEAR_SEGMENTS_H
