@@ -53,7 +53,7 @@ attn_status check_unused_fields(const attn_problem &p, const char *plan, const S
 attn_status read_sequence_problem(const attn_problem *given, const char *plan, Binds *binds, SequenceProblem *out)
 {
     if (const attn_status status = read_problem(given, out)) return status;
-    attn_problem p;
+    attn_problem p = {};
     if (const attn_status status = read_struct(given, "attn_problem", &p)) return status;
     if (const attn_status status = check_unused_fields(p, plan, *out)) return status;
     if (const attn_status status = binds->read(p)) return status;

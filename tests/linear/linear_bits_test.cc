@@ -9,7 +9,6 @@ namespace linear {
 namespace {
 
 using conformance::Index;
-using conformance::Tensor;
 
 std::vector<Method> causal_methods()
 {

@@ -289,7 +289,7 @@ std::vector<Value> Call::expected(std::size_t b, std::int64_t head, std::int64_t
     scan.x = column(ATTN_SLOT_X), scan.gate = column(ATTN_SLOT_DECAY);
     if (s.write) scan.write = column(ATTN_SLOT_WRITE);
     scan.state = initial(0), scan.log = !s.factor, scan.lerp = s.lerp;
-    const std::vector<Value> all = sequence::scan(scan);
+    std::vector<Value> all = sequence::scan(scan);
     state->push_back(all.empty() ? Value{scan.state, 0} : all.back());
     return all;
 }

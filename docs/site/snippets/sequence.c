@@ -110,7 +110,7 @@ static double scan_error(void)
         for (int c = 0; c < C; ++c) {
             double state = 0;
             for (int t = 0; t < T; ++t) {
-                const double a = exp(log_decay[t][head][c]);
+                const double a = exp((double)log_decay[t][head][c]);
                 state = a * state + (1 - a) * x[t][head][c];
                 const double error = fabs(out[t][head][c] - state);
                 if (!(error <= largest)) largest = error;
