@@ -26,10 +26,8 @@ static void convolve(attn_handle handle)
                             .max_q = T,
                             .binds = binds,
                             .bind_count = 3};
-    attn_conv conv = {.size = sizeof conv,
-                      .problem = &problem,
-                      .width = WIDTH,
-                      .activation = ATTN_CONV_SILU};
+    attn_conv conv = {
+        .size = sizeof conv, .problem = &problem, .width = WIDTH, .activation = ATTN_CONV_SILU};
     attn_plan plan;
     CHECK(attn_plan_conv(handle, &conv, &plan));
     /* [conv] */
