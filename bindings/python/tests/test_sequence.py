@@ -87,7 +87,8 @@ def test_scan_packed():
     cu = np.array([0, 10, 10, T], np.int32)
     out, last = attn.gated_scan(x, log, cu_seqlens_q=cu, return_state=True)
     for b, (first, end) in enumerate(((0, 10), (10, 10), (10, T))):
-        part = scan(x[None, first:end], np.exp(log[None, first:end].astype(np.float64)), np.ones((1, end - first, H, C)))
+        a = np.exp(log[None, first:end].astype(np.float64))
+        part = scan(x[None, first:end], a, np.ones(a.shape))
         if end == first:
             assert not last[b].any()
         else:
