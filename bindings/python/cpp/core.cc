@@ -162,6 +162,10 @@ PYBIND11_MODULE(_core, module)
                                       {"state_in", ATTN_SLOT_STATE_IN},
                                       {"state_out", ATTN_SLOT_STATE_OUT},
                                       {"state_index", ATTN_SLOT_STATE_INDEX},
+                                      {"x", ATTN_SLOT_X},
+                                      {"conv_weight", ATTN_SLOT_CONV_WEIGHT},
+                                      {"conv_bias", ATTN_SLOT_CONV_BIAS},
+                                      {"residual", ATTN_SLOT_RESIDUAL},
                                       {"column_mass", ATTN_SLOT_COLUMN_MASS},
                                       {"row_max", ATTN_SLOT_ROW_MAX},
                                       {"row_entropy", ATTN_SLOT_ROW_ENTROPY},
@@ -206,6 +210,9 @@ PYBIND11_MODULE(_core, module)
                                              {"qk_l2norm", ATTN_LINEAR_QK_L2NORM},
                                              {"normaliser", ATTN_LINEAR_NORMALISER},
                                              {"recurrent", ATTN_LINEAR_RECURRENT}});
+    module.attr("CONV_ACTIVATIONS") = constants({{"silu", ATTN_CONV_SILU}});
+    module.attr("SCAN_FORMS") = constants({{"log", ATTN_SCAN_LOG}, {"factor", ATTN_SCAN_FACTOR}});
+    module.attr("SCAN_FLAGS") = constants({{"lerp", ATTN_SCAN_LERP}});
     module.attr("MASK_OPS") = constants({{"and", ATTN_OP_AND},
                                          {"or", ATTN_OP_OR},
                                          {"not", ATTN_OP_NOT},
@@ -337,6 +344,18 @@ PYBIND11_MODULE(_core, module)
     field<&attn_linear::decay_scale>(linear, "decay_scale");
     field<&attn_linear::normaliser_eps>(linear, "normaliser_eps");
 
+    py::class_<Conv> conv(module, "Conv");
+    conv.def(py::init<>());
+    field<&attn_conv::width>(conv, "width");
+    field<&attn_conv::activation>(conv, "activation");
+    field<&attn_conv::state_dtype>(conv, "state_dtype");
+
+    py::class_<Scan> scan(module, "Scan");
+    scan.def(py::init<>());
+    field<&attn_scan::flags>(scan, "flags");
+    field<&attn_scan::form>(scan, "form");
+    field<&attn_scan::state_dtype>(scan, "state_dtype");
+
     module.def("save_states", &save_states, py::arg("problem"), py::arg("descriptor"), py::arg("state"),
                py::arg("tokens"));
     module.def("load_states", &load_states, py::arg("problem"), py::arg("descriptor"), py::arg("saved"),
@@ -347,6 +366,10 @@ PYBIND11_MODULE(_core, module)
 
     py::class_<Plan>(module, "Plan")
         .def(py::init<const Handle &, const Problem &, const Linear &>(), py::arg("handle"), py::arg("problem"),
+             py::arg("descriptor"))
+        .def(py::init<const Handle &, const Problem &, const Conv &>(), py::arg("handle"), py::arg("problem"),
+             py::arg("descriptor"))
+        .def(py::init<const Handle &, const Problem &, const Scan &>(), py::arg("handle"), py::arg("problem"),
              py::arg("descriptor"))
         .def(py::init<const Handle &, const Problem &, const Dense &>(), py::arg("handle"), py::arg("problem"),
              py::arg("descriptor"))

@@ -111,6 +111,22 @@ Plan::Plan(const Handle &handle, const Problem &problem, const Linear &linear)
     create([&](attn_plan *plan) { return attn_plan_linear(handle.get(), &l, plan); });
 }
 
+Plan::Plan(const Handle &handle, const Problem &problem, const Conv &conv)
+{
+    const attn_problem p = view(problem);
+    attn_conv c = conv.fields;
+    c.problem = &p;
+    create([&](attn_plan *plan) { return attn_plan_conv(handle.get(), &c, plan); });
+}
+
+Plan::Plan(const Handle &handle, const Problem &problem, const Scan &scan)
+{
+    const attn_problem p = view(problem);
+    attn_scan s = scan.fields;
+    s.problem = &p;
+    create([&](attn_plan *plan) { return attn_plan_scan(handle.get(), &s, plan); });
+}
+
 std::string Plan::describe() const
 {
     size_t needed = 0;

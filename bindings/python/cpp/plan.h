@@ -25,6 +25,8 @@ public:
     Plan(const Handle &handle, const Problem &problem, const Merge &merge);
     Plan(const Handle &handle, const Problem &problem, const Append &append);
     Plan(const Handle &handle, const Problem &problem, const Linear &linear);
+    Plan(const Handle &handle, const Problem &problem, const Conv &conv);
+    Plan(const Handle &handle, const Problem &problem, const Scan &scan);
 
     size_t workspace_bytes() const { return workspace_bytes_; }
 

@@ -21,6 +21,9 @@ UPDATES: dict[str, int]
 FEATURE_MAPS: dict[str, int]
 STATE_LAYOUTS: dict[str, int]
 LINEAR_FLAGS: dict[str, int]
+CONV_ACTIVATIONS: dict[str, int]
+SCAN_FORMS: dict[str, int]
+SCAN_FLAGS: dict[str, int]
 MASK_OPS: dict[str, int]
 UNBOUNDED: int
 V_ALIASES_K: int
@@ -129,8 +132,20 @@ class Linear:
     decay_scale: float
     normaliser_eps: float
 
+class Conv:
+    width: int
+    activation: int
+    state_dtype: int
+
+class Scan:
+    flags: int
+    form: int
+    state_dtype: int
+
 class Plan:
-    def __init__(self, handle: Handle, problem: Problem, descriptor: Union[Dense, Merge, Append, Linear]) -> None: ...
+    def __init__(
+        self, handle: Handle, problem: Problem, descriptor: Union[Dense, Merge, Append, Linear, Conv, Scan]
+    ) -> None: ...
     @property
     def workspace_bytes(self) -> int: ...
     def describe(self) -> str: ...
