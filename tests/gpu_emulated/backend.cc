@@ -33,8 +33,9 @@ public:
         }};
 #if defined(ATTN_EMULATED_DENSE)
         static constexpr std::array<attn::gpu::Implementation, 1> dense = {
-            {{ATTN_KIND_DENSE, "gpu.dense.forward", attn::gpu::refuse_forward, attn::gpu::make_forward}}};
-        if (problem.kind == ATTN_KIND_DENSE) return attn::gpu::choose(dense, name(), problem, device_, executor);
+            {{ATTN_KIND_DENSE, "gpu.dense.forward", true, attn::gpu::refuse_forward, attn::gpu::make_forward}}};
+        if (problem.kind == ATTN_KIND_DENSE)
+            return attn::gpu::choose(dense, attn::gpu::Selection::best, name(), problem, device_, executor);
 #endif
         if (problem.kind == ATTN_KIND_DENSE) return cpu_->plan(handle, problem, executor);
         return attn::gpu::choose(list, attn::gpu::Selection::best, name(), problem, device_, executor);
