@@ -121,12 +121,8 @@ constexpr Entry<attn_status> kStatuses[] = {
 };
 
 constexpr Entry<attn_kind> kKinds[] = {
-    {ATTN_KIND_DENSE, "dense"},
-    {ATTN_KIND_MERGE, "merge"},
-    {ATTN_KIND_APPEND, "append"},
-    {ATTN_KIND_LINEAR, "linear"},
-    {ATTN_KIND_CONV, "conv"},
-    {ATTN_KIND_SCAN, "scan"},
+    {ATTN_KIND_DENSE, "dense"},   {ATTN_KIND_MERGE, "merge"}, {ATTN_KIND_APPEND, "append"},
+    {ATTN_KIND_LINEAR, "linear"}, {ATTN_KIND_CONV, "conv"},   {ATTN_KIND_SCAN, "scan"},
 };
 
 constexpr Entry<attn_device> kDevices[] = {

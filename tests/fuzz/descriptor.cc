@@ -382,8 +382,8 @@ const attn_scan *read_scan(Input *input, Memory *memory)
 Descriptor read_descriptor(Input *input, Memory *memory)
 {
     Descriptor descriptor;
-    static constexpr attn_kind kKinds[] = {ATTN_KIND_DENSE, ATTN_KIND_DENSE, ATTN_KIND_MERGE, ATTN_KIND_APPEND,
-                                           ATTN_KIND_LINEAR, ATTN_KIND_CONV, ATTN_KIND_SCAN};
+    static constexpr attn_kind kKinds[] = {ATTN_KIND_DENSE,  ATTN_KIND_DENSE, ATTN_KIND_MERGE, ATTN_KIND_APPEND,
+                                           ATTN_KIND_LINEAR, ATTN_KIND_CONV,  ATTN_KIND_SCAN};
     descriptor.kind = input->pick(kKinds);
     switch (descriptor.kind) {
     case ATTN_KIND_DENSE:
