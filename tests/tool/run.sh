@@ -83,7 +83,7 @@ assert [b["kind"] for b in info["backends"]] == ["cpu", "cuda", "hip"], info
 assert all(bool(b["reason"]) == (b["status"] != "ATTN_OK") for b in info["backends"]), info
 usable = [s["name"] for s in info["cpu"]["instruction_sets"] if s["usable"]]
 assert usable[0] == "baseline" and info["cpu"]["chosen"] == usable[-1], info
-assert [o["name"] for o in info["operators"]] == ["dense", "merge", "append"], info
+assert [o["name"] for o in info["operators"]] == ["dense", "merge", "append", "linear", "conv", "scan"], info
 assert all(o["kernel"] for o in info["operators"]), info' "$version"
 }
 check "info --json" env -u ATTN_CPU_ISA bash -c "$(declare -f json); attn=$attn version=$version; json"
