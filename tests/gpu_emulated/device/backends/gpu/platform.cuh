@@ -107,13 +107,18 @@ inline float sigmoid2(float x)
     return 1.0f / (1.0f + exp2_fast(-x));
 }
 
+#if defined(__aarch64__)
+using Half = __fp16;
+#else
+using Half = _Float16;
+#endif
 inline float float_of_half(unsigned short bits)
 {
-    return static_cast<float>(bits_as<_Float16>(bits));
+    return static_cast<float>(bits_as<Half>(bits));
 }
 inline unsigned short half_of_float(float x)
 {
-    return bits_as<unsigned short>(static_cast<_Float16>(x));
+    return bits_as<unsigned short>(static_cast<Half>(x));
 }
 inline float float_of_bfloat16(unsigned short bits)
 {
