@@ -27,7 +27,8 @@ ATTN_DEVICE int larger(int a, int b)
     return a > b ? a : b;
 }
 
-/// blockIdx.x, read anew wherever it is asked for, so that no register keeps it, or what follows from it, through a loop.
+/// blockIdx.x, read anew wherever it is asked for, so that no register keeps it, or what follows from it, through a
+/// loop.
 ATTN_DEVICE u32 block_number()
 {
     u32 number;
@@ -184,14 +185,14 @@ ATTN_DEVICE void multiply(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1)
 {
     if constexpr (type == kBfloat16)
         asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-                     "{%0, %1, %2, %3};"
-                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+            "{%0, %1, %2, %3};"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
     else
         asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-                     "{%0, %1, %2, %3};"
-                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+            "{%0, %1, %2, %3};"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 /// Over the four lanes that hold one row of a product.

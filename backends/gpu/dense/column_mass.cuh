@@ -54,9 +54,9 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
 #pragma unroll
             for (int i = 0; i < kRowsOfThread; ++i) {
                 if (rows.token(p, i) < 0) continue;
-                const float *scale = p.row_scales + 2 * ((static_cast<i64>(s.index) * p.heads_out + head) *
-                                                             p.sequences.max_q +
-                                                         rows.token(p, i));
+                const float *scale =
+                    p.row_scales +
+                    2 * ((static_cast<i64>(s.index) * p.heads_out + head) * p.sequences.max_q + rows.token(p, i));
                 max[i] = scale[0], factor[i] = scale[1];
             }
             each_score([&](int r, int t, int j, int e, int) {

@@ -1,15 +1,15 @@
-// attn_mask_bits: a bit for every query and key that a mask program shows, and what its tiles are. For machines without a
-// compiler, where the forward kernel cannot have the program in it: an interpreter of terms in memory. Where there is
+// attn_mask_bits: a bit for every query and key that a mask program shows, and what its tiles are. For machines without
+// a compiler, where the forward kernel cannot have the program in it: an interpreter of terms in memory. Where there is
 // one, the same kernel with the text of the program (ATTN_MASK_GENERATED).
 //
-// A block of threads takes a tile in pieces of kPieceRows by kPieceKeys: stages positions and ids, asks what the ranges of
-// those tell of the piece, and where that does not decide, evaluates the program for 32 keys at a time, a lane each. The
-// class of a tile comes from the bits, so it is exact.
+// A block of threads takes a tile in pieces of kPieceRows by kPieceKeys: stages positions and ids, asks what the ranges
+// of those tell of the piece, and where that does not decide, evaluates the program for 32 keys at a time, a lane each.
+// The class of a tile comes from the bits, so it is exact.
 //
-// How to use it: fill MaskBitsParams (views of the call; terms and parameters uploaded with the plan; bits and classes in
-// the workspace, aligned to 4 bytes), launch mask_bits_request() on the grid of mask_bits_grid() before the forward kernel.
-// A tile that is skipped has only zeros for bits, a full one only ones within the sequence. Where a token's rows lie in two
-// tiles, its bits are written twice, with the same values.
+// How to use it: fill MaskBitsParams (views of the call; terms and parameters uploaded with the plan; bits and classes
+// in the workspace, aligned to 4 bytes), launch mask_bits_request() on the grid of mask_bits_grid() before the forward
+// kernel. A tile that is skipped has only zeros for bits, a full one only ones within the sequence. Where a token's
+// rows lie in two tiles, its bits are written twice, with the same values.
 #include "backends/gpu/dense/mask_params.h"
 #include "backends/gpu/dense/sequence.cuh"
 #if defined(ATTN_MASK_GENERATED)
@@ -154,14 +154,18 @@ ATTN_DEVICE void load_program(const MaskArgs &a, const Sequence &s, int head, Pr
 /// What a row sees by the program, for the key of a lane.
 class RowProgram {
 public:
-    ATTN_DEVICE RowProgram(const MaskBitsParams &p, const Sequence &s, const Program &program, const Piece &piece, int row)
+    ATTN_DEVICE RowProgram(const MaskBitsParams &p, const Sequence &s, const Program &program, const Piece &piece,
+                           int row)
 #if defined(ATTN_MASK_GENERATED)
         : row_(attn_mask_row(p.mask.terms, p.mask.parameters, p.mask.heads, piece.head, s.q_length, s.k_length,
                              PieceValues{piece, row, 0}))
     {
         static_cast<void>(program);
     }
-    ATTN_DEVICE bool sees(const PieceValues &values) const { return attn_mask_sees(row_, values); }
+    ATTN_DEVICE bool sees(const PieceValues &values) const
+    {
+        return attn_mask_sees(row_, values);
+    }
 
 private:
     const AttnMaskRow row_;
@@ -172,7 +176,8 @@ private:
     }
     ATTN_DEVICE bool sees(const PieceValues &values) const
     {
-        return mask::evaluate(program_.terms, count_, [&](i32 n) { return program_.bounds[n]; }, values);
+        return mask::evaluate(
+            program_.terms, count_, [&](i32 n) { return program_.bounds[n]; }, values);
     }
 
 private:
@@ -181,8 +186,8 @@ private:
 #endif
 };
 
-/// The bits of a piece that the ranges do not decide, or of one that they do, a row for each warp at a time. Tells whether
-/// some of them are set, and whether all are.
+/// The bits of a piece that the ranges do not decide, or of one that they do, a row for each warp at a time. Tells
+/// whether some of them are set, and whether all are.
 ATTN_DEVICE void write_piece(const MaskBitsParams &p, const Sequence &s, const Program &program, const Piece &piece,
                              u32 *bits, int words, bool &some, bool &all)
 {
@@ -225,7 +230,8 @@ ATTN_DEVICE void write_tile(const MaskBitsParams &p, const Sequence &s, const Pr
             __syncthreads(); // the piece before is done with
             if (threadIdx.x == 0) {
                 piece.first_row = row, piece.row_count = smaller(kPieceRows, row_end - row);
-                piece.first_key = key, piece.key_count = larger(smaller(smaller(kPieceKeys, key_end - key), s.k_length - key), 0);
+                piece.first_key = key,
+                piece.key_count = larger(smaller(smaller(kPieceKeys, key_end - key), s.k_length - key), 0);
             }
             __syncthreads();
             if (piece.key_count > 0) stage(p, s, piece);
@@ -233,8 +239,9 @@ ATTN_DEVICE void write_tile(const MaskBitsParams &p, const Sequence &s, const Pr
             if (threadIdx.x == 0)
                 piece.coverage = piece.key_count == 0
                                      ? Coverage::skip
-                                     : mask::classify(program.terms, p.mask.count,
-                                                      [&](i32 n) { return program.bounds[n]; }, PieceRanges{piece});
+                                     : mask::classify(
+                                           program.terms, p.mask.count, [&](i32 n) { return program.bounds[n]; },
+                                           PieceRanges{piece});
             __syncthreads();
             write_piece(p, s, program, piece, bits, (smaller(kPieceKeys, key_end - key) + 31) / 32, some, all);
         }
@@ -265,6 +272,8 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kMaskThreads)
         write_tile(p, s, program, piece, bits, row_tile, key_tile, some, all);
         if (p.classes.base && threadIdx.x == 0)
             p.classes.base[(pair * p.classes.row_tiles + row_tile) * p.classes.key_tiles + key_tile] =
-                all ? kMaskFull : some ? kMaskPartial : kMaskSkip;
+                all    ? kMaskFull
+                : some ? kMaskPartial
+                       : kMaskSkip;
     }
 }

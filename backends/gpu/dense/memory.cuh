@@ -22,8 +22,8 @@ ATTN_DEVICE int head_of(const ForwardParams &p, int head, int heads)
 
 ATTN_DEVICE const char *query_row(const ForwardParams &p, const TokenView &v, const Sequence &s, int token, int head)
 {
-    const i64 row = p.sequences.cu_q.base ? (s.q_first + token) * v.token_step
-                                          : s.index * v.batch_step + token * v.token_step;
+    const i64 row =
+        p.sequences.cu_q.base ? (s.q_first + token) * v.token_step : s.index * v.batch_step + token * v.token_step;
     return v.base + row + head * v.head_step;
 }
 
@@ -86,9 +86,9 @@ ATTN_DEVICE void stage_channels(char *shared, int at, const TokenView &v, const 
 #pragma unroll
             for (int i = 0; i < 8; ++i)
                 if (c + i < dim)
-                    words[i / 2] |= static_cast<u32>(*reinterpret_cast<const unsigned short *>(
-                                        row + (c + i) * v.channel_step))
-                                    << (i % 2 * 16);
+                    words[i / 2] |=
+                        static_cast<u32>(*reinterpret_cast<const unsigned short *>(row + (c + i) * v.channel_step))
+                        << (i % 2 * 16);
         }
         *reinterpret_cast<uint4 *>(shared + at) = make_uint4(words[0], words[1], words[2], words[3]);
     }
@@ -110,8 +110,7 @@ ATTN_DEVICE void stage_queries(const ForwardParams &p, const Sequence &s, const 
             const i64 apart = kRowsApart * p.q.token_step;
 #pragma unroll
             for (int round = 0; round < kTotal / kThreads; ++round, from += apart)
-                copy_async(to + round * kRowsApart * kQkStep, from,
-                           row + round * kRowsApart < tile.total ? bytes : 0);
+                copy_async(to + round * kRowsApart * kQkStep, from, row + round * kRowsApart < tile.total ? bytes : 0);
         } else { // a group of more than one has a head of Q for each of OUT
 #pragma unroll 1
             for (int round = 0; round < kTotal / kThreads; ++round) {
@@ -147,8 +146,8 @@ public:
         if constexpr (!kEven) return;
         // The place of this thread in the first block, where keys lie one after the other.
         const i64 first = p.sequences.cu_kv.base ? s.k_first * v.token_step : s.index * v.batch_step;
-        from_ = v.base + head * v.head_step + (p.sequences.page_size ? 0 : first + row() * v.token_step) +
-                channel() * 2;
+        from_ =
+            v.base + head * v.head_step + (p.sequences.page_size ? 0 : first + row() * v.token_step) + channel() * 2;
     }
 
     ATTN_DEVICE void stage(const Schedule &schedule, int first_key, const KeyFacts *facts, char *shared, int at) const
@@ -163,8 +162,8 @@ public:
                     const int r = row() + round * kRowsApart;
                     const KeyFacts f = facts[r];
                     const bool reached = (inside | schedule.in_hull(first_key + r)) & (f.page >= 0);
-                    copy_async(to + round * kRowsApart * step,
-                               from_ + f.page * v_.batch_step + f.row * v_.token_step, reached ? bytes : 0);
+                    copy_async(to + round * kRowsApart * step, from_ + f.page * v_.batch_step + f.row * v_.token_step,
+                               reached ? bytes : 0);
                 }
                 return;
             }
@@ -200,8 +199,14 @@ private:
     static constexpr int kRowsApart = kEven ? kThreads / kUnits : 1;
     static constexpr int kRounds = kTotal / kThreads;
 
-    ATTN_DEVICE static int row() { return threadIdx.x / kUnits; }
-    ATTN_DEVICE static int channel() { return threadIdx.x % kUnits * 8; }
+    ATTN_DEVICE static int row()
+    {
+        return threadIdx.x / kUnits;
+    }
+    ATTN_DEVICE static int channel()
+    {
+        return threadIdx.x % kUnits * 8;
+    }
 
     const ForwardParams &p_;
     const TokenView &v_;

@@ -23,8 +23,8 @@ ATTN_DEVICE void write_statistic(const ForwardParams &p, const ScoreView &v, con
                                  float value)
 {
     if (!v.base) return;
-    const i64 row = p.sequences.cu_q.base ? (s.q_first + token) * v.query_step
-                                          : s.index * v.batch_step + token * v.query_step;
+    const i64 row =
+        p.sequences.cu_q.base ? (s.q_first + token) * v.query_step : s.index * v.batch_step + token * v.query_step;
     *reinterpret_cast<float *>(v.base + row + head * v.head_step) = value;
 }
 
@@ -32,8 +32,8 @@ ATTN_DEVICE void write_statistic(const ForwardParams &p, const ScoreView &v, con
 ATTN_DEVICE const char *token_address(const ForwardParams &p, const TokenView &v, const Sequence &s, int token,
                                       int head)
 {
-    const i64 row = p.sequences.cu_q.base ? (s.q_first + token) * v.token_step
-                                          : s.index * v.batch_step + token * v.token_step;
+    const i64 row =
+        p.sequences.cu_q.base ? (s.q_first + token) * v.token_step : s.index * v.batch_step + token * v.token_step;
     return v.base + row + head * v.head_step;
 }
 
@@ -64,8 +64,8 @@ ATTN_DEVICE RowFactor finish_row(const ForwardParams &p, const Sequence &s, int 
             lse = (max + log2_fast(total)) * kLn2;
             // Sum of p (LSE - s), s = row.max + distance.
             if (general && p.has_entropy)
-                entropy = ((log2_fast(total) + max - row.max) * (row.sum * factor) - row.spread * factor) / total *
-                          kLn2;
+                entropy =
+                    ((log2_fast(total) + max - row.max) * (row.sum * factor) - row.spread * factor) / total * kLn2;
             result.factor = factor / total;
         }
     }
@@ -75,8 +75,8 @@ ATTN_DEVICE RowFactor finish_row(const ForwardParams &p, const Sequence &s, int 
             write_statistic(p, p.row_max, s, token, head, row.max / p.unit);
             write_statistic(p, p.row_entropy, s, token, head, entropy);
             if (p.row_scales) { // a row that saw nothing gets a reference that leaves its weights 0
-                float *scale = p.row_scales + 2 * ((static_cast<i64>(s.index) * p.heads_out + head) * p.sequences.max_q +
-                                                   token);
+                float *scale =
+                    p.row_scales + 2 * ((static_cast<i64>(s.index) * p.heads_out + head) * p.sequences.max_q + token);
                 scale[0] = row.max == -infinity() ? 0.0f : row.max;
                 scale[1] = result.factor;
             }

@@ -15,8 +15,8 @@ namespace attn::gpu {
 
 constexpr int kRowsOfThread = 2 * kRowTiles;
 
-/// The rows of this thread: row i is lane / 4 + 8 i of the warp's. Kernels of all options keep what the plain one, short
-/// of registers, works out again where it needs it.
+/// The rows of this thread: row i is lane / 4 + 8 i of the warp's. Kernels of all options keep what the plain one,
+/// short of registers, works out again where it needs it.
 class Rows {
 public:
     ATTN_DEVICE Rows(const ForwardParams &p, const Tile &tile, const Place &at)
@@ -27,8 +27,14 @@ public:
             for (int i = 0; i < kRowsOfThread; ++i) token_[i] = token_of(p, i), head_[i] = head_of(p, i);
     }
     /// Below 0: past the end, sees nothing.
-    ATTN_DEVICE int token(const ForwardParams &p, int i) const { return kGeneral ? token_[i] : token_of(p, i); }
-    ATTN_DEVICE int head(const ForwardParams &p, int i) const { return kGeneral ? head_[i] : head_of(p, i); }
+    ATTN_DEVICE int token(const ForwardParams &p, int i) const
+    {
+        return kGeneral ? token_[i] : token_of(p, i);
+    }
+    ATTN_DEVICE int head(const ForwardParams &p, int i) const
+    {
+        return kGeneral ? head_[i] : head_of(p, i);
+    }
 
 private:
     ATTN_DEVICE int token_of(const ForwardParams &p, int i) const
@@ -62,8 +68,8 @@ ATTN_DEVICE void each_score(Visitor visit)
 
 ATTN_DEVICE const char *score_row(const ForwardParams &p, const ScoreView &v, const Sequence &s, int token, int head)
 {
-    const i64 row = p.sequences.cu_q.base ? (s.q_first + token) * v.query_step
-                                          : s.index * v.batch_step + token * v.query_step;
+    const i64 row =
+        p.sequences.cu_q.base ? (s.q_first + token) * v.query_step : s.index * v.batch_step + token * v.query_step;
     return v.base + row + head * v.head_step;
 }
 
@@ -126,10 +132,9 @@ ATTN_DEVICE void add_biases(const ForwardParams &p, const Sequence &s, const Row
             if (p.lookup == kTableByGrid)
                 entry = query_offset - facts[column].grid_offset + p.grid_center;
             else
-                entry = p.entry_of_distance[clamp64(distance(column), -p.max_distance, p.max_distance) +
-                                            p.max_distance];
-            x[t][j][e] =
-                fmaf(factor, *reinterpret_cast<const float *>(table + entry * p.table_entry_step), x[t][j][e]);
+                entry =
+                    p.entry_of_distance[clamp64(distance(column), -p.max_distance, p.max_distance) + p.max_distance];
+            x[t][j][e] = fmaf(factor, *reinterpret_cast<const float *>(table + entry * p.table_entry_step), x[t][j][e]);
         });
     }
 }
@@ -156,13 +161,13 @@ ATTN_DEVICE void add_low_rank(const ForwardParams &p, const Sequence &s, const S
             for (int side = 0; side < 2; ++side) {
                 const int column = 8 * j + side;
                 // Heads of a tile share the factors of keys, or there is one head.
-                const bool reached = schedule.in_hull(first + column) &&
-                                     (!p.sequences.page_size || facts[column].page >= 0);
-                const float b = reached ? read_element(key_row(p, p.rank_k, s, first + column, rows.head(p, 0),
-                                                               facts + column) +
-                                                           c * p.rank_k.channel_step,
-                                                       p.rank_k.type)
-                                        : 0.0f;
+                const bool reached =
+                    schedule.in_hull(first + column) && (!p.sequences.page_size || facts[column].page >= 0);
+                const float b =
+                    reached ? read_element(key_row(p, p.rank_k, s, first + column, rows.head(p, 0), facts + column) +
+                                               c * p.rank_k.channel_step,
+                                           p.rank_k.type)
+                            : 0.0f;
 #pragma unroll
                 for (int t = 0; t < kRowTiles; ++t)
 #pragma unroll
@@ -194,9 +199,8 @@ ATTN_DEVICE void finish_scores(const ForwardParams &p, const Sequence &s, const 
     if (has_bias && bias_first) add_biases(p, s, rows, first, facts, 1.0f, x);
     if (p.cap_factor != 0.0f) {
         const float inverse = bias_first ? p.cap_inverse : 1.0f;
-        each_score([&](int, int t, int j, int e, int) {
-            x[t][j][e] = tanh_exact(x[t][j][e] * inverse) * p.cap_factor;
-        });
+        each_score(
+            [&](int, int t, int j, int e, int) { x[t][j][e] = tanh_exact(x[t][j][e] * inverse) * p.cap_factor; });
     }
     if (has_bias && !bias_first) add_biases(p, s, rows, first, facts, p.unit, x);
 }

@@ -78,8 +78,8 @@ ATTN_DEVICE KeyRange keys_of(const MaskParams &m, const Sequence &s, int token)
 
 /// The blocks of keys that a tile of rows visits, in order: those of the sink tokens, then those of the window.
 struct Schedule {
-    int sinks, begin, end;       ///< Hull of what any row sees.
-    int full_begin, full_end;    ///< What every row sees.
+    int sinks, begin, end;    ///< Hull of what any row sees.
+    int full_begin, full_end; ///< What every row sees.
     int sink_blocks, first, count;
 
     /// From the first and the last token of the tile, `block` keys at a time.
@@ -101,10 +101,7 @@ struct Schedule {
 
     ATTN_DEVICE int block_of(int i) const { return i < sink_blocks ? i : i - sink_blocks + first; }
     /// Whether a row may see the key: others are read as 0.
-    ATTN_DEVICE bool in_hull(int key) const 
-    {
-        return (key < sinks) | ((begin <= key) & (key < end));
-    }
+    ATTN_DEVICE bool in_hull(int key) const { return (key < sinks) | ((begin <= key) & (key < end)); }
     /// Whether it reaches all `keys` from `key`.
     ATTN_DEVICE bool contains(int key, int keys) const
     {

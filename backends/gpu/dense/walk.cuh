@@ -14,8 +14,7 @@ public:
     {
         if constexpr (kGeneral) {
             const i64 pair = static_cast<i64>(batch) * p.mask_heads + (p.mask_heads == 1 ? 0 : head);
-            if (p.classes.base)
-                row_ = p.classes.base + (pair * p.classes.row_tiles + row_tile) * p.classes.key_tiles;
+            if (p.classes.base) row_ = p.classes.base + (pair * p.classes.row_tiles + row_tile) * p.classes.key_tiles;
         }
     }
     ATTN_DEVICE bool present() const { return kGeneral && p_.classes.base; }
@@ -52,8 +51,8 @@ private:
     const unsigned char *row_; ///< Of the first head.
 };
 
-/// Where a tile is on its way, and what comes next. Places in shared memory go by `step`. The plain operator visits every
-/// block; with two stages there is a step before the first block.
+/// Where a tile is on its way, and what comes next. Places in shared memory go by `step`. The plain operator visits
+/// every block; with two stages there is a step before the first block.
 class Walk {
 public:
     int step;
