@@ -138,7 +138,7 @@ step_fuzz() {
   rm -rf build/fuzz/found && mkdir -p build/fuzz/found || return
   export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
   # shellcheck disable=SC2016 # for the inner shell
-  printf '%s\n' descriptors=150000 arguments=100000 json=300000 pack=60000 | xargs -n 1 -P "$JOBS" bash -c '
+  printf '%s\n' descriptors=60000 arguments=50000 json=150000 pack=30000 | xargs -n 1 -P "$JOBS" bash -c '
     target=${1%%=*} runs=${1#*=} fuzzer=build/fuzz/tests/fuzz/attn_fuzz_${1%%=*} failed=0
     check() { # name, command
       if report=$("${@:2}" -timeout=60 -artifact_prefix="build/fuzz/found/$target-" 2>&1); then echo "ok - $1"

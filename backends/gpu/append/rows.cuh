@@ -77,7 +77,7 @@ public:
             rows.length = used;
         }
         if (fault->rank == 0 && !p_.mapped) check_room(b, &rows, fault);
-        if (fault->rank != 0) rows.length = 0;
+        if (fault->rank != 0) rows.first = rows.length = 0; // which no arithmetic overflows
         return rows;
     }
 
@@ -165,8 +165,10 @@ private:
         const i64 first = p_.table_ptr.base ? load_integer(p_.table_ptr, row.b) : row.b * p_.columns;
         place.outer =
             p_.table_ptr.base ? load_integer(p_.table, 0, first + index) : load_integer(p_.table, row.b, index);
-        place.key = place.outer * p_.page_size + place.row;
-        if (place.outer >= 0 && place.outer < p_.pages) return place;
+        if (place.outer >= 0 && place.outer < p_.pages) {
+            place.key = place.outer * p_.page_size + place.row;
+            return place;
+        }
         *fault = {kRankPages, kSlotBlockTable, first + index, place.outer};
         return {0, 0, kNoPlace};
     }

@@ -78,8 +78,8 @@ private:
         if (token_ < load_integer(p_.cu_seqlens, 0) || token_ >= load_integer(p_.cu_seqlens, p_.batch)) return false;
         if (!p_.seqlens.base) return true;
         const i64 b = sequence_of(p_.cu_seqlens, p_.batch, token_);
-        const i64 begin = load_integer(p_.cu_seqlens, b);
-        return is_used(b, token_ - begin, load_integer(p_.cu_seqlens, b + 1) - begin);
+        const i64 begin = load_integer(p_.cu_seqlens, b), end = load_integer(p_.cu_seqlens, b + 1);
+        return begin >= 0 && begin <= end && is_used(b, token_ - begin, end - begin);
     }
     /// Whether SEQLENS_Q uses a row of a sequence of at most `longest`; a length that breaks the rule uses none.
     ATTN_DEVICE bool is_used(i64 b, i64 row, i64 longest) const
