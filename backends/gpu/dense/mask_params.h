@@ -18,7 +18,7 @@ struct MaskBitsParams {
 };
 
 constexpr i32 kMaskThreads = 128;
-/// Blocks of threads of a launch: of tiles, and of sequences and heads, which go by strides of kMostMaskRows.
+/// Blocks of threads of a launch: of tiles, and of sequences and heads, which go by strides of it.
 constexpr i32 kMostMaskBlocks = 65535;
 
 } // namespace attn::gpu
