@@ -210,7 +210,19 @@ count() {
     END { print passed + 0, failed + 0 }' "$1"
 }
 
-passed=0 failed=0 start=$SECONDS
+# What failed, in short: the names of the tests and the first messages. Printed last of all, where it is read first.
+digest() { # step, log
+  printf '== failed in %s\n' "$1"
+  {
+    grep -E '^not ok - ' "$2"
+    sed -n '/^The following tests FAILED:/,/^Errors while running CTest/p' "$2" | grep -E '^[[:space:]]+[0-9]+ - '
+    grep -E '^(FAILED|ERROR) ' "$2"
+  } | head -n 20
+  grep -nE -A 8 ': Failure$|AssertionError|: error: |^E   |ERROR: [A-Za-z]*Sanitizer|runtime error: |FAILED \(' "$2" |
+    head -n 40 | cut -c 1-300
+}
+
+passed=0 failed=0 start=$SECONDS digests=
 for step in "${steps[@]}"; do
   [[ " $only " == *" $step "* ]] || continue
   printf '== %s\n' "$step"
@@ -227,8 +239,10 @@ for step in "${steps[@]}"; do
   else
     printf '   FAILED: %d of %d checks, %d s; the end of %s:\n' "$bad" "$((good + bad))" "$((SECONDS - begin))" "$log"
     grep -vE '^(ok - |# )' "$log" | tail -n 60 | sed 's/^/   | /'
+    digests+=$(digest "$step" "$log")$'\n'
   fi
 done
+printf '%s' "$digests"
 printf 'total time %d s\n' "$((SECONDS - start))"
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]

@@ -171,6 +171,7 @@ CUresult primary_retain(CUcontext *context, CUdevice device)
     if (const CUresult result = begin_unsafe(Entry::primary_retain)) return result;
     if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
     Context &primary = state().primary[device];
+    const std::lock_guard lock(state().primary_mutex);
     ++primary.retained;
     primary.alive = true;
     *context = reinterpret_cast<CUcontext>(&primary);
@@ -181,6 +182,7 @@ CUresult primary_release(CUdevice device)
 {
     const CUresult result = begin_unsafe(Entry::primary_release);
     Context &primary = state().primary.at(device);
+    const std::lock_guard lock(state().primary_mutex);
     if (primary.retained == 0) {
         violate("cuDevicePrimaryCtxRelease of a context that is not retained");
         return CUDA_ERROR_INVALID_CONTEXT;

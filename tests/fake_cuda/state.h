@@ -132,6 +132,9 @@ struct State {
 
     std::atomic<int64_t> captures{0}, pushed{0}, violations{0};
 
+    /// A primary context ends before another thread can retain it again. Taken before `mutex`.
+    std::mutex primary_mutex;
+
     std::mutex mutex; ///< Of what follows.
     std::array<Device, kMostDevices> devices;
     std::array<Context, kMostDevices> primary;
