@@ -123,6 +123,17 @@ if(ATTN_SANITIZE)
                                                  -fno-sanitize-recover=all)
   target_link_options(attn_sanitize INTERFACE -fsanitize=${ATTN_SANITIZE})
 endif()
+# For programs of tests, which would take half as long again to compile: undefined behaviour is looked for in what they
+# test.
+string(REGEX REPLACE ",?undefined" "" attn_sanitize_tests "${ATTN_SANITIZE}")
+add_library(attn_sanitize_tests INTERFACE)
+if(attn_sanitize_tests)
+  target_compile_options(attn_sanitize_tests INTERFACE -fsanitize=${attn_sanitize_tests} -fno-omit-frame-pointer
+                                                       -fno-sanitize-recover=all)
+endif()
+if(ATTN_SANITIZE)
+  target_link_options(attn_sanitize_tests INTERFACE -fsanitize=${ATTN_SANITIZE})
+endif()
 
 # What everything compiled from src/ and backends/ for the library has.
 function(attn_set_options target)

@@ -130,29 +130,28 @@ int run_bench(const Arguments &arguments)
 
 Command bench_command()
 {
-    return {
-        "bench",
-        nullptr,
-        "Measures dense and linear attention, merge and append on the CPU, beside what the machine can do at best.",
-        {{"--filter", "PATTERN", "cases whose name contains this; with * ? or [ it matches whole names"},
-         {"--list", nullptr, "print the names of the cases and stop"},
-         {"--table", nullptr,
-          "print the table (default; to standard error where that is taken by --csv - or --plot -)"},
-         {"--csv", "FILE", "write the results as CSV; - for standard output, instead of the table"},
-         {"--plot", "FILE.svg", "write a chart: percent of the ceiling of each case; - for standard output"},
-         {"--threads", "N", "threads of the library and of the ceilings (default: all cores)"},
-         {"--repetitions", "N", "samples of each case, of at least 20 ms (default 11)"}},
-        "Columns: the time to make the plan again (a plan is made once and executed often); median, smallest and\n"
-        "largest time of an execute; their spread, (largest - smallest) / median; the rate; percent of a ceiling\n"
-        "measured in the same run. Ceilings: for prefill, varlen and latent decoding the rate of float32\n"
-        "multiply-adds on registers with the instruction set in use (16-bit inputs are computed in float32); for\n"
-        "the others the bandwidth of all threads reading 384 MiB. Rates count what the definition needs: pairs\n"
-        "that the mask leaves, K and V once, for merge and append every byte read and written, for steps of linear\n"
-        "attention the states read and written, for the rest of it the products of chunks of 64 tokens. A working\n"
-        "set that fits a cache can exceed the bandwidth of memory.\n"
-        "Measure on a machine that does nothing else. ATTN_CPU_ISA chooses the instruction set.\n\n"
-        "exit codes: 0; 2 wrong options, or a file that cannot be written; 3 the library refused\n",
-        run_bench};
+    return {"bench",
+            nullptr,
+            "Measures every kind of plan on the CPU, beside what the machine can do at best.",
+            {{"--filter", "PATTERN", "cases whose name contains this; with * ? or [ it matches whole names"},
+             {"--list", nullptr, "print the names of the cases and stop"},
+             {"--table", nullptr,
+              "print the table (default; to standard error where that is taken by --csv - or --plot -)"},
+             {"--csv", "FILE", "write the results as CSV; - for standard output, instead of the table"},
+             {"--plot", "FILE.svg", "write a chart: percent of the ceiling of each case; - for standard output"},
+             {"--threads", "N", "threads of the library and of the ceilings (default: all cores)"},
+             {"--repetitions", "N", "samples of each case, of at least 20 ms (default 11)"}},
+            "Columns: the time to make the plan again (a plan is made once and executed often); median, smallest and\n"
+            "largest time of an execute; their spread, (largest - smallest) / median; the rate; percent of a ceiling\n"
+            "measured in the same run. Ceilings: for prefill, varlen and latent decoding the rate of float32\n"
+            "multiply-adds on registers with the instruction set in use (16-bit inputs are computed in float32); for\n"
+            "the others the bandwidth of all threads reading 384 MiB. Rates count what the definition needs: pairs\n"
+            "that the mask leaves, K and V once, for merge, append, convolution and scan every byte read and written,\n"
+            "for steps of linear attention the states read and written, for the rest of it the products of chunks of\n"
+            "64 tokens. A working set that fits a cache can exceed the bandwidth of memory.\n"
+            "Measure on a machine that does nothing else. ATTN_CPU_ISA chooses the instruction set.\n\n"
+            "exit codes: 0; 2 wrong options, or a file that cannot be written; 3 the library refused\n",
+            run_bench};
 }
 
 } // namespace attn::cli

@@ -110,6 +110,23 @@ BenchCase linear(const char *name, attn_dtype dtype, int64_t batch, int64_t toke
     return c;
 }
 
+BenchCase conv(const char *name, attn_dtype dtype, int64_t batch, int64_t tokens, int64_t width)
+{
+    BenchCase c = dense(name, dtype, tokens, 0, 32, 0, 128);
+    c.op = Operator::conv;
+    c.ceiling = Ceiling::read;
+    c.batch = batch;
+    c.width = width;
+    return c;
+}
+
+BenchCase scan(const char *name, attn_dtype dtype, int64_t batch, int64_t tokens)
+{
+    BenchCase c = conv(name, dtype, batch, tokens, 0);
+    c.op = Operator::scan;
+    return c;
+}
+
 constexpr attn_align kFull = ATTN_ALIGN_NONE, kCausal = ATTN_TOP_LEFT;
 constexpr attn_dtype kFp32 = ATTN_FLOAT32, kFp16 = ATTN_FLOAT16, kBf16 = ATTN_BFLOAT16;
 
@@ -151,6 +168,11 @@ std::vector<BenchCase> make_cases()
         linear("linear step b64 h32 d128 retnet fp32", kFp32, 64, 1, 32, ATTN_DECAY_HEAD, ATTN_UPDATE_ADD),
         linear("linear step b64 h32 d128 gdn fp32", kFp32, 64, 1, 32, ATTN_DECAY_TOKEN, ATTN_UPDATE_DELTA),
         linear("linear step b64 h32 d128 rwkv7 fp32", kFp32, 64, 1, 32, ATTN_DECAY_CHANNEL, ATTN_UPDATE_DPLR),
+        conv("conv s8192 c4096 w4 fp32", kFp32, 1, 8192, 4),
+        conv("conv s8192 c4096 w4 bf16", kBf16, 1, 8192, 4),
+        conv("conv b16 s512 c4096 w4 fp32", kFp32, 16, 512, 4),
+        scan("scan s8192 c4096 fp32", kFp32, 1, 8192),
+        scan("scan b16 s512 c4096 fp32", kFp32, 16, 512),
     };
 }
 
@@ -199,6 +221,10 @@ double BenchCase::bytes() const
         return rows * (real(parts) * (real(dim_v) + 1) * 4 + real(dim_v) * bytes_of(dtype));
     }
     if (op == Operator::linear) return 2 * 4 * real(batch) * real(heads_q) * real(dim_qk) * real(dim_v);
+    if (op == Operator::conv || op == Operator::scan) {
+        const double decay = op == Operator::scan ? bytes_of(ATTN_FLOAT32) : 0;
+        return real(batch) * real(queries) * real(heads_q) * real(dim_qk) * (2 * bytes_of(dtype) + decay);
+    }
     const double row = real(heads_kv) * real(v_aliases_k ? dim_qk : dim_qk + dim_v);
     if (op == Operator::append)
         return real(batch) * real(queries) * row * (bytes_of(dtype) + bytes_of(cache_dtype ? cache_dtype : dtype));

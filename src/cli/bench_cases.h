@@ -10,7 +10,7 @@
 
 namespace attn::cli {
 
-enum class Operator { dense, merge, append, linear };
+enum class Operator { dense, merge, append, linear, conv, scan };
 
 /// What a case is compared with.
 enum class Ceiling {
@@ -37,6 +37,7 @@ struct BenchCase {
     attn_decay decay = ATTN_DECAY_NONE; ///< Linear: log decays, given as they are.
     attn_update update = ATTN_UPDATE_ADD;
     bool recurrent = false;
+    int64_t width = 0;    ///< Of a convolution.
     int64_t parts = 0;    ///< Of a merge.
     int64_t shortest = 0; ///< Where sequences differ in length: of the first; the last has `keys`.
 
@@ -45,8 +46,8 @@ struct BenchCase {
     std::vector<int64_t> lengths() const;
     /// Multiplications and additions of the products; masked pairs do not count. Linear: those of chunks of 64.
     double flops() const;
-    /// Dense: K and V, once, as they are stored. Merge and append: all that is read and written, caches once. Linear:
-    /// states, read and written.
+    /// Dense: K and V, once, as they are stored. Merge, append, conv and scan: all that is read and written, caches
+    /// once. Linear: states, read and written.
     double bytes() const;
 };
 

@@ -18,6 +18,8 @@ const char *operator_name(Operator op)
     return op == Operator::merge    ? "merge"
            : op == Operator::append ? "append"
            : op == Operator::linear ? "linear"
+           : op == Operator::conv   ? "conv"
+           : op == Operator::scan   ? "scan"
                                     : "dense";
 }
 

@@ -50,6 +50,10 @@ Workload::Workload(const Handle &handle, const BenchCase &shape)
     case Operator::linear:
         add_linear();
         break;
+    case Operator::conv:
+    case Operator::scan:
+        add_sequence();
+        break;
     }
     for (size_t i = 0; i < args_.size(); ++i) args_[i].tensor = &views_[i];
     plan_.emplace(plan());
@@ -67,6 +71,7 @@ Problem Workload::problem() const
     Problem p(c.dtype);
     p.batch(c.batch).lengths(c.queries, c.keys);
     if (c.op == Operator::merge) return p.heads(c.heads_q).dims(0, c.dim_v);
+    if (c.op == Operator::conv || c.op == Operator::scan) return p.heads(c.heads_q).dims(c.dim_qk, 0);
     p.dims(c.dim_qk, c.dim_v).page_size(c.page_size);
     if (c.op == Operator::append) {
         p.heads(c.heads_kv);
@@ -101,6 +106,9 @@ Plan Workload::plan() const
         if (c.recurrent) linear.flags(ATTN_LINEAR_RECURRENT);
         return {handle_, linear};
     }
+    if (c.op == Operator::conv)
+        return {handle_, Conv(problem(), static_cast<size_t>(c.width)).activation(ATTN_CONV_SILU)};
+    if (c.op == Operator::scan) return {handle_, Scan(problem())};
     Dense dense(problem());
     if (c.causal != ATTN_ALIGN_NONE) dense.causal(c.causal);
     if (c.window_left >= 0) dense.window_left(c.window_left);
@@ -240,6 +248,18 @@ void Workload::add_linear()
     const attn_tensor state = views_.back();
     views_.push_back(state);
     args_.push_back({ATTN_SLOT_STATE_OUT, 0, nullptr});
+}
+
+void Workload::add_sequence()
+{
+    const BenchCase &c = shape_;
+    const std::vector<int64_t> rows = {c.batch, c.queries, c.heads_q, c.dim_qk};
+    add_random(ATTN_SLOT_X, c.dtype, rows);
+    if (c.op == Operator::conv)
+        add_random(ATTN_SLOT_CONV_WEIGHT, ATTN_FLOAT32, {c.heads_q, c.dim_qk, c.width});
+    else
+        add_gate(ATTN_SLOT_DECAY, rows, -0.5f, 0);
+    add(ATTN_SLOT_OUT, c.dtype, rows);
 }
 
 double measure_multiply_add(perf::Team &team, const std::string &isa, int repetitions)

@@ -41,6 +41,7 @@ private:
     void add_merge();
     void add_append();
     void add_linear();
+    void add_sequence();
     void add_gate(attn_slot slot, const std::vector<int64_t> &shape, float first, float last);
     void add_pages(int64_t pages_each);
 

@@ -66,7 +66,7 @@ std::vector<Case> sample(std::uint64_t purpose, int count, const std::function<v
                          const std::function<bool(const Case &)> &keep)
 {
     const double most_products = session().subset ? 1e6 : 1e7;
-    if (session().subset) count = (count + 2) / 3;
+    if (session().subset) count = (count + 5) / 6;
     constexpr std::int64_t most_attempts = 100000;
     std::vector<Case> cases;
     const auto is_served = [](Case c) {

@@ -124,6 +124,14 @@ bool measure_table(const Options &options)
     return good;
 }
 
+bool measure_recurrences(const Options &options)
+{
+    std::printf("%s\n", describe_machine("", options.threads, options.repetitions).c_str());
+    const bool good = measure_linear(options.filter, options.threads, options.repetitions);
+    std::printf("\n");
+    return good;
+}
+
 bool has_avx512()
 {
 #if defined(__x86_64__)
@@ -189,24 +197,22 @@ int run(int count, char **words)
         for (const Case &shape : all_cases()) std::printf("%s\n", shape.name.c_str());
         return 0;
     }
-    if (options.linear) {
-        std::printf("%s\n", describe_machine("", options.threads, options.repetitions).c_str());
-        return measure_linear(options.filter, options.threads, options.repetitions) || !options.check ? 0 : 1;
-    }
     if (!options.dtype.empty()) {
         std::printf("%s\n", describe_machine("", options.threads, options.repetitions).c_str());
         const bool good =
             measure_options(option_dtype(options.dtype), options.filter, options.threads, options.repetitions);
         return good || !options.check ? 0 : 1;
     }
-    if (std::getenv(kProcessors)) return measure_table(options) || !options.check ? 0 : 1;
+    if (std::getenv(kProcessors))
+        return (options.linear ? measure_recurrences(options) : measure_table(options)) || !options.check ? 0 : 1;
     if (std::FILE *csv = open_csv(options, "w")) {
         write_csv_header(csv);
         std::fclose(csv);
     }
     int worst = 0;
     for (const Table &table : kTables)
-        if (is_wanted(table, options)) worst = std::max(worst, measure_apart(table, options, words));
+        if (is_wanted(table, options) && (table.isa || !options.linear))
+            worst = std::max(worst, measure_apart(table, options, words));
     return worst;
 }
 

@@ -1,4 +1,4 @@
-// A convolution on the CPU: every task takes a strip of channels and some blocks of tokens, of one or several
+// A convolution on the CPU: every task takes some strips of channels and some blocks of tokens, of one or several
 // sequences, for which it reads the taps once.
 #include "conv.h"
 #include "backends/cpu/sequence/executor.h"
@@ -10,7 +10,7 @@
 namespace attn::cpu {
 namespace {
 
-constexpr int64_t kBlockTokens = 128;
+constexpr int64_t kBlockTokens = 64;
 /// Tasks for each worker, so that an uneven split evens out.
 constexpr int64_t kTasksPerWorker = 4;
 
@@ -19,9 +19,12 @@ struct Run {
     const SequenceKernel &kernel;
     const ConvShape &shape;
     const SequenceCall &call;
-    int64_t blocks, parts; ///< Of tokens, of all sequences; tasks that a strip is shared out to.
-    float *scratch;
+    int64_t blocks, parts; ///< Of tokens, of all sequences; tasks that a group of strips is shared out to.
+    int64_t group;         ///< Strips of a group.
+    float *scratch;        ///< [worker]: taps of each strip of a group, rows
     size_t scratch_floats;
+
+    size_t taps_floats() const { return static_cast<size_t>((shape.width + 1) * kStripChannels); }
 };
 
 /// Blocks of a sequence; one without tokens has a block as well, for its state.
@@ -41,20 +44,24 @@ void run_block(const Run &run, const SequenceStrip &strip, int64_t block, const 
 void ATTN_CALL run_task(void *arg, int64_t number, int32_t worker)
 {
     const Run &run = *static_cast<const Run *>(arg);
-    const int64_t strip_number = number / run.parts, part = number % run.parts;
+    const int64_t first = number / run.parts * run.group, part = number % run.parts;
+    const int64_t strips = std::min(run.group, run.call.strips() - first);
     const int64_t begin = part * run.blocks / run.parts, end = (part + 1) * run.blocks / run.parts;
     float *taps = run.scratch + static_cast<size_t>(worker) * run.scratch_floats;
-    float *rows = taps + (run.shape.width + 1) * kStripChannels;
-    run.kernel.load_taps(run.call.channels(ATTN_SLOT_CONV_WEIGHT, strip_number, false),
-                         run.call.channels(ATTN_SLOT_CONV_BIAS, strip_number, true), run.shape.width,
-                         run.call.strip(0, strip_number).channels, taps);
+    float *rows = taps + static_cast<size_t>(kGroupStrips) * run.taps_floats();
+    for (int64_t i = 0; i < strips; ++i)
+        run.kernel.load_taps(run.call.channels(ATTN_SLOT_CONV_WEIGHT, first + i, false),
+                             run.call.channels(ATTN_SLOT_CONV_BIAS, first + i, true), run.shape.width,
+                             run.call.strip(0, first + i).channels, taps + static_cast<size_t>(i) * run.taps_floats());
     int64_t before = 0; // blocks of the sequences before
     for (int64_t b = 0; b < run.call.batch() && before < end; ++b) {
         const int64_t count = blocks_of(run.call, b);
         if (before + count > begin) {
-            const SequenceStrip strip = run.call.strip(b, strip_number);
+            SequenceStrip strip[kGroupStrips];
+            for (int64_t i = 0; i < strips; ++i) strip[i] = run.call.strip(b, first + i);
             for (int64_t block = std::max<int64_t>(0, begin - before); block < std::min(count, end - before); ++block)
-                run_block(run, strip, block, taps, rows);
+                for (int64_t i = 0; i < strips; ++i)
+                    run_block(run, strip[i], block, taps + static_cast<size_t>(i) * run.taps_floats(), rows);
         }
         before += count;
     }
@@ -89,17 +96,23 @@ public:
         if (call.writes_nothing()) return ATTN_OK;
         int64_t blocks = 0;
         for (int64_t b = 0; b < call.batch(); ++b) blocks += blocks_of(call, b);
-        const int64_t wanted = (workers_ * kTasksPerWorker + call.strips() - 1) / call.strips();
-        const int64_t parts = workers_ == 1 ? 1 : std::clamp<int64_t>(wanted, 1, blocks);
-        Run run = {kernel_, shape_, call, blocks, parts, static_cast<float *>(workspace), scratch_floats()};
-        return run_parallel(handle, call.strips() * parts, run_task, &run);
+        const int64_t tasks = workers_ == 1 ? 1 : workers_ * kTasksPerWorker; // at least, where there are as many
+        const int64_t group =
+            std::clamp<int64_t>(call.strips() * blocks / tasks, 1, std::min(call.strips(), kGroupStrips));
+        const int64_t groups = (call.strips() + group - 1) / group;
+        const int64_t parts = std::clamp<int64_t>((tasks + groups - 1) / groups, 1, blocks);
+        Run run = {kernel_, shape_, call, blocks, parts, group, static_cast<float *>(workspace), scratch_floats()};
+        return run_parallel(handle, groups * parts, run_task, &run);
     }
 
     void describe(JsonWriter &json) const override { json.add("block_tokens", kBlockTokens); }
 
 private:
-    /// Of a worker: taps with the bias, and rows.
-    size_t scratch_floats() const { return static_cast<size_t>((2 * problem_.width + 1) * kStripChannels); }
+    /// Of a worker: taps with the bias for each strip of a group, and rows.
+    size_t scratch_floats() const
+    {
+        return static_cast<size_t>((kGroupStrips * (problem_.width + 1) + problem_.width) * kStripChannels);
+    }
 
     const ConvProblem &problem_; ///< Of the plan, which outlives its executor.
     const SequenceKernel &kernel_;

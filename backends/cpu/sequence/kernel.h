@@ -8,8 +8,11 @@
 
 namespace attn::cpu {
 
-/// Channels that a task takes at most: their rows stay in L1 while tokens pass.
+/// Channels of a strip at most: their rows stay in L1 while tokens pass.
 constexpr int64_t kStripChannels = 256;
+/// Strips that a task takes at most. Rows of all heads can be further apart than pages are long, so it goes through
+/// some tokens of one strip, then of the next, while the processor still knows their pages.
+constexpr int64_t kGroupStrips = 16;
 
 /// A tensor that is written by token and channel.
 struct TokenOutput {
@@ -51,10 +54,12 @@ struct SequenceKernel {
     void (*keep_tokens)(const ConvShape &shape, const SequenceStrip &strip, float *rows);
 
     /// Scans tokens first .. end - 1 from `h` `[kStripChannels]` on, writes OUT and leaves the last in `h`. Where
-    /// `local` is given it gets the scan from zero as well, and `product` that of the decays.
+    /// `local` is given it goes on with the scan from zero as well, and `product` with that of the decays.
     void (*scan)(const ScanShape &shape, const SequenceStrip &strip, int64_t first, int64_t end, float *h, float *local,
                  float *product);
-    /// Only the scan from zero and the product: nothing is written.
+    /// Sums before the first token.
+    void (*clear_sums)(int64_t channels, float *local, float *product);
+    /// Only the scan from zero and the product, from the first token on: nothing is written.
     void (*scan_local)(const ScanShape &shape, const SequenceStrip &strip, int64_t first, int64_t end, float *local,
                        float *product);
     /// h = local + product h: the state after tokens of which these are the sums.

@@ -16,22 +16,27 @@ namespace {
 /// Fixed: bits depend on it.
 constexpr int64_t kSegmentTokens = 512;
 constexpr int64_t kWaveSegments = 64;
+/// Of a strip, before the next one of its group. Divides kSegmentTokens.
+constexpr int64_t kBlockTokens = 32;
 /// Tasks for each worker, so that an uneven split evens out.
-constexpr int64_t kTasksPerWorker = 8;
+constexpr int64_t kTasksPerWorker = 4;
 
 /// Everything a task needs; lives on the stack of attn_execute().
 struct Run {
     const SequenceKernel &kernel;
     const ScanShape &shape;
     const SequenceCall &call;
-    int64_t items, items_per_task; ///< Strips of all sequences, and those that a task takes after each other.
+    int64_t items, items_per_task; ///< Strips of all sequences, and those that a task takes.
     int64_t wave;                  ///< First segment of the wave.
-    float *rows;                   ///< [worker][4][kStripChannels]: h, start, local, product
+    float *rows;                   ///< [worker][kGroupStrips][4][kStripChannels]: h, start, local, product
     float *sums;                   ///< [item][kWaveSegments][2][kStripChannels]: local, product
     float *starts;                 ///< [item][kWaveSegments + 1][kStripChannels]: states before the segments
 
     SequenceStrip strip(int64_t item) const { return call.strip(item / call.strips(), item % call.strips()); }
-    float *row(int32_t worker, int64_t number) const { return rows + (worker * 4 + number) * kStripChannels; }
+    float *row(int32_t worker, int64_t place, int64_t number) const
+    {
+        return rows + ((worker * kGroupStrips + place) * 4 + number) * kStripChannels;
+    }
     float *local(int64_t item, int64_t segment) const
     {
         return sums + (item * kWaveSegments + segment) * 2 * kStripChannels;
@@ -59,31 +64,51 @@ void copy_row(const float *from, float *to)
     std::copy(from, from + kStripChannels, to);
 }
 
-/// A strip from its first token to its last, segment by segment.
-void run_item(const Run &run, int64_t item, int32_t worker)
+/// A strip on its way through a sequence.
+struct Runner {
+    SequenceStrip strip;
+    float *h, *start, *local, *product;
+};
+
+/// Strips of one sequence from its first token to its last, segment by segment.
+void run_group(const Run &run, int64_t first_item, int64_t count, int32_t worker)
 {
-    const SequenceStrip strip = run.strip(item);
-    const int64_t segments = segments_of(strip.tokens);
-    float *h = run.row(worker, 0), *start = run.row(worker, 1);
-    float *local = run.row(worker, 2), *product = run.row(worker, 3);
-    run.kernel.read_state(strip, h);
+    Runner runners[kGroupStrips];
+    for (int64_t i = 0; i < count; ++i) {
+        runners[i] = {run.strip(first_item + i), run.row(worker, i, 0), run.row(worker, i, 1), run.row(worker, i, 2),
+                      run.row(worker, i, 3)};
+        run.kernel.read_state(runners[i].strip, runners[i].h);
+    }
+    const int64_t tokens = runners[0].strip.tokens, segments = segments_of(tokens);
     for (int64_t segment = 0; segment < segments; ++segment) {
         const bool last = segment + 1 == segments;
-        copy_row(h, start);
-        run.kernel.scan(run.shape, strip, segment * kSegmentTokens, end_of(segment, strip.tokens), h,
-                        last ? nullptr : local, product);
-        if (last) break;
-        run.kernel.carry(local, product, strip.channels, start);
-        copy_row(start, h);
+        for (int64_t i = 0; i < count && !last; ++i) {
+            copy_row(runners[i].h, runners[i].start);
+            run.kernel.clear_sums(runners[i].strip.channels, runners[i].local, runners[i].product);
+        }
+        const int64_t end = end_of(segment, tokens);
+        for (int64_t token = segment * kSegmentTokens; token < end; token += kBlockTokens)
+            for (int64_t i = 0; i < count; ++i)
+                run.kernel.scan(run.shape, runners[i].strip, token, std::min(token + kBlockTokens, end), runners[i].h,
+                                last ? nullptr : runners[i].local, runners[i].product);
+        for (int64_t i = 0; i < count && !last; ++i) {
+            run.kernel.carry(runners[i].local, runners[i].product, runners[i].strip.channels, runners[i].start);
+            copy_row(runners[i].start, runners[i].h);
+        }
     }
-    if (strip.state_out.base) run.kernel.write_state(strip, h);
+    for (int64_t i = 0; i < count; ++i)
+        if (runners[i].strip.state_out.base) run.kernel.write_state(runners[i].strip, runners[i].h);
 }
 
 void ATTN_CALL run_items(void *arg, int64_t number, int32_t worker)
 {
     const Run &run = *static_cast<const Run *>(arg);
-    const int64_t end = std::min((number + 1) * run.items_per_task, run.items);
-    for (int64_t item = number * run.items_per_task; item < end; ++item) run_item(run, item, worker);
+    const int64_t end = std::min((number + 1) * run.items_per_task, run.items), strips = run.call.strips();
+    for (int64_t item = number * run.items_per_task; item < end;) {
+        const int64_t count = std::min({end - item, strips - item % strips, kGroupStrips});
+        run_group(run, item, count, worker);
+        item += count;
+    }
 }
 
 /// Sums of a segment that others follow.
@@ -117,7 +142,7 @@ void ATTN_CALL write_segment(void *arg, int64_t number, int32_t worker)
     const SequenceStrip strip = run.strip(item);
     const int64_t segments = segments_of(strip.tokens);
     if (segment >= segments) return;
-    float *h = run.row(worker, 0);
+    float *h = run.row(worker, 0, 0);
     copy_row(run.start(item, place), h);
     run.kernel.scan(run.shape, strip, segment * kSegmentTokens, end_of(segment, strip.tokens), h, nullptr, nullptr);
     if (segment + 1 == segments && strip.state_out.base) run.kernel.write_state(strip, h);
@@ -160,7 +185,7 @@ public:
     size_t workspace_alignment() const noexcept override { return 16; }
     size_t workspace_bytes(const Sizes &sizes) const noexcept override
     {
-        const size_t rows = static_cast<size_t>(workers_) * 4;
+        const size_t rows = static_cast<size_t>(workers_ * kGroupStrips) * 4;
         const int64_t longest = problem_.packed_q ? problem_.max_q : sizes.at(Axis::query);
         const size_t shared = longest <= kSegmentTokens ? 0 : shared_items();
         return (rows + shared * (3 * kWaveSegments + 1)) * kStripChannels * sizeof(float);
@@ -181,7 +206,7 @@ public:
         int64_t segments = 1;
         for (int64_t b = 0; b < call.batch(); ++b) segments = std::max(segments, segments_of(call.tokens(b)));
         const int64_t items = call.batch() * call.strips();
-        float *rows = static_cast<float *>(workspace), *sums = rows + workers_ * 4 * kStripChannels;
+        float *rows = static_cast<float *>(workspace), *sums = rows + workers_ * kGroupStrips * 4 * kStripChannels;
         Run run = {kernel_, shape_, call, items, 1, 0, rows, sums, sums + items * kWaveSegments * 2 * kStripChannels};
         if (items < workers_ && segments > 1) return run_waves(handle, segments, &run);
         run.items_per_task = std::max<int64_t>(1, items / (workers_ * kTasksPerWorker));

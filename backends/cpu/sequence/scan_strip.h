@@ -49,6 +49,14 @@ ATTN_INLINE Vec advance(Vec h, const Gates &gates, Vec x)
     return gates.decay * h + input;
 }
 
+/// Products of decays soon are so small that they no longer matter to any state; as subnormal numbers they would take
+/// the processor a hundred times as long.
+ATTN_INLINE Vec without_subnormals(Vec x)
+{
+    constexpr float kLeast = 1.17549435e-38f;
+    return x < kLeast && x > -kLeast ? Vec{} : x;
+}
+
 /// `Write`: OUT and h; `Sums`: local and product.
 template <bool Lerp, bool Write, bool Sums>
 inline void scan_tokens(const ScanShape &shape, const SequenceStrip &strip, int64_t first, int64_t end, float *h,
@@ -75,7 +83,7 @@ inline void scan_tokens(const ScanShape &shape, const SequenceStrip &strip, int6
                          write_row ? read_channels(strip.write, write_row, c, channels) : splat(1)};
             if constexpr (Sums) {
                 store(local + c, advance<Lerp>(load(local + c), gates, x));
-                store(product + c, load(product + c) * gates.decay);
+                store(product + c, without_subnormals(load(product + c) * gates.decay));
             }
             if constexpr (Write) {
                 const Vec next = advance<Lerp>(load(h + c), gates, x);
@@ -111,14 +119,6 @@ inline void scan_local(const ScanShape &shape, const SequenceStrip &strip, int64
     clear_sums(strip.channels, local, product);
     (shape.lerp ? scan_tokens<true, false, true> : scan_tokens<false, false, true>)(shape, strip, first, end, nullptr,
                                                                                     local, product);
-}
-
-/// scan() with sums begins them, too.
-inline void scan_segment(const ScanShape &shape, const SequenceStrip &strip, int64_t first, int64_t end, float *h,
-                         float *local, float *product)
-{
-    if (local) clear_sums(strip.channels, local, product);
-    scan(shape, strip, first, end, h, local, product);
 }
 
 inline void carry(const float *local, const float *product, int64_t channels, float *h)

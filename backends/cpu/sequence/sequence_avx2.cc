@@ -4,7 +4,7 @@
 
 namespace attn::cpu {
 
-const SequenceKernel kSequenceAvx2 = {"cpu.conv.avx2", "cpu.scan.avx2", load_taps, convolve,   keep_tokens,
-                                      scan_segment,    scan_local,      carry,     read_state, write_state};
+const SequenceKernel kSequenceAvx2 = {"cpu.conv.avx2", "cpu.scan.avx2", load_taps, convolve,   keep_tokens, scan,
+                                      clear_sums,      scan_local,      carry,     read_state, write_state};
 
 } // namespace attn::cpu

@@ -4,7 +4,7 @@
 
 namespace attn::cpu {
 
-const SequenceKernel kSequenceAvx512 = {"cpu.conv.avx512", "cpu.scan.avx512", load_taps, convolve,   keep_tokens,
-                                        scan_segment,      scan_local,        carry,     read_state, write_state};
+const SequenceKernel kSequenceAvx512 = {"cpu.conv.avx512", "cpu.scan.avx512", load_taps, convolve,   keep_tokens, scan,
+                                        clear_sums,        scan_local,        carry,     read_state, write_state};
 
 } // namespace attn::cpu

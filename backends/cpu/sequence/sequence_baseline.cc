@@ -4,7 +4,8 @@
 
 namespace attn::cpu {
 
-const SequenceKernel kSequenceBaseline = {"cpu.conv.baseline", "cpu.scan.baseline", load_taps, convolve,   keep_tokens,
-                                          scan_segment,        scan_local,          carry,     read_state, write_state};
+const SequenceKernel kSequenceBaseline = {
+    "cpu.conv.baseline", "cpu.scan.baseline", load_taps, convolve,   keep_tokens, scan,
+    clear_sums,          scan_local,          carry,     read_state, write_state};
 
 } // namespace attn::cpu

@@ -5,7 +5,7 @@
 
 namespace attn::cpu {
 
-const SequenceKernel kSequenceNeon = {"cpu.conv.neon", "cpu.scan.neon", load_taps, convolve,   keep_tokens,
-                                      scan_segment,    scan_local,      carry,     read_state, write_state};
+const SequenceKernel kSequenceNeon = {"cpu.conv.neon", "cpu.scan.neon", load_taps, convolve,   keep_tokens, scan,
+                                      clear_sums,      scan_local,      carry,     read_state, write_state};
 
 } // namespace attn::cpu
