@@ -58,6 +58,43 @@ TEST(LinearRecipe, EveryRecipeIsAPlan)
         "inline", [](attn_problem *p) { return attn_recipe_inline(p, 10); }, 1 / 40.0);
 }
 
+/// What the table shows to be right is what recipes make.
+TEST(LinearRecipe, TheTableHasTheRecipes)
+{
+    const auto compare = [](const char *name, const attn_linear &recipe) {
+        const Method &m = method(name);
+        EXPECT_EQ(recipe.decay, m.decay) << name;
+        EXPECT_EQ(recipe.decay_form, m.form) << name;
+        EXPECT_EQ(recipe.update, m.update) << name;
+        EXPECT_EQ(recipe.read, m.read) << name;
+        EXPECT_EQ(recipe.feature_map, m.map) << name;
+        EXPECT_EQ(recipe.flags, m.flags) << name;
+        EXPECT_EQ(recipe.normaliser_eps, m.eps) << name;
+        EXPECT_EQ(recipe.decay_lower_bound, m.lower_bound) << name;
+        EXPECT_EQ(recipe.decay_scale, m.decay_scale) << name;
+        // That of InLine has the number of keys in it.
+        EXPECT_TRUE(recipe.problem->scale == m.scale || m.name == "inline_core") << name;
+    };
+    std::vector<attn_problem> problems(20, problem_of(16));
+    attn_problem *problem = problems.data();
+    compare("linear", attn_recipe_linear(problem++, ATTN_FEATURE_ELU1));
+    compare("based", attn_recipe_based(problem++));
+    compare("hedgehog", attn_recipe_hedgehog(problem++));
+    compare("retnet", attn_recipe_retnet(problem++));
+    compare("lightning", attn_recipe_lightning(problem++));
+    compare("mamba2", attn_recipe_mamba2(problem++));
+    compare("gla", attn_recipe_gla(problem++));
+    compare("hgrn2", attn_recipe_hgrn2(problem++));
+    compare("rwkv6", attn_recipe_rwkv6(problem++));
+    compare("rwkv7", attn_recipe_rwkv7(problem++));
+    compare("deltanet", attn_recipe_deltanet(problem++));
+    compare("gated_deltanet", attn_recipe_gated_deltanet(problem++));
+    compare("kda", attn_recipe_kda(problem++, 0));
+    compare("kda_safe", attn_recipe_kda(problem++, -5));
+    compare("linear_full", attn_recipe_bidirectional(problem++, ATTN_FEATURE_ELU1));
+    compare("inline_core", attn_recipe_inline(problem++, 10));
+}
+
 TEST(LinearRecipe, DecaysOfHeads)
 {
     std::vector<float> decay(12);

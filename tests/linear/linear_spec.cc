@@ -32,8 +32,8 @@ const std::vector<Method> &methods()
 
         add("linear", "elu1, normaliser", map(ATTN_FEATURE_ELU1), normalised(1e-10), scale(1));
         add("linear_plain", "identity");
-        add("based", "taylor2, normaliser", map(ATTN_FEATURE_TAYLOR2), normalised(1e-6), scale(1));
-        add("hedgehog", "hedgehog, normaliser", map(ATTN_FEATURE_HEDGEHOG), normalised(1e-6), scale(1));
+        add("based", "taylor2, normaliser", map(ATTN_FEATURE_TAYLOR2), normalised(1e-12), scale(1));
+        add("hedgehog", "hedgehog, normaliser", map(ATTN_FEATURE_HEDGEHOG), normalised(1e-10), scale(1));
         add("softmax_features", "softmax over channels, normaliser", map(ATTN_FEATURE_SOFTMAX), normalised(1e-6),
             scale(1));
         add("relu", "relu, normaliser", map(ATTN_FEATURE_RELU), normalised(1e-6), scale(1));
@@ -54,8 +54,8 @@ const std::vector<Method> &methods()
             decay(ATTN_DECAY_CHANNEL, 1), form(ATTN_DECAY_SOFTPLUS));
         add("kda_safe", "delta, decay per channel, sigmoid form, bound -5, l2norm", update(ATTN_UPDATE_DELTA), unit,
             decay(ATTN_DECAY_CHANNEL, 1), form(ATTN_DECAY_SIGMOID), bound(-5));
-        add("rwkv7", "dplr, decay per channel, bound -0.6066", update(ATTN_UPDATE_DPLR), decay(ATTN_DECAY_CHANNEL, 0.3),
-            bound(-0.6066), scale(1));
+        add("rwkv7", "dplr, decay per channel, bound -0.6065", update(ATTN_UPDATE_DPLR), decay(ATTN_DECAY_CHANNEL, 0.3),
+            bound(-0.60653066), scale(1));
         add("linear_full", "elu1, normaliser, bidirectional", map(ATTN_FEATURE_ELU1), normalised(1e-6), scale(1), full);
         add("inline_core", "bidirectional", full);
         return list;
