@@ -79,7 +79,7 @@ void run_group(const Run &run, int64_t first_item, int64_t count, int32_t worker
                       run.row(worker, i, 3)};
         run.kernel.read_state(runners[i].strip, runners[i].h);
     }
-    const int64_t tokens = runners[0].strip.tokens, segments = segments_of(tokens);
+    const int64_t tokens = run.call.tokens(first_item / run.call.strips()), segments = segments_of(tokens);
     for (int64_t segment = 0; segment < segments; ++segment) {
         const bool last = segment + 1 == segments;
         for (int64_t i = 0; i < count && !last; ++i) {
