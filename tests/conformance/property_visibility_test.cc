@@ -166,6 +166,7 @@ TEST(PropertyVisibility, TilesSharedWithRowsThatSeeTheKey)
                                     {5, 700, 200, -1, 3, "bottom_right"},  {400, 130, 0, 0, 1, "none"}};
     for (const Setting &x : settings) {
         for (const char *dtype : {"fp32", "bf16"}) {
+            if (session().subset && (&x - settings + (*dtype == 'b')) % 2 != 0) continue;
             Case c;
             c.seed = session().seed, c.workers = 2, c.heads_q = 4, c.heads_k = c.heads_v = 2;
             c.dim_qk = 24, c.dim_v = 40;
@@ -174,7 +175,7 @@ TEST(PropertyVisibility, TilesSharedWithRowsThatSeeTheKey)
             c.sink_tokens = x.sinks, c.column_mass = 1;
             if (c.causal == "none") c.align = "bottom_right";
             Random random(c.seed, 24);
-            for (int repeat = 0; repeat < 4; ++repeat) {
+            for (int repeat = 0; repeat < (session().subset ? 2 : 4); ++repeat) {
                 c.strict_nonfinite = repeat != 0;
                 ATTN_TRACE_CASE(c);
                 check_blind_rows(c, [&](const Sequence &s) { return nth(s, random, 1); });
