@@ -166,6 +166,7 @@ TEST(PropertyVisibility, TilesSharedWithRowsThatSeeTheKey)
                                     {5, 700, 200, -1, 3, "bottom_right"},  {400, 130, 0, 0, 1, "none"}};
     for (const Setting &x : settings) {
         for (const char *dtype : {"fp32", "bf16"}) {
+            // One dtype for each setting.
             if (session().subset && (&x - settings + (*dtype == 'b')) % 2 != 0) continue;
             Case c;
             c.seed = session().seed, c.workers = 2, c.heads_q = 4, c.heads_k = c.heads_v = 2;
