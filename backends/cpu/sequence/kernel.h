@@ -10,7 +10,7 @@ namespace attn::cpu {
 
 /// Channels of a strip at most: their rows stay in L1 while tokens pass.
 constexpr int64_t kStripChannels = 256;
-/// Strips that a task takes at most. Rows of all heads can be further apart than pages are long, so it goes through
+/// Strips that take turns at most. Rows of all heads can be further apart than pages are long, so a task goes through
 /// some tokens of one strip, then of the next, while the processor still knows their pages.
 constexpr int64_t kGroupStrips = 16;
 

@@ -1,6 +1,7 @@
-// A scan on the CPU. Strips of channels and sequences are independent: where there are enough of them each is a task.
-// Where there are not the segments of a sequence (scan_strip.h) are shared out too, in waves of kWaveSegments: first
-// their sums, then the states at their starts, then the outputs. The bits are the same.
+// A scan on the CPU. Strips of channels and sequences are independent: where there are enough of them each task takes
+// some, those of one sequence in turns. Where there are not the segments of a sequence (scan_strip.h) are shared out
+// too, in waves of kWaveSegments: first their sums, then the states at their starts, then the outputs. The bits are the
+// same.
 #include "scan.h"
 
 #include "backends/cpu/linear/token_values.h"

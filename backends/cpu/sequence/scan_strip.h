@@ -49,8 +49,8 @@ ATTN_INLINE Vec advance(Vec h, const Gates &gates, Vec x)
     return gates.decay * h + input;
 }
 
-/// Products of decays soon are so small that they no longer matter to any state; as subnormal numbers they would take
-/// the processor a hundred times as long.
+/// Products of decays below 2^-126 as 0: processors are slow with subnormal numbers, and of a state of 1 a product that
+/// small leaves nothing that a float beside it would show.
 ATTN_INLINE Vec without_subnormals(Vec x)
 {
     constexpr float kLeast = 1.17549435e-38f;
