@@ -7,14 +7,22 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace attn {
 
 class JsonWriter;
 
+/// An implementation that stands before the chosen one in its list, and why it was not taken.
+struct Refusal {
+    std::string kernel, reason;
+};
+
 /// A kernel chosen for a problem, with everything that can be prepared. Immutable.
 class Executor {
 public:
+    std::vector<Refusal> refusals; ///< Set by the choice, before anybody else has the executor.
+
     virtual ~Executor() = default;
     /// "cpu.dense.forward.avx2"
     virtual const char *kernel() const noexcept = 0;

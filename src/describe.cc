@@ -260,6 +260,12 @@ std::string describe_plan(const attn_handle_s &handle, const Problem &p, const E
     executor.describe(json);
     json.close();
     json.open_array("refusals");
+    for (const Refusal &refusal : executor.refusals) {
+        json.open();
+        json.add("kernel", refusal.kernel.c_str());
+        json.add("reason", refusal.reason.c_str());
+        json.close();
+    }
     json.close_array();
     json.close();
     return json.text();

@@ -14,25 +14,29 @@ namespace cuda {
 namespace {
 
 constexpr std::array<gpu::Implementation, 3> kImplementations = {{
-    {ATTN_KIND_DENSE, "gpu.dense.forward", gpu::refuse_forward, gpu::make_forward},
-    {ATTN_KIND_MERGE, "gpu.merge", gpu::refuse_merge, gpu::make_merge},
-    {ATTN_KIND_APPEND, "gpu.append", gpu::refuse_append, gpu::make_append},
+    {ATTN_KIND_DENSE, "gpu.dense.forward", true, gpu::refuse_forward, gpu::make_forward},
+    {ATTN_KIND_MERGE, "gpu.merge", true, gpu::refuse_merge, gpu::make_merge},
+    {ATTN_KIND_APPEND, "gpu.append", true, gpu::refuse_append, gpu::make_append},
 }};
 
 class CudaBackend final : public Backend {
 public:
-    explicit CudaBackend(std::unique_ptr<CudaDevice> device) : device_(std::move(device)) {}
+    CudaBackend(std::unique_ptr<CudaDevice> device, gpu::Selection selection)
+        : device_(std::move(device)), selection_(selection)
+    {
+    }
 
     const char *name() const noexcept override { return "cuda"; }
 
     attn_status plan(const attn_handle_s &, const Problem &problem, std::unique_ptr<Executor> *executor) const override
     {
         if (const attn_status status = device_->context().check_process()) return status;
-        return gpu::choose(implementations(), name(), problem, *device_, executor);
+        return gpu::choose(implementations(), selection_, name(), problem, *device_, executor);
     }
 
 private:
     std::unique_ptr<CudaDevice> device_;
+    const gpu::Selection selection_;
 };
 
 /// Bytes per second that the memory interface can carry; 0 if the driver does not tell.
@@ -54,15 +58,17 @@ std::span<const gpu::Implementation> implementations() noexcept
     return kImplementations;
 }
 
-std::unique_ptr<Backend> make_backend(std::unique_ptr<CudaDevice> device)
+std::unique_ptr<Backend> make_backend(std::unique_ptr<CudaDevice> device, gpu::Selection selection)
 {
-    return std::make_unique<CudaBackend>(std::move(device));
+    return std::make_unique<CudaBackend>(std::move(device), selection);
 }
 
 } // namespace cuda
 
 attn_status open_cuda_backend(const attn_options &options, std::unique_ptr<Backend> *out)
 {
+    gpu::Selection selection = gpu::Selection::best;
+    if (const attn_status status = gpu::read_selection(&selection)) return status;
     const cuda::Driver *driver = nullptr;
     if (const attn_status status = cuda::open_driver(&driver)) return status;
     kernel::StoreOptions store_options;
@@ -85,7 +91,7 @@ attn_status open_cuda_backend(const attn_options &options, std::unique_ptr<Backe
     std::unique_ptr<cuda::CudaDevice> device;
     if (const attn_status status = cuda::CudaDevice::open(*driver, device_options, std::move(store), &device))
         return status;
-    *out = cuda::make_backend(std::move(device));
+    *out = cuda::make_backend(std::move(device), selection);
     return ATTN_OK;
 }
 

@@ -4,12 +4,14 @@
 
 #include "backend.h"
 #include "backends/cuda/device.h"
+#include "backends/gpu/implementation.h"
 
 #include <memory>
 
 namespace attn::cuda {
 
-std::unique_ptr<Backend> make_backend(std::unique_ptr<CudaDevice> device);
+std::unique_ptr<Backend> make_backend(std::unique_ptr<CudaDevice> device,
+                                      gpu::Selection selection = gpu::Selection::best);
 
 } // namespace attn::cuda
 

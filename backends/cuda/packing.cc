@@ -13,9 +13,11 @@ namespace {
 
 class PackingBackend final : public Backend {
 public:
-    PackingBackend(const Packing &packing, const kernel::StoreOptions &options, const gpu::Facts &facts)
+    PackingBackend(const Packing &packing, const kernel::StoreOptions &options, const gpu::Facts &facts,
+                   gpu::Selection selection)
         : packing_(packing),
           target_(packing.target),
+          selection_(selection),
           builder_(kernel::embedded_sources(), options),
           device_(facts, [this](const kernel::Request &request) { return keep(request); })
     {
@@ -30,7 +32,7 @@ public:
     const char *name() const noexcept override { return "cuda"; }
     attn_status plan(const attn_handle_s &, const Problem &problem, std::unique_ptr<Executor> *executor) const override
     {
-        return gpu::choose(cuda::implementations(), name(), problem, device_, executor);
+        return gpu::choose(cuda::implementations(), selection_, name(), problem, device_, executor);
     }
 
 private:
@@ -56,6 +58,7 @@ private:
 
     const Packing packing_;
     const std::string target_;
+    const gpu::Selection selection_;
     kernel::PackBuilder builder_;
     mutable gpu::Recorder device_; // planning changes a device, here by what it has seen
 };
@@ -70,6 +73,8 @@ attn_status open_packing_backend(const attn_options &options, const attn_ext &ex
     const Packing &packing = reinterpret_cast<const Packing &>(extension);
     if (options.device != ATTN_DEVICE_CUDA || !packing.target || !packing.keep)
         return fail(ATTN_ERROR_INVALID, "Packing: needs ATTN_DEVICE_CUDA, a target and a function");
+    gpu::Selection selection = gpu::Selection::best;
+    if (const attn_status status = gpu::read_selection(&selection)) return status;
     gpu::Facts facts;
     std::string why;
     if (!gpu::typical_facts(packing.target, &facts, &why)) return fail(ATTN_ERROR_INVALID, "%s", why.c_str());
@@ -77,7 +82,7 @@ attn_status open_packing_backend(const attn_options &options, const attn_ext &ex
     store.disk_cache = !(options.flags & ATTN_HANDLE_NO_DISK_CACHE);
     if (options.cache_dir) store.cache_dir = options.cache_dir;
     if (options.compiler_path) store.compiler_path = options.compiler_path;
-    auto backend = std::make_unique<PackingBackend>(packing, store, facts);
+    auto backend = std::make_unique<PackingBackend>(packing, store, facts, selection);
     if (const attn_status status = backend->open()) return status;
     *out = std::move(backend);
     return ATTN_OK;

@@ -3,21 +3,57 @@
 
 #include "names.h"
 
-namespace attn::gpu {
+#include <cstdlib>
+#include <string_view>
+#include <utility>
+#include <vector>
 
-attn_status choose(std::span<const Implementation> list, const char *backend, const Problem &problem, Device &device,
-                   std::unique_ptr<Executor> *executor)
+namespace attn::gpu {
+namespace {
+
+constexpr const char *kVariable = "ATTN_GPU_IMPLEMENTATION";
+
+/// Why the implementation is not taken; empty if it is.
+std::string refuse(const Implementation &implementation, Selection selection, const Problem &problem, Device &device)
 {
-    std::string refusals;
+    if (selection == Selection::portable && !implementation.portable)
+        return std::string("is not portable: ") + kVariable + " = portable";
+    return implementation.refuse(problem, device);
+}
+
+} // namespace
+
+attn_status read_selection(Selection *out)
+{
+    const char *text = secure_getenv(kVariable);
+    *out = Selection::best;
+    if (!text || !*text) return ATTN_OK;
+    if (std::string_view(text) != "portable")
+        return fail(ATTN_ERROR_INVALID, "%s = %s: must be portable, or not set", kVariable, text);
+    *out = Selection::portable;
+    return ATTN_OK;
+}
+
+attn_status choose(std::span<const Implementation> list, Selection selection, const char *backend,
+                   const Problem &problem, Device &device, std::unique_ptr<Executor> *executor)
+{
+    std::vector<Refusal> refusals;
     for (const Implementation &implementation : list) {
         if (implementation.kind != problem.kind) continue;
-        const std::string reason = implementation.refuse(problem, device);
-        if (reason.empty()) return executor ? implementation.make(problem, device, executor) : ATTN_OK;
-        if (!refusals.empty()) refusals += "; ";
-        refusals += std::string(implementation.name) + " " + reason;
+        std::string reason = refuse(implementation, selection, problem, device);
+        if (reason.empty()) {
+            if (!executor) return ATTN_OK;
+            if (const attn_status status = implementation.make(problem, device, executor)) return status;
+            (*executor)->refusals = std::move(refusals);
+            return ATTN_OK;
+        }
+        refusals.push_back({implementation.name, std::move(reason)});
     }
-    return fail(ATTN_ERROR_UNSUPPORTED, "attn_%s: no kernel of the %s backend serves this%s%s", kind_name(problem.kind),
-                backend, refusals.empty() ? "" : ": ", refusals.c_str());
+    std::string text;
+    for (const Refusal &refusal : refusals)
+        text += (text.empty() ? ": " : "; ") + refusal.kernel + " " + refusal.reason;
+    return fail(ATTN_ERROR_UNSUPPORTED, "attn_%s: no kernel of the %s backend serves this%s", kind_name(problem.kind),
+                backend, text.c_str());
 }
 
 } // namespace attn::gpu

@@ -15,16 +15,26 @@ namespace attn::gpu {
 struct Implementation {
     attn_kind kind;
     const char *name;
+    bool portable; ///< Runs on every GPU that has what the instructions of sm_80 need.
     /// Why it does not serve a problem; empty if it does. Compiles nothing.
     std::string (*refuse)(const Problem &problem, Device &device);
     /// Loads the kernels and uploads the constants. The problem and the device outlive the executor.
     attn_status (*make)(const Problem &problem, Device &device, std::unique_ptr<Executor> *out);
 };
 
+/// Which implementations a handle takes.
+enum class Selection {
+    best,    ///< The first of the list that serves.
+    portable ///< Portable ones only.
+};
+
+/// Reads the variable ATTN_GPU_IMPLEMENTATION, for tests and comparisons: `portable`, or not set.
+[[nodiscard]] attn_status read_selection(Selection *out);
+
 /// Chooses the first of the list that serves a problem and makes its executor, unless `executor` is NULL. `backend` is
 /// the name in the message of a refusal, which has the reason of each.
-[[nodiscard]] attn_status choose(std::span<const Implementation> list, const char *backend, const Problem &problem,
-                                 Device &device, std::unique_ptr<Executor> *executor);
+[[nodiscard]] attn_status choose(std::span<const Implementation> list, Selection selection, const char *backend,
+                                 const Problem &problem, Device &device, std::unique_ptr<Executor> *executor);
 
 } // namespace attn::gpu
 

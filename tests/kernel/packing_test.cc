@@ -50,7 +50,9 @@ std::string plan(const attn_dense &dense, gpu::Device *device)
     DenseProblem problem;
     if (read_dense(&dense, &problem) != ATTN_OK) return last_error();
     std::unique_ptr<Executor> executor;
-    return gpu::choose(cuda::implementations(), "cuda", problem, *device, &executor) == ATTN_OK ? "" : last_error();
+    const attn_status status =
+        gpu::choose(cuda::implementations(), gpu::Selection::best, "cuda", problem, *device, &executor);
+    return status == ATTN_OK ? "" : last_error();
 }
 
 class PackingTest : public KernelTest {
