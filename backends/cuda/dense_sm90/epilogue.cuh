@@ -1,0 +1,63 @@
+// From the sums of a tile to OUT and LSE, by registers alone: shared memory stays with the tiles that come.
+#ifndef ATTN_BACKENDS_CUDA_DENSE_SM90_EPILOGUE_CUH
+#define ATTN_BACKENDS_CUDA_DENSE_SM90_EPILOGUE_CUH
+
+#include "backends/cuda/dense_sm90/rows.cuh"
+#include "backends/gpu/dense/write_row.cuh"
+
+namespace attn::sm90 {
+
+/// Writes the rows of a tile. `o`, which is used up, holds sums of weights times V.
+ATTN_DEVICE void write_tile(const ForwardParams &p, const Tile &tile, const Place &at, const RowState &state, Output &o)
+{
+    const Sequence &s = tile.sequence;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const int token = tile.first + at.row + 8 * half;
+        const bool is_row = token < s.q_length;
+        const RowSums sums = {state.max[half] * (kFinishesScores ? 1.0f : p.score_factor), row_sum(state.sum[half]),
+                              0.0f};
+        RowFactor factor = {0.0f, true};
+        char *out = nullptr;
+        if (is_row) {
+            factor = finish_row<kHasEpilogue>(p, s, token, tile.head, sums, at.lane % 4 == 0);
+            out = const_cast<char *>(token_address(p, p.out, s, token, tile.head));
+        }
+        if (factor.zero) { // exactly, whatever V holds
+#pragma unroll
+            for (int j = 0; j < kDimV / 8; ++j) o[j][2 * half] = o[j][2 * half + 1] = 0.0f;
+        }
+        if constexpr (kHasEpilogue)
+            if (p.gate_values.base && is_row) {
+                const char *gate = token_address(p, p.gate_values, s, token, tile.head);
+#pragma unroll
+                for (int j = 0; j < kDimV / 8; ++j)
+#pragma unroll
+                    for (int side = 0; side < 2; ++side) {
+                        const int channel = 8 * j + at.column + side;
+                        if (channel < p.dim_v && !factor.zero)
+                            o[j][2 * half + side] *= gate_factor(p, gate, channel);
+                    }
+            }
+        write_aligned<kType>(o, half, out, factor.zero ? 0.0f : factor.factor, at.lane, is_row ? p.dim_v : 0);
+    }
+}
+
+/// Writes the rows of a tile that sees no key.
+ATTN_DEVICE void write_nothing(const ForwardParams &p, const Tile &tile, const Place &at)
+{
+    const Sequence &s = tile.sequence;
+    for (int half = 0; half < 2; ++half) {
+        const int token = tile.first + at.row + 8 * half;
+        if (token >= s.q_length) continue;
+        const RowSums none = {-infinity(), 0.0f, 0.0f};
+        finish_row<kHasEpilogue>(p, s, token, tile.head, none, at.lane % 4 == 0);
+        char *out = const_cast<char *>(token_address(p, p.out, s, token, tile.head));
+        for (int c = at.lane % 4 * 8; c < p.dim_v; c += 32)
+            *reinterpret_cast<uint4 *>(out + 2 * c) = make_uint4(0, 0, 0, 0);
+    }
+}
+
+} // namespace attn::sm90
+
+#endif
