@@ -20,6 +20,7 @@ constexpr bool kHasAlibi = (kShape.features & kAlibi) != 0;
 constexpr bool kHasQueryTemperature = (kShape.features & kQueryTemperature) != 0;
 constexpr bool kHasValueTemperature = (kShape.features & kValueTemperature) != 0;
 constexpr bool kHasEpilogue = (kShape.features & kEpilogue) != 0;
+constexpr bool kHasGate = (kShape.features & kGate) != 0;
 /// Products become scores before the maximum is taken. Else they stay as they are, and their factor joins the exponent.
 constexpr bool kFinishesScores = kHasSoftcap || kHasAlibi || kHasQueryTemperature;
 constexpr int kMask = kShape.mask;

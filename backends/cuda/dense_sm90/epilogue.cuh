@@ -27,34 +27,36 @@ ATTN_DEVICE void write_tile(const ForwardParams &p, const Tile &tile, const Plac
 #pragma unroll
             for (int j = 0; j < kDimV / 8; ++j) o[j][2 * half] = o[j][2 * half + 1] = 0.0f;
         }
-        if constexpr (kHasEpilogue)
-            if (p.gate_values.base && is_row) {
+        if constexpr (kHasGate)
+            if (is_row) {
                 const char *gate = token_address(p, p.gate_values, s, token, tile.head);
 #pragma unroll
                 for (int j = 0; j < kDimV / 8; ++j)
 #pragma unroll
                     for (int side = 0; side < 2; ++side) {
                         const int channel = 8 * j + at.column + side;
-                        if (channel < p.dim_v && !factor.zero)
-                            o[j][2 * half + side] *= gate_factor(p, gate, channel);
+                        if (channel < p.dim_v && !factor.zero) o[j][2 * half + side] *= gate_factor(p, gate, channel);
                     }
             }
         write_aligned<kType>(o, half, out, factor.zero ? 0.0f : factor.factor, at.lane, is_row ? p.dim_v : 0);
     }
 }
 
-/// Writes the rows of a tile that sees no key.
-ATTN_DEVICE void write_nothing(const ForwardParams &p, const Tile &tile, const Place &at)
+/// Writes the rows of a tile that sees no key, by one warp that has few registers.
+ATTN_DEVICE void write_nothing(const ForwardParams &p, const Tile &tile)
 {
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
     const Sequence &s = tile.sequence;
-    for (int half = 0; half < 2; ++half) {
-        const int token = tile.first + at.row + 8 * half;
-        if (token >= s.q_length) continue;
-        const RowSums none = {-infinity(), 0.0f, 0.0f};
-        finish_row<kHasEpilogue>(p, s, token, tile.head, none, at.lane % 4 == 0);
+    const int end = smaller(tile.first + kRows, s.q_length);
+    const RowSums none = {-infinity(), 0.0f, 0.0f};
+#pragma unroll 1
+    for (int token = tile.first + lane; token < end; token += 32)
+        finish_row<kHasEpilogue>(p, s, token, tile.head, none, true);
+#pragma unroll 1
+    for (int token = tile.first; token < end; ++token) {
         char *out = const_cast<char *>(token_address(p, p.out, s, token, tile.head));
-        for (int c = at.lane % 4 * 8; c < p.dim_v; c += 32)
-            *reinterpret_cast<uint4 *>(out + 2 * c) = make_uint4(0, 0, 0, 0);
+        if (8 * lane < p.dim_v) *reinterpret_cast<uint4 *>(out + 16 * lane) = make_uint4(0, 0, 0, 0);
     }
 }
 

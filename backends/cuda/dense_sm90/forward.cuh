@@ -1,8 +1,9 @@
 // Dense attention, forward, for Hopper (sm_90a): O = softmax(scores of Q K^T) V, fp16 and bf16.
 //
-// One block of threads stays on an SM and takes tiles of query rows of one head, kRows = 64 kConsumers each, one after the
-// other (scheduler.cuh). Of its first warpgroup one thread finds tiles and one asks the tensor memory accelerator for Q, K
-// and V. The other warpgroups compute, 64 rows each: wgmma multiplies operands in shared memory, P goes from registers.
+// One block of threads stays on an SM and takes tiles of query rows of one head, kRows = 64 kConsumers each, one after
+// the other (scheduler.cuh). Of its first warpgroup a warp finds tiles and a thread asks the tensor memory accelerator
+// for Q, K and V. The other warpgroups compute, 64 rows each: wgmma multiplies operands in shared memory, P goes from
+// registers.
 //
 //   copies       Q  K(n-1)  K(n-2) V(n-1)  K(n-3) V(n-2)  ...  K(0) V(1)  V(0) | Q K(m-1) ...          the next tile
 //                    |        |       |
@@ -14,9 +15,9 @@
 // masks. Where a tile ends its last product runs together with the first of the next tile.
 //
 // Shared memory: kQueryBuffers tiles of Q, kStages of K and of V, a pair of barriers (full, empty) for each, and a ring
-// of descriptions of tiles. Registers: the first warpgroup gives its own to the consumers (Shape::consumer_registers()).
-// Rows of V that no row of a tile sees are set to 0 in shared memory: a weight of 0 would still make NaN of what is not
-// finite there.
+// of descriptions of tiles. Registers: the first warpgroup gives its own to the consumers
+// (Shape::consumer_registers()). Rows of V that no row of a tile sees are set to 0 in shared memory: a weight of 0
+// would still make NaN of what is not finite there.
 //
 // Not yet run on a GPU, so there are no measurements.
 #include "backends/cuda/dense_sm90/epilogue.cuh"
@@ -30,20 +31,39 @@ namespace attn::sm90 {
 
 using namespace ptx;
 
-// The first warpgroup: a thread that finds tiles and one that copies, in different warps.
+extern __shared__ __align__(1024) char shared_memory[];
 
-ATTN_DEVICE void find_tiles(const ForwardParams &p, char *shared, u32 base)
+ATTN_DEVICE Tile *tile_slot(u32 slot)
 {
+    return reinterpret_cast<Tile *>(shared_memory + kAt.tiles + slot * Shape::kTileBytes);
+}
+
+// The first warpgroup: a warp that finds tiles and a thread that copies. `base` is the address of shared memory.
+
+/// Tiles that see no key are written here, others go to those who copy and compute.
+ATTN_DEVICE void find_tiles(const ForwardParams &params, u32 base)
+{
+    const int lane = static_cast<int>(threadIdx.x % 32);
     Ring<kTileSlots> tiles;
-    Order order(p);
+    Order order;
     for (bool found = true; found;) {
         mbarrier_wait(empty_barrier(base + kAt.tile_barriers, tiles.slot()), tiles.parity() ^ 1);
-        Tile *tile = reinterpret_cast<Tile *>(shared + kAt.tiles + tiles.slot() * Shape::kTileBytes);
+        Tile *tile = tile_slot(tiles.slot());
+        // By an address that the compiler does not know: registers are few, and it would keep in them what it works out
+        // of parameters ahead of the loop. (Likewise the numbers of the block and of the lane.)
+        const ForwardParams *opaque = &params;
+        asm volatile("" : "+l"(opaque));
+        const ForwardParams &p = *opaque;
         u32 number;
-        found = order.next(&number);
-        if (found && !find_tile(p, number, tile)) continue;
+        found = order.next(p, &number);
+        if (found && !find_tile(p, number, tile)) continue; // all lanes write the same
+        if (found && tile->schedule.count == 0) {
+            write_nothing(p, *tile);
+            continue;
+        }
         tile->is_last = !found;
-        mbarrier_arrive(full_barrier(base + kAt.tile_barriers, tiles.slot()));
+        __syncwarp();
+        if (lane == 0) mbarrier_arrive(full_barrier(base + kAt.tile_barriers, tiles.slot()));
         ++tiles.count;
     }
 }
@@ -54,7 +74,8 @@ struct TensorMaps {
 
 /// Copies `rows` rows of `blocks` x 64 channels into the next buffer of a ring, once it is empty.
 template <int blocks, int rows, int buffers>
-ATTN_DEVICE void load_tile(Ring<buffers> &ring, u32 barriers, u32 to, const TensorMap &map, int row, int head, int batch)
+ATTN_DEVICE void load_tile(Ring<buffers> &ring, u32 barriers, u32 to, const TensorMap &map, int row, int head,
+                           int batch)
 {
     mbarrier_wait(empty_barrier(barriers, ring.slot()), ring.parity() ^ 1);
     const u32 full = full_barrier(barriers, ring.slot());
@@ -65,7 +86,7 @@ ATTN_DEVICE void load_tile(Ring<buffers> &ring, u32 barriers, u32 to, const Tens
     ++ring.count;
 }
 
-ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, char *shared, u32 base)
+ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 base)
 {
     tma_prefetch(maps.q), tma_prefetch(maps.k), tma_prefetch(maps.v);
     Ring<kQueryBuffers> q;
@@ -73,14 +94,13 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, char
     Ring<kTileSlots> tiles;
     for (;; ++tiles.count) {
         mbarrier_wait(full_barrier(base + kAt.tile_barriers, tiles.slot()), tiles.parity());
-        const Tile &tile = *reinterpret_cast<Tile *>(shared + kAt.tiles + tiles.slot() * Shape::kTileBytes);
+        const Tile &tile = *tile_slot(tiles.slot());
         if (tile.is_last) return;
         const Schedule &schedule = tile.schedule;
         const int head = tile.head, count = schedule.count;
-        if (count > 0)
-            load_tile<kQkBlocks, kRows>(q, base + kAt.q_barriers, base + kAt.q, maps.q,
-                                        static_cast<int>(tile.sequence.q_first) + tile.first,
-                                        head * p.heads_q / p.heads_out, p.sequences.cu_q.base ? 0 : tile.sequence.index);
+        load_tile<kQkBlocks, kRows>(q, base + kAt.q_barriers, base + kAt.q, maps.q,
+                                    static_cast<int>(tile.sequence.q_first) + tile.first,
+                                    head * p.heads_q / p.heads_out, p.sequences.cu_q.base ? 0 : tile.sequence.index);
         const int k_head = head * p.heads_k / p.heads_out, v_head = head * p.heads_v / p.heads_out;
         const int batch = p.sequences.cu_kv.base ? 0 : tile.sequence.index;
         const int first = static_cast<int>(tile.sequence.k_first);
@@ -103,8 +123,10 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, char
 
 class Consumer {
 public:
-    ATTN_DEVICE Consumer(const ForwardParams &p, char *shared, u32 base, int warpgroup)
-        : p_(p), at_(warpgroup), shared_(shared), base_(base),
+    ATTN_DEVICE Consumer(const ForwardParams &p, u32 base, int warpgroup)
+        : p_(p),
+          at_(warpgroup),
+          base_(base),
           q_descriptor_(descriptor_along_k(base + kAt.q + warpgroup * 64 * 128)),
           k_descriptor_(descriptor_along_k(base + kAt.k)),
           v_descriptor_(descriptor_along_n(base + kAt.v, kKeys * 128))
@@ -115,8 +137,10 @@ public:
     {
         // The first consumer has the first turn.
         if (kTurns && at_.consumer == kConsumers - 1) named_barrier_arrive(kTurnBarrier, 2 * kWarpgroup);
-        const Tile *tile = next_tile();
+        const Tile *tile = take_tile();
         if (!tile) return;
+        wait_for_queries();
+        wait_for_keys();
         start_qk();
         wgmma_wait<0>();
         end_qk();
@@ -130,9 +154,11 @@ public:
             visit_keys(*tile);
             release(empty_barrier(base_ + kAt.q_barriers, q_.slot()));
             ++q_.count;
-            const Tile *next = next_tile();
+            const Tile *next = take_tile();
             if (!next) break;
             // The last product of this tile, beside the first of the next.
+            wait_for_queries();
+            wait_for_keys();
             wait_for_turn();
             start_qk();
             start_pv();
@@ -145,7 +171,7 @@ public:
             end_pv();
             pack_weights();
             write_tile(p_, *tile, at_, state, o_);
-            release_tile();
+            end_tile();
             tile = next;
         }
         start_pv();
@@ -155,27 +181,21 @@ public:
     }
 
 private:
-    // Tiles.
+    // Tiles. The next is begun before the one whose O is summed is done, so two counters: taken and done. (With one,
+    // and what follows from it, the compiler of NVRTC 13.0 moves descriptors to uniform registers one by one.)
 
-    /// The next tile that sees keys, NULL if there is none; tiles that see none are written. Tiles are released in order.
-    ATTN_DEVICE const Tile *next_tile()
+    ATTN_DEVICE const Tile *take_tile()
     {
-        for (;;) {
-            mbarrier_wait(full_barrier(base_ + kAt.tile_barriers, tiles_.slot()), tiles_.parity());
-            const Tile *tile = reinterpret_cast<Tile *>(shared_ + kAt.tiles + tiles_.slot() * Shape::kTileBytes);
-            ++tiles_.count;
-            if (tile->is_last) return nullptr;
-            if (tile->schedule.count > 0) return tile;
-            write_nothing(p_, *tile, at_);
-            release_tile();
-        }
+        mbarrier_wait(full_barrier(base_ + kAt.tile_barriers, taken_.slot()), taken_.parity());
+        const Tile *tile = tile_slot(taken_.slot());
+        ++taken_.count;
+        return tile->is_last ? nullptr : tile;
     }
-    /// Releases the slot of the oldest tile that this consumer holds.
-    ATTN_DEVICE void release_tile()
+    ATTN_DEVICE void end_tile()
     {
         __syncwarp();
-        release(empty_barrier(base_ + kAt.tile_barriers, released_.slot()));
-        ++released_.count;
+        release(empty_barrier(base_ + kAt.tile_barriers, done_.slot()));
+        ++done_.count;
     }
     ATTN_DEVICE void release(u32 barrier)
     {
@@ -184,10 +204,16 @@ private:
 
     // Products. Their operands are in the buffers that q_, k_ and v_ name.
 
-    ATTN_DEVICE void start_qk()
+    ATTN_DEVICE void wait_for_queries()
     {
         mbarrier_wait(full_barrier(base_ + kAt.q_barriers, q_.slot()), q_.parity());
+    }
+    ATTN_DEVICE void wait_for_keys()
+    {
         mbarrier_wait(full_barrier(base_ + kAt.k_barriers, k_.slot()), k_.parity());
+    }
+    ATTN_DEVICE void start_qk()
+    {
         const u64 q = q_descriptor_ + q_.slot() * descriptor_step(kQBytes);
         const u64 k = k_descriptor_ + k_.slot() * descriptor_step(kKBytes);
         wgmma_fence();
@@ -268,6 +294,7 @@ private:
     ATTN_DEVICE void step(const Tile &tile, int i)
     {
         float alpha[2];
+        wait_for_keys();
         wait_for_turn();
         start_qk();
         start_pv();
@@ -327,7 +354,7 @@ private:
     ATTN_DEVICE void clear_hidden(const Schedule &schedule, int block, Ring<kStages> v)
     {
         mbarrier_wait(full_barrier(base_ + kAt.v_barriers, v.slot()), v.parity());
-        char *tile = shared_ + kAt.v + v.slot() * kVBytes;
+        char *tile = shared_memory + kAt.v + v.slot() * kVBytes;
 #pragma unroll 1
         for (int unit = static_cast<int>(threadIdx.x) % kWarpgroup; unit < kVBytes / 16; unit += kWarpgroup)
             if (!schedule.in_hull(block + unit / 8 % kKeys))
@@ -338,15 +365,14 @@ private:
 
     const ForwardParams &p_;
     const Place at_;
-    char *const shared_;
-    const u32 base_; ///< Address of shared memory.
+    const u32 base_;                                       ///< Address of shared memory.
     const u64 q_descriptor_, k_descriptor_, v_descriptor_; ///< Of the first buffers.
     Ring<kQueryBuffers> q_;
     Ring<kStages> k_, v_;
-    Ring<kTileSlots> tiles_, released_;
+    Ring<kTileSlots> taken_, done_;
     Rows rows_;
     RowState state_;
-    Scores x_;                    ///< Products, scores, weights.
+    Scores x_;                   ///< Products, scores, weights.
     u32 weights_[kKeys / 16][4]; ///< In pairs, while PV reads them.
     Output o_;
     int sink_blocks_, first_block_; ///< Of the schedule of x_.
@@ -357,13 +383,13 @@ private:
 /// Grid: as many blocks as there are SMs, or tiles if those are fewer. The maps are of [batch, head, row, channel], in
 /// boxes of 64 channels and a tile's rows, swizzled by 128 bytes.
 extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
-    attn_dense_forward_sm90(const __grid_constant__ attn::ptx::TensorMap q, const __grid_constant__ attn::ptx::TensorMap k,
+    attn_dense_forward_sm90(const __grid_constant__ attn::ptx::TensorMap q,
+                            const __grid_constant__ attn::ptx::TensorMap k,
                             const __grid_constant__ attn::ptx::TensorMap v,
                             const __grid_constant__ attn::gpu::ForwardParams p)
 {
     using namespace attn::sm90;
-    extern __shared__ __align__(1024) char shared[];
-    u32 base = shared_address(shared);
+    u32 base = shared_address(shared_memory);
     asm volatile("" : "+r"(base)); // or the compiler works the address out again wherever it is used
     if (threadIdx.x == 0) {
         const auto set_up = [&](int at, int count, int readers) {
@@ -383,10 +409,10 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
     const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
     if (warpgroup == 0) {
         give_registers<kShape.producer_registers()>();
-        if (threadIdx.x == 0) copy_tiles(p, {q, k, v}, shared, base);
-        if (threadIdx.x == 32) find_tiles(p, shared, base);
+        if (threadIdx.x == 0) copy_tiles(p, {q, k, v}, base);
+        if (threadIdx.x / 32 == 1) find_tiles(p, base);
     } else {
         take_registers<kShape.consumer_registers()>();
-        Consumer(p, shared, base, warpgroup - 1).run();
+        Consumer(p, base, warpgroup - 1).run();
     }
 }

@@ -30,23 +30,22 @@ static_assert(sizeof(Tile) <= Shape::kTileBytes, "a tile must fit its slot");
 /// The numbers of the tiles of this block of threads.
 class Order {
 public:
-    ATTN_DEVICE explicit Order(const ForwardParams &p)
-        : tiles_(static_cast<u32>(p.sequences.batch) * static_cast<u32>(p.heads_out) * static_cast<u32>(p.row_tiles))
-    {
-    }
     /// False if there are no more.
-    ATTN_DEVICE bool next(u32 *number)
+    ATTN_DEVICE bool next(const ForwardParams &p, u32 *number)
     {
-        // Rounds but the last are full: only in the last may this block have none.
-        *number = first_ + (backwards_ ? gridDim.x - 1 - blockIdx.x : blockIdx.x);
-        const bool found = first_ < tiles_ && *number < tiles_;
+        const u32 tiles = static_cast<u32>(p.sequences.batch * p.heads_out * p.row_tiles);
+        u32 block;
+        asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(block));
+        *number = first_ + (backwards_ ? gridDim.x - 1 - block : block);
+        // Rounds but the last are full: only there may this block have none.
+        const bool found = *number < tiles;
         first_ += gridDim.x;
         backwards_ = !backwards_;
         return found;
     }
 
 private:
-    u32 tiles_, first_ = 0;
+    u32 first_ = 0;
     bool backwards_ = false;
 };
 
@@ -57,7 +56,7 @@ ATTN_DEVICE bool find_tile(const ForwardParams &p, u32 number, Tile *tile)
     const u32 section = number / section_tiles, rest = number - section * section_tiles;
     const u32 pairs = static_cast<u32>(p.sequences.batch) * static_cast<u32>(p.heads_out);
     const u32 here = pairs - section * p.section < static_cast<u32>(p.section) ? pairs - section * p.section
-                                                                              : static_cast<u32>(p.section);
+                                                                               : static_cast<u32>(p.section);
     const u32 pair = section * p.section + rest % here;
     const int batch = static_cast<int>(pair / p.heads_out);
     tile->head = static_cast<int>(pair - static_cast<u32>(batch) * p.heads_out);

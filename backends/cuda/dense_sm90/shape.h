@@ -1,8 +1,8 @@
-// The compile-time shape of the Hopper kernel of dense attention, and what follows from it. The host chooses a shape, the
-// kernel is compiled for it, both read this.
+// The compile-time shape of the Hopper kernel of dense attention, and what follows from it. The host chooses a shape,
+// the kernel is compiled for it, both read this.
 //
-// A block of threads is one warpgroup that copies and `consumers` warpgroups that compute, of 64 query rows each. Tiles in
-// shared memory are blocks of 64 channels: [channels / 64][rows][64], a row of a block being the 128 bytes that the
+// A block of threads is one warpgroup that copies and `consumers` warpgroups that compute, of 64 query rows each. Tiles
+// in shared memory are blocks of 64 channels: [channels / 64][rows][64], a row of a block being the 128 bytes that the
 // swizzle of copies and products works on.
 #ifndef ATTN_BACKENDS_CUDA_DENSE_SM90_SHAPE_H
 #define ATTN_BACKENDS_CUDA_DENSE_SM90_SHAPE_H
@@ -19,7 +19,8 @@ enum Feature : i32 {
     kAlibi = 2,
     kQueryTemperature = 4,
     kValueTemperature = 8,
-    kEpilogue = 16 ///< Sink logits, gate, head weights, row maximum: those of them that the plan has.
+    kEpilogue = 16, ///< Sink logits, head weights, row maximum: those of them that the plan has.
+    kGate = 32
 };
 
 /// Which blocks of keys may hold some that a row of a tile does not see.
@@ -57,7 +58,8 @@ struct Shape {
     constexpr i32 k_bytes() const { return keys * 128 * qk_blocks(); }
     constexpr i32 v_bytes() const { return keys * 128 * v_blocks(); }
 
-    /// Registers of a thread: what the block is launched with (65536 in multiples of 8), and after they were shared out.
+    /// Registers of a thread: what the block is launched with (65536 in multiples of 8), and after they were shared
+    /// out.
     constexpr i32 launch_registers() const { return 65536 / threads() / 8 * 8; }
     constexpr i32 producer_registers() const { return consumers == 2 ? 40 : 32; }
     constexpr i32 consumer_registers() const { return consumers == 2 ? 232 : 160; }
@@ -83,7 +85,7 @@ struct Shape {
     constexpr const char *fault() const
     {
         if (type != 1 && type != 2) return "products are of fp16 or bf16";
-        if (mask < kMaskEnd || mask > kMaskWindow || features < 0 || features > 31) return "no such options";
+        if (mask < kMaskEnd || mask > kMaskWindow || features < 0 || features > 63) return "no such options";
         if (dim_qk < 16 || dim_qk % 16 != 0 || dim_qk > 256) return "dim_qk must be a multiple of 16 up to 256";
         if (dim_v < 64 || dim_v % 64 != 0 || dim_v > 256) return "dim_v must be a multiple of 64 up to 256";
         if (consumers != 2 && consumers != 3) return "there are 2 or 3 consumers";
