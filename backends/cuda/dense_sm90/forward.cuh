@@ -48,6 +48,7 @@ ATTN_DEVICE void find_tiles(const ForwardParams &params, u32 base)
     Order order;
     for (bool found = true; found;) {
         mbarrier_wait(empty_barrier(base + kAt.tile_barriers, tiles.slot()), tiles.parity() ^ 1);
+        __syncwarp(); // no lane reads the tile before any more
         Tile *tile = tile_slot(tiles.slot());
         // By an address that the compiler does not know: registers are few, and it would keep in them what it works out
         // of parameters ahead of the loop. (Likewise the numbers of the block and of the lane.)
