@@ -106,6 +106,7 @@ TEST_F(DenseSm90, Refusals)
         {[](Described &d) { d.problem.scale = -1; }, "attn_problem.scale = -1"},
         {[](Described &d) { d.problem.dim_qk = 264; }, "attn_problem.dim_qk = 264 (a multiple of 8 up to 256)"},
         {[](Described &d) { d.problem.dim_v = 100; }, "attn_problem.dim_v = 100 (a multiple of 8"},
+        {[](Described &d) { d.problem.dim_qk = 256, d.dense.softcap = 30; }, "attn_problem.dim_v = 256 with softcap"},
         {[](Described &d) { d.problem.max_q = 4; }, "attn_problem.max_q = 4 with 4 heads on a key head"},
         {[](Described &d) { d.dense.causal = ATTN_BY_POSITION; }, "by position"},
         {[](Described &d) { d.dense.activation = ATTN_SIGMOID; }, "attn_dense.activation"},

@@ -7,6 +7,23 @@
 
 namespace attn::sm90 {
 
+/// As the portable kernel's gate_factor(), without branches: a tile has many elements.
+ATTN_DEVICE void multiply_by_gate(const ForwardParams &p, const char *gate, const Place &at, int half, Output &o)
+{
+    const TokenView &v = p.gate_values;
+#pragma unroll
+    for (int j = 0; j < kDimV / 8; ++j)
+#pragma unroll
+        for (int side = 0; side < 2; ++side) {
+            const int channel = 8 * j + at.column + side;
+            if (channel >= p.dim_v) continue;
+            const float g = read_element(gate + channel * v.channel_step, v.type);
+            const float sigmoid = __fdividef(1.0f, 1.0f + exp2_fast(-g * kLog2e));
+            const float linear = p.gate == kGateSigmoid ? 1.0f : g;
+            o[j][2 * half + side] *= linear * (p.gate == kGateLinear ? 1.0f : sigmoid);
+        }
+}
+
 /// Writes the rows of a tile. `o`, which is used up, holds sums of weights times V.
 ATTN_DEVICE void write_tile(const ForwardParams &p, const Tile &tile, const Place &at, const RowState &state, Output &o)
 {
@@ -28,16 +45,8 @@ ATTN_DEVICE void write_tile(const ForwardParams &p, const Tile &tile, const Plac
             for (int j = 0; j < kDimV / 8; ++j) o[j][2 * half] = o[j][2 * half + 1] = 0.0f;
         }
         if constexpr (kHasGate)
-            if (is_row) {
-                const char *gate = token_address(p, p.gate_values, s, token, tile.head);
-#pragma unroll
-                for (int j = 0; j < kDimV / 8; ++j)
-#pragma unroll
-                    for (int side = 0; side < 2; ++side) {
-                        const int channel = 8 * j + at.column + side;
-                        if (channel < p.dim_v && !factor.zero) o[j][2 * half + side] *= gate_factor(p, gate, channel);
-                    }
-            }
+            if (is_row && !factor.zero)
+                multiply_by_gate(p, token_address(p, p.gate_values, s, token, tile.head), at, half, o);
         write_aligned<kType>(o, half, out, factor.zero ? 0.0f : factor.factor, at.lane, is_row ? p.dim_v : 0);
     }
 }

@@ -24,6 +24,8 @@ constexpr int64_t kMostBytes = (int64_t{1} << 40) - 1;
 constexpr uint32_t kBlockChannels = 64;
 /// Rows of a tile, with its heads as rows, up to which the portable kernel is meant for the problem: it splits keys.
 constexpr int64_t kFewRows = 16;
+/// Channels of V up to which registers suffice for features other than the gate.
+constexpr int64_t kFeaturedDimV = 192;
 
 /// A tensor as tiles of `rows` rows; false if it cannot be copied so.
 bool tiles_of(const gpu::TokenView &v, int64_t channels, int64_t length, int64_t heads, int64_t batch, i32 rows,
@@ -173,6 +175,10 @@ std::vector<std::string> list_faults(const DenseProblem &p)
         if (dim % 8 != 0 || dim > kLargestDim)
             faults.push_back(std::string("attn_problem.") + name + " = " + std::to_string(dim) +
                              " (a multiple of 8 up to " + std::to_string(kLargestDim) + ")");
+    if (p.dim_v > kFeaturedDimV && (wish_of(p).features & ~kGate))
+        faults.push_back("attn_problem.dim_v = " + std::to_string(p.dim_v) +
+                         " with softcap, ALiBi, temperatures, sink logits, head weights or row maximum (at most " +
+                         std::to_string(kFeaturedDimV) + ")");
     if (p.max_q * p.group <= kFewRows)
         faults.push_back("attn_problem.max_q = " + std::to_string(p.max_q) + " with " + std::to_string(p.group) +
                          " heads on a key head (more than " + std::to_string(kFewRows) +
