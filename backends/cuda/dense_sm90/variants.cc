@@ -53,7 +53,7 @@ Shape shape_of(const Wish &wish) noexcept
     s.dim_qk = round_up(wish.dim_qk, 16), s.dim_v = round_up(wish.dim_v, 64);
     // Three consumers have fewer registers each: enough for small heads, if nothing but softmax is to be done.
     const bool is_small = s.dim_qk <= 64 && s.dim_v <= 64;
-    s.consumers = is_small && !(s.features & ~kEpilogue) ? 3 : 2;
+    s.consumers = is_small && s.features == 0 ? 3 : 2;
     s.stages = 2, s.query_buffers = 1, s.unroll = 1;
     // With larger heads the registers that turns take are missing, and products are long enough without.
     s.turns = s.dim_v <= 128;

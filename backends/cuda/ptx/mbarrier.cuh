@@ -15,7 +15,8 @@ ATTN_DEVICE void mbarrier_init(u32 barrier, u32 threads)
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
-/// Makes what mbarrier_init() wrote known to the engine that copies tiles. Other threads learn of it by __syncthreads().
+/// Makes what mbarrier_init() wrote known to the engine that copies tiles. Other threads learn of it by
+/// __syncthreads().
 ATTN_DEVICE void mbarrier_init_fence()
 {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -32,8 +33,8 @@ ATTN_DEVICE void mbarrier_expect(u32 barrier, u32 bytes)
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 
-/// Waits for the end of a phase, by its parity: that of the first is 0. Of a new barrier the phase before the first, with
-/// parity 1, counts as ended.
+/// Waits for the end of a phase, by its parity: that of the first is 0. Of a new barrier the phase before the first,
+/// with parity 1, counts as ended.
 ATTN_DEVICE void mbarrier_wait(u32 barrier, u32 parity)
 {
     asm volatile("{\n"

@@ -1,8 +1,8 @@
 // Products of warpgroups on the matrix units (sm_90a): asynchronous, operands in shared memory.
 //
-// A product of 64 x n lies in registers as pieces of 8 columns: element e of piece j belongs to row 16 warp + lane / 4 +
-// 8 (e / 2) and column 8 j + 2 (lane % 4) + e % 2, as with mma.sync. Operands in shared memory are tiles of rows of 128
-// bytes (64 elements), swizzled by 128 bytes, aligned to 1024.
+// A product of 64 x n lies in registers as pieces of 8 columns: element e of piece j belongs to row 16 warp + lane / 4
+// + 8 (e / 2) and column 8 j + 2 (lane % 4) + e % 2, as with mma.sync. Operands in shared memory are tiles of rows of
+// 128 bytes (64 elements), swizzled by 128 bytes, aligned to 1024.
 #ifndef ATTN_BACKENDS_CUDA_PTX_WGMMA_CUH
 #define ATTN_BACKENDS_CUDA_PTX_WGMMA_CUH
 
@@ -108,8 +108,8 @@ struct Wgmma;
     asm volatile("{\n" \
                  ".reg .pred adds;\n" \
                  "setp.ne.b32 adds, " add ", 0;\n" \
-                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " {" ATTN_OUTPUT_##n "}, " a ", " b \
-                 ", adds, 1, 1, 0, 0;\n" \
+                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " {" ATTN_OUTPUT_##n \
+                 "}, " a ", " b ", adds, 1, 1, 0, 0;\n" \
                  "}" \
                  : ATTN_PRODUCT_##n \
                  : "l"(a_descriptor), "l"(b_descriptor), "r"(accumulate))
@@ -117,8 +117,8 @@ struct Wgmma;
     asm volatile("{\n" \
                  ".reg .pred adds;\n" \
                  "setp.eq.b32 adds, 0, 0;\n" \
-                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " {" ATTN_OUTPUT_##n "}, {" a0 ", " a1 \
-                 ", " a2 ", " a3 "}, " b ", adds, 1, 1, 1;\n" \
+                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " {" ATTN_OUTPUT_##n \
+                 "}, {" a0 ", " a1 ", " a2 ", " a3 "}, " b ", adds, 1, 1, 1;\n" \
                  "}" \
                  : ATTN_PRODUCT_##n \
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_descriptor))

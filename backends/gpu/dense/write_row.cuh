@@ -7,8 +7,8 @@
 
 namespace attn::gpu {
 
-/// The first `channels` (a multiple of 8) of a row, times `factor`: row lane / 4 + 8 `half` of a product in pieces of 16
-/// rows and 8 channels. All lanes of the warp take part.
+/// The first `channels` (a multiple of 8) of a row, times `factor`: row lane / 4 + 8 `half` of a product in pieces of
+/// 16 rows and 8 channels. All lanes of the warp take part.
 template <Element type, int pieces>
 ATTN_DEVICE void write_aligned(const float (&o)[pieces][4], int half, char *row, float factor, int lane, int channels)
 {
