@@ -162,7 +162,7 @@ TEST_F(DenseSm90, Chosen)
         attn_handle handle = create(selection);
         attn_plan plan = nullptr;
         EXPECT_EQ(described.plan(handle, &plan), ATTN_OK) << last_error();
-        const std::string text = describe(plan);
+        std::string text = describe(plan);
         attn_plan_destroy(plan);
         attn_destroy(handle);
         return text;
