@@ -8,6 +8,7 @@ set(attn_sources
     src/api.cc
     src/append.cc
     src/arguments.cc
+    src/conv.cc
     src/dense.cc
     src/dense_tensors.cc
     src/describe.cc
@@ -19,6 +20,8 @@ set(attn_sources
     src/names.cc
     src/option_checks.cc
     src/overlap.cc
+    src/scan.cc
+    src/sequence.cc
     src/state.cc
     src/status.cc
     src/tensor_view.cc
@@ -58,11 +61,16 @@ set(attn_sources
     backends/cpu/linear/chunk_baseline.cc
     backends/cpu/linear/executor.cc
     backends/cpu/linear/reference.cc
+    backends/cpu/linear/segments.cc
     backends/cpu/linear/state_elements.cc
     backends/cpu/linear/token_values.cc
     backends/cpu/merge/executor.cc
     backends/cpu/merge/merge_baseline.cc
     backends/cpu/merge/tokens.cc
+    backends/cpu/sequence/call.cc
+    backends/cpu/sequence/conv.cc
+    backends/cpu/sequence/scan.cc
+    backends/cpu/sequence/sequence_baseline.cc
     backends/cuda/backend.cc
     backends/cuda/context.cc
     backends/cuda/device.cc
@@ -81,6 +89,7 @@ set(attn_sources
     backends/gpu/dense/binding.cc
     backends/gpu/dense/executor.cc
     backends/gpu/dense/mask_bits.cc
+    backends/gpu/dense/mask_plan.cc
     backends/gpu/dense/splits.cc
     backends/gpu/dense/variants.cc
     backends/gpu/merge/executor.cc)
@@ -89,21 +98,24 @@ set(attn_sources
 # linker could keep the copy that needs the newer processor (tests/abi checks that they define no weak symbol).
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   list(APPEND attn_sources backends/cpu/dense/forward_amx.cc backends/cpu/dense/forward_avx2.cc
-       backends/cpu/dense/forward_avx512.cc backends/cpu/dense/forward_avx512_bf16.cc backends/cpu/linear/chunk_avx2.cc backends/cpu/linear/chunk_avx512.cc
-       backends/cpu/merge/merge_avx2.cc backends/cpu/merge/merge_avx512.cc)
+       backends/cpu/dense/forward_avx512.cc backends/cpu/dense/forward_avx512_bf16.cc
+       backends/cpu/linear/chunk_avx2.cc backends/cpu/linear/chunk_avx512.cc
+       backends/cpu/merge/merge_avx2.cc backends/cpu/merge/merge_avx512.cc
+       backends/cpu/sequence/sequence_avx2.cc backends/cpu/sequence/sequence_avx512.cc)
   set_source_files_properties(backends/cpu/dense/forward_avx2.cc backends/cpu/linear/chunk_avx2.cc
-                              backends/cpu/merge/merge_avx2.cc
+                              backends/cpu/merge/merge_avx2.cc backends/cpu/sequence/sequence_avx2.cc
                               PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
   set(attn_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
   set_source_files_properties(backends/cpu/dense/forward_avx512.cc backends/cpu/linear/chunk_avx512.cc
-                              backends/cpu/merge/merge_avx512.cc
+                              backends/cpu/merge/merge_avx512.cc backends/cpu/sequence/sequence_avx512.cc
                               PROPERTIES COMPILE_OPTIONS "${attn_avx512}")
   # The tiles of AMX are written as assembly, so that unit needs no option of its own. No kernel throws; the destructor
   # that frees the tiles must not bring the weak symbol of a handler.
   set_source_files_properties(backends/cpu/dense/forward_avx512_bf16.cc backends/cpu/dense/forward_amx.cc
                               PROPERTIES COMPILE_OPTIONS "${attn_avx512};-mavx512bf16;-fno-exceptions")
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
-  list(APPEND attn_sources backends/cpu/dense/forward_neon.cc backends/cpu/linear/chunk_neon.cc backends/cpu/merge/merge_neon.cc)
+  list(APPEND attn_sources backends/cpu/dense/forward_neon.cc backends/cpu/linear/chunk_neon.cc
+       backends/cpu/merge/merge_neon.cc backends/cpu/sequence/sequence_neon.cc)
   # Scheduled before registers are allocated, the loads of a step would take registers from its accumulators.
   set_source_files_properties(backends/cpu/dense/forward_neon.cc
                               PROPERTIES COMPILE_OPTIONS "$<$<CXX_COMPILER_ID:GNU>:-fno-schedule-insns>")

@@ -33,6 +33,10 @@ inline constexpr size_t kFirstSize<attn_append> = offsetof(attn_append, sink_tok
 template <>
 inline constexpr size_t kFirstSize<attn_linear> = offsetof(attn_linear, normaliser_eps) + sizeof(double);
 template <>
+inline constexpr size_t kFirstSize<attn_conv> = offsetof(attn_conv, state_dtype) + sizeof(attn_dtype);
+template <>
+inline constexpr size_t kFirstSize<attn_scan> = offsetof(attn_scan, state_dtype) + sizeof(attn_dtype);
+template <>
 inline constexpr size_t kFirstSize<attn_state_info> = offsetof(attn_state_info, tokens) + sizeof(int64_t);
 template <>
 inline constexpr size_t kFirstSize<attn_sizes> = offsetof(attn_sizes, total_kv) + sizeof(int64_t);

@@ -3,12 +3,14 @@
 #include "abi.h"
 #include "append.h"
 #include "arguments.h"
+#include "conv.h"
 #include "dense.h"
 #include "describe.h"
 #include "handle.h"
 #include "linear.h"
 #include "merge.h"
 #include "names.h"
+#include "scan.h"
 #include "state.h"
 
 #include <algorithm>
@@ -98,6 +100,18 @@ attn_status read_problem_of(attn_kind kind, attn_device device, const void *desc
         auto problem = std::make_unique<LinearProblem>();
         if (const attn_status status = read_linear(static_cast<const attn_linear *>(desc), problem.get()))
             return status;
+        *out = std::move(problem);
+        return ATTN_OK;
+    }
+    case ATTN_KIND_CONV: {
+        auto problem = std::make_unique<ConvProblem>();
+        if (const attn_status status = read_conv(static_cast<const attn_conv *>(desc), problem.get())) return status;
+        *out = std::move(problem);
+        return ATTN_OK;
+    }
+    case ATTN_KIND_SCAN: {
+        auto problem = std::make_unique<ScanProblem>();
+        if (const attn_status status = read_scan(static_cast<const attn_scan *>(desc), problem.get())) return status;
         *out = std::move(problem);
         return ATTN_OK;
     }
@@ -241,6 +255,16 @@ attn_status attn_plan_append(attn_handle handle, const attn_append *desc, attn_p
 attn_status attn_plan_linear(attn_handle handle, const attn_linear *desc, attn_plan *plan)
 {
     return attn::make_plan("attn_plan_linear", handle, ATTN_KIND_LINEAR, desc, plan);
+}
+
+attn_status attn_plan_conv(attn_handle handle, const attn_conv *desc, attn_plan *plan)
+{
+    return attn::make_plan("attn_plan_conv", handle, ATTN_KIND_CONV, desc, plan);
+}
+
+attn_status attn_plan_scan(attn_handle handle, const attn_scan *desc, attn_plan *plan)
+{
+    return attn::make_plan("attn_plan_scan", handle, ATTN_KIND_SCAN, desc, plan);
 }
 
 attn_status attn_state_save(const attn_linear *desc, const attn_tensor *state, int64_t tokens, void *buffer,

@@ -112,6 +112,7 @@ public:
             else
                 add(ATTN_SLOT_COLUMN_MASS, ATTN_FLOAT32, true, {Axis::batch, Axis::fixed, Axis::key}, p_.heads_out);
         }
+        if (!status) status = add_status(&binds_, &p_);
         if (status) return status;
         binds_.for_each_left([&](size_t i, const attn_bind &bind) {
             if (!status) status = leftover(i, bind);

@@ -1,12 +1,14 @@
 #include "describe.h"
 
 #include "append.h"
+#include "conv.h"
 #include "dense.h"
 #include "handle.h"
 #include "json.h"
 #include "linear.h"
 #include "merge.h"
 #include "names.h"
+#include "scan.h"
 
 #include <algorithm>
 
@@ -181,6 +183,20 @@ void describe_append(JsonWriter &json, const AppendProblem &p)
     json.close();
 }
 
+/// All tensors of a plan, each once; a pool has the states of the batch.
+double bytes_of_tensors(const Problem &p)
+{
+    double bytes = 0;
+    for (const TensorSpec &spec : p.tensors) {
+        double elements = static_cast<double>(dtype_bytes(spec.dtype));
+        for (int axis = 0; axis < spec.ndim; ++axis)
+            elements *=
+                spec.bounds[axis] == kFree ? static_cast<double>(p.batch) : static_cast<double>(spec.bounds[axis]);
+        bytes += elements;
+    }
+    return bytes;
+}
+
 /// FLOPs and bytes of a linear plan, and its own fields. The products are those of the recurrence: one of the state
 /// with a query for each head of OUT, one to write a key, two more where a key is first looked up (and erased).
 void describe_linear(JsonWriter &json, const LinearProblem &p)
@@ -195,15 +211,7 @@ void describe_linear(JsonWriter &json, const LinearProblem &p)
     const double writes = p.update == ATTN_UPDATE_ADD ? 1 : p.update == ATTN_UPDATE_DPLR ? 3 : 2;
     const double heads_v = static_cast<double>(p.heads_v);
     json.add("flops", 2.0 * state * (queries * static_cast<double>(p.heads_out) + keys * heads_v * writes));
-    double bytes = 0;
-    for (const TensorSpec &spec : p.tensors) {
-        double elements = static_cast<double>(dtype_bytes(spec.dtype));
-        for (int axis = 0; axis < spec.ndim; ++axis)
-            elements *=
-                spec.bounds[axis] == kFree ? static_cast<double>(p.batch) : static_cast<double>(spec.bounds[axis]);
-        bytes += elements;
-    }
-    json.add("bytes", bytes);
+    json.add("bytes", bytes_of_tensors(p));
     json.open("linear");
     json.add("decay", decay_name(p.decay));
     static constexpr const char *kForms[] = {"log", "softplus", "sigmoid", "log_sigmoid"};
@@ -223,6 +231,38 @@ void describe_linear(JsonWriter &json, const LinearProblem &p)
     json.add("state_columns", p.state_columns);
     json.add("state_layout", p.state_layout == ATTN_STATE_VK ? "value_major" : "key_major");
     json.add("state_keep", p.state_keep == ATTN_STATE_PER_TOKEN ? "per_token" : "final");
+    json.add("state_dtype", dtype_name(p.state_dtype));
+    json.close();
+}
+
+/// Elements of X of a conv or scan plan.
+double elements_of(const SequenceProblem &p)
+{
+    const double tokens = std::min(static_cast<double>(p.batch) * static_cast<double>(p.max_q),
+                                   p.packed_q ? static_cast<double>(p.total_q) : 1e300);
+    return tokens * static_cast<double>(p.heads_q) * static_cast<double>(p.dim_qk);
+}
+
+/// FLOPs and bytes of a convolution, a multiplication and an addition for each tap, and its own fields.
+void describe_conv(JsonWriter &json, const ConvProblem &p)
+{
+    json.add("flops", 2.0 * elements_of(p) * static_cast<double>(p.width));
+    json.add("bytes", bytes_of_tensors(p));
+    json.open("conv");
+    json.add("width", p.width);
+    json.add("activation", p.activation == ATTN_CONV_SILU ? "silu" : "identity");
+    json.add("state_dtype", dtype_name(p.state_dtype));
+    json.close();
+}
+
+/// FLOPs and bytes of a scan and its own fields.
+void describe_scan(JsonWriter &json, const ScanProblem &p)
+{
+    json.add("flops", 3.0 * elements_of(p));
+    json.add("bytes", bytes_of_tensors(p));
+    json.open("scan");
+    json.add("form", p.form == ATTN_SCAN_FACTOR ? "factor" : "log");
+    json.add("lerp", p.lerp);
     json.add("state_dtype", dtype_name(p.state_dtype));
     json.close();
 }
@@ -254,6 +294,8 @@ std::string describe_plan(const attn_handle_s &handle, const Problem &p, const E
     if (p.kind == ATTN_KIND_MERGE) describe_merge(json, static_cast<const MergeProblem &>(p));
     if (p.kind == ATTN_KIND_APPEND) describe_append(json, static_cast<const AppendProblem &>(p));
     if (p.kind == ATTN_KIND_LINEAR) describe_linear(json, static_cast<const LinearProblem &>(p));
+    if (p.kind == ATTN_KIND_CONV) describe_conv(json, static_cast<const ConvProblem &>(p));
+    if (p.kind == ATTN_KIND_SCAN) describe_scan(json, static_cast<const ScanProblem &>(p));
     describe_tensors(json, p);
     json.open("execution");
     json.add("workers", static_cast<int64_t>(handle.workers));

@@ -67,6 +67,10 @@ constexpr Entry<attn_slot> kSlots[] = {
     {ATTN_SLOT_STATE_IN, "STATE_IN"},
     {ATTN_SLOT_STATE_OUT, "STATE_OUT"},
     {ATTN_SLOT_STATE_INDEX, "STATE_INDEX"},
+    {ATTN_SLOT_X, "X"},
+    {ATTN_SLOT_CONV_WEIGHT, "CONV_WEIGHT"},
+    {ATTN_SLOT_CONV_BIAS, "CONV_BIAS"},
+    {ATTN_SLOT_RESIDUAL, "RESIDUAL"},
     {ATTN_SLOT_COLUMN_MASS, "COLUMN_MASS"},
     {ATTN_SLOT_ROW_MAX, "ROW_MAX"},
     {ATTN_SLOT_ROW_ENTROPY, "ROW_ENTROPY"},
@@ -117,10 +121,8 @@ constexpr Entry<attn_status> kStatuses[] = {
 };
 
 constexpr Entry<attn_kind> kKinds[] = {
-    {ATTN_KIND_DENSE, "dense"},
-    {ATTN_KIND_MERGE, "merge"},
-    {ATTN_KIND_APPEND, "append"},
-    {ATTN_KIND_LINEAR, "linear"},
+    {ATTN_KIND_DENSE, "dense"},   {ATTN_KIND_MERGE, "merge"}, {ATTN_KIND_APPEND, "append"},
+    {ATTN_KIND_LINEAR, "linear"}, {ATTN_KIND_CONV, "conv"},   {ATTN_KIND_SCAN, "scan"},
 };
 
 constexpr Entry<attn_device> kDevices[] = {

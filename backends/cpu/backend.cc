@@ -5,6 +5,7 @@
 #include "backends/cpu/features.h"
 #include "backends/cpu/linear/executor.h"
 #include "backends/cpu/merge/executor.h"
+#include "backends/cpu/sequence/executor.h"
 #include "names.h"
 
 namespace attn {
@@ -28,6 +29,8 @@ constexpr Implementation kImplementations[] = {
     {ATTN_KIND_APPEND, "cpu.append", refuse_append, make_append},
     {ATTN_KIND_LINEAR, "cpu.linear.chunk", refuse_linear_chunk, make_linear_chunk},
     {ATTN_KIND_LINEAR, "cpu.linear.recurrent", refuse_linear_recurrent, make_linear_recurrent},
+    {ATTN_KIND_CONV, "cpu.conv", refuse_sequence, make_conv},
+    {ATTN_KIND_SCAN, "cpu.scan", refuse_sequence, make_scan},
 };
 
 class CpuBackend final : public Backend {

@@ -21,7 +21,7 @@ ATTN_DEVICE void keep_first(const Fault &fault, Fault *first)
 ATTN_DEVICE Fault boundary_fault(const IntegerVector &cu, i64 i, i64 rows, i64 longest, i32 rank, i32 slot)
 {
     const i64 value = load_integer(cu, i), before = i ? load_integer(cu, i - 1) : 0;
-    const bool right = value >= before && value <= rows && (i == 0 || value - before <= longest);
+    const bool right = value >= before && value <= rows && (i == 0 || before < 0 || value - before <= longest);
     return right ? Fault{} : Fault{rank, slot, i, value};
 }
 

@@ -19,9 +19,9 @@ constexpr i32 kFaultThreads = 256;
 
 // Numbers of attn.h, which compilers of kernels cannot read.
 constexpr i32 kStatusOfFaults = -10; ///< ATTN_ERROR_DATA
-constexpr i32 kSlotK = 0x02, kSlotV = 0x03, kSlotCuSeqlensQ = 0x10, kSlotSeqlensQ = 0x12, kSlotSeqlensKv = 0x13,
-              kSlotBlockTable = 0x14, kSlotBlockTablePtr = 0x15, kSlotSlotMapping = 0x16, kSlotPositionsQ = 0x32,
-              kSlotRopeCos = 0x38;
+constexpr i32 kSlotK = 0x02, kSlotV = 0x03, kSlotCuSeqlensQ = 0x10, kSlotCuSeqlensKv = 0x11, kSlotSeqlensQ = 0x12,
+              kSlotSeqlensKv = 0x13, kSlotBlockTable = 0x14, kSlotBlockTablePtr = 0x15, kSlotSlotMapping = 0x16,
+              kSlotPositionsQ = 0x32, kSlotRopeCos = 0x38;
 
 } // namespace attn::gpu
 

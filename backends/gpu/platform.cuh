@@ -27,6 +27,14 @@ ATTN_DEVICE int larger(int a, int b)
     return a > b ? a : b;
 }
 
+/// blockIdx.x, read anew wherever it is asked for, so that no register keeps it, or what follows from it, through a loop.
+ATTN_DEVICE u32 block_number()
+{
+    u32 number;
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(number));
+    return number;
+}
+
 // Arithmetic.
 
 /// 2^x within 2 ulp; subnormal results are 0.

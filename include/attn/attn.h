@@ -205,7 +205,9 @@ enum attn_kind_values {
     ATTN_KIND_DENSE = 1,  /**< ::attn_dense. */
     ATTN_KIND_MERGE = 2,  /**< ::attn_merge. */
     ATTN_KIND_APPEND = 3, /**< ::attn_append. */
-    ATTN_KIND_LINEAR = 5  /**< attn_linear (experimental). */
+    ATTN_KIND_LINEAR = 5, /**< attn_linear (experimental). */
+    ATTN_KIND_CONV = 6,   /**< attn_conv (experimental). */
+    ATTN_KIND_SCAN = 7    /**< attn_scan (experimental). */
 };
 
 /** @brief Role of a tensor. */
@@ -274,6 +276,13 @@ enum attn_slot_values {
     ATTN_SLOT_STATE_OUT = 0x5b,   /**< Out. Likewise; may be the very view of STATE_IN. */
     ATTN_SLOT_STATE_INDEX = 0x5c, /**< In. `[B]` i32: state of each sequence in a pool, no two alike where STATE_OUT is
                                        bound. Not bound: b. */
+
+    /* Conv and scan plans (experimental). H, C: heads_q, dim_qk. Besides, scans take DECAY and WRITE, both
+       `[B, T, H, C]`, states are those of attn_conv and attn_scan. */
+    ATTN_SLOT_X = 0x60,           /**< In. `[B, T, H, C]` q_dtype. */
+    ATTN_SLOT_CONV_WEIGHT = 0x61, /**< In. `[H, C, width]` f32, the tap of the token itself last. */
+    ATTN_SLOT_CONV_BIAS = 0x62,   /**< In. `[H, C]` f32. */
+    ATTN_SLOT_RESIDUAL = 0x63,    /**< In. `[B, T, H, C]` q_dtype: added to OUT. X itself may be passed. */
 
     ATTN_SLOT_COLUMN_MASS = 0x70, /**< Out. `[B, Ho, Tk]` f32: attention each key received, its weights summed over the
                                        queries: sink in the softmax sum, before V_TEMPERATURE, GATE and HEAD_WEIGHT.
@@ -1028,6 +1037,76 @@ ATTN_API attn_status ATTN_CALL attn_state_load(const attn_linear *desc, const vo
 ATTN_API attn_status ATTN_CALL attn_state_copy(const attn_tensor *from, attn_state_layout from_layout,
                                                const attn_tensor *to, attn_state_layout to_layout);
 
+/** @brief What follows a convolution. */
+typedef int32_t attn_conv_activation;
+/** @brief Values of ::attn_conv_activation. */
+enum attn_conv_activation_values {
+    ATTN_CONV_IDENTITY = 0, /**< Nothing. */
+    ATTN_CONV_SILU = 1      /**< y * sigmoid(y). */
+};
+
+/**
+ * @brief Causal depthwise convolution, which linear layers have before their recurrence:
+ * `OUT_t = act(CONV_BIAS + sum_i CONV_WEIGHT_i * X_(t - width + 1 + i)) + RESIDUAL_t`, by channel.
+ *
+ * Tokens before the first come from STATE_IN `[states, width - 1, Hq, dim_qk]`, the oldest first, and are 0 where it is
+ * not bound; STATE_OUT gets the last width - 1 tokens. Pools and STATE_INDEX as in linear plans. A step is a call with
+ * few tokens. Outputs depend on the last `width` tokens alone: bits are the same however a sequence is split into
+ * calls, where the state has the dtype of X or a wider one.
+ *
+ * Problem: batch, heads_q, dim_qk, max_q, total_q, q_dtype (X), out_dtype; CU_SEQLENS_Q, SEQLENS_Q. The rest is 0.
+ */
+typedef struct attn_conv {
+    size_t size;                     /**< `sizeof(attn_conv)`. */
+    const attn_ext *next;            /**< Extensions or NULL. */
+    const attn_problem *problem;     /**< Required. */
+    size_t width;                    /**< Taps of a channel, 1 .. 8. Required. */
+    uint64_t flags;                  /**< 0. */
+    attn_conv_activation activation; /**< 0: none. */
+    attn_dtype state_dtype;          /**< 0: that of X. */
+} attn_conv;
+
+/** @brief Plans a convolution. @param handle device @param desc descriptor @param[out] plan the plan @return status */
+ATTN_API attn_status ATTN_CALL attn_plan_conv(attn_handle handle, const attn_conv *desc, attn_plan *plan);
+
+/** @brief What DECAY of a scan is. */
+typedef int32_t attn_scan_form;
+/** @brief Values of ::attn_scan_form. */
+enum attn_scan_form_values {
+    ATTN_SCAN_LOG = 0,   /**< The natural log of the decay, <= 0. */
+    ATTN_SCAN_FACTOR = 1 /**< The decay itself, 0 .. 1. */
+};
+
+/** @brief Bits of attn_scan.flags. */
+enum attn_scan_flags {
+    ATTN_SCAN_LERP = 1 << 0 /**< X is weighed by 1 - decay (HGRN, RAT, minGRU), computed as
+                                 `h + (1 - decay) * (X - h)`. Without WRITE. */
+};
+
+/**
+ * @brief Vector gated scan: `h_t = decay_t * h_(t-1) + WRITE_t * X_t`, by channel; OUT gets every h_t.
+ *
+ * WRITE counts as 1 where it is not bound. h_0 is STATE_IN `[states, Hq, dim_qk]`, 0 where it is not bound; STATE_OUT
+ * gets the last h_t. Pools and STATE_INDEX as in linear plans. States are float32 within: OUT of another dtype is
+ * rounded from them. A token never changes a bit of the outputs before it, and the number of workers no bit at all.
+ * ::ATTN_CHECKED refuses decays that are none with ::ATTN_ERROR_DATA, naming their place. To begin anew every L tokens,
+ * pack them as sequences of L tokens.
+ *
+ * Problem: batch, heads_q, dim_qk, max_q, total_q, q_dtype (X), out_dtype; CU_SEQLENS_Q, SEQLENS_Q. The rest is 0.
+ */
+typedef struct attn_scan {
+    size_t size;                 /**< `sizeof(attn_scan)`. */
+    const attn_ext *next;        /**< Extensions or NULL. */
+    const attn_problem *problem; /**< Required. */
+    size_t reserved;             /**< 0. */
+    uint64_t flags;              /**< ATTN_SCAN_*. */
+    attn_scan_form form;         /**< 0: DECAY is the natural log. */
+    attn_dtype state_dtype;      /**< 0: float32. */
+} attn_scan;
+
+/** @brief Plans a scan. @param handle device @param desc descriptor @param[out] plan the plan @return status */
+ATTN_API attn_status ATTN_CALL attn_plan_scan(attn_handle handle, const attn_scan *desc, attn_plan *plan);
+
 /** @brief Values of ::attn_ext_type. */
 enum attn_ext_type_values {
     ATTN_EXT_DROPOUT = 1 /**< ::attn_dropout on ::attn_dense. */
@@ -1137,6 +1216,12 @@ ATTN_AT(attn_state_info, feature_map, 36, 28) ATTN_AT(attn_state_info, layout, 4
 ATTN_AT(attn_state_info, dtype, 44, 36) ATTN_AT(attn_state_info, states, 48, 40) ATTN_AT(attn_state_info, heads, 56, 48)
 ATTN_AT(attn_state_info, rows, 64, 56) ATTN_AT(attn_state_info, columns, 72, 64)
 ATTN_AT(attn_state_info, tokens, 80, 72) ATTN_IS(attn_state_info, 88, 80)
+ATTN_AT(attn_conv, size, 0, 0) ATTN_AT(attn_conv, next, 8, 4) ATTN_AT(attn_conv, problem, 16, 8)
+ATTN_AT(attn_conv, width, 24, 12) ATTN_AT(attn_conv, flags, 32, 16) ATTN_AT(attn_conv, activation, 40, 24)
+ATTN_AT(attn_conv, state_dtype, 44, 28) ATTN_IS(attn_conv, 48, 32)
+ATTN_AT(attn_scan, size, 0, 0) ATTN_AT(attn_scan, next, 8, 4) ATTN_AT(attn_scan, problem, 16, 8)
+ATTN_AT(attn_scan, reserved, 24, 12) ATTN_AT(attn_scan, flags, 32, 16) ATTN_AT(attn_scan, form, 40, 24)
+ATTN_AT(attn_scan, state_dtype, 44, 28) ATTN_IS(attn_scan, 48, 32)
 ATTN_AT(attn_dropout, ext, 0, 0) ATTN_AT(attn_dropout, probability, 24, 16) ATTN_IS(attn_dropout, 32, 24)
 #endif
 #undef ATTN_IS

@@ -740,6 +740,69 @@ private:
     Problem problem_;
     attn_linear desc_;
 };
+
+/** @brief Builds an attn_conv; experimental. */
+class Conv {
+public:
+    /** @brief Causal depthwise convolution. @param problem sizes and tensors, copied @param width taps of a channel */
+    Conv(Problem problem, std::size_t width) : problem_(std::move(problem)), desc_(sized<attn_conv>())
+    {
+        desc_.width = width;
+    }
+    /** @brief What follows. @param kind ATTN_CONV_* @return this */
+    Conv &activation(attn_conv_activation kind)
+    {
+        desc_.activation = kind;
+        return *this;
+    }
+    /** @brief Every other field. @return the C struct, whose `problem` is set when the plan is made */
+    attn_conv &fields() noexcept { return desc_; }
+    /** @brief Sizes and tensors. @return the problem */
+    const Problem &problem() const noexcept { return problem_; }
+    /** @brief The C struct. @param problem problem().get(), kept by the caller @return points to it */
+    attn_conv get(const attn_problem &problem) const noexcept
+    {
+        attn_conv desc = desc_;
+        desc.problem = &problem;
+        return desc;
+    }
+
+private:
+    Problem problem_;
+    attn_conv desc_;
+};
+
+/** @brief Builds an attn_scan; experimental. */
+class Scan {
+public:
+    /** @brief Vector gated scan. @param problem sizes and tensors, copied @param form what DECAY is */
+    explicit Scan(Problem problem, attn_scan_form form = ATTN_SCAN_LOG)
+        : problem_(std::move(problem)), desc_(sized<attn_scan>())
+    {
+        desc_.form = form;
+    }
+    /** @brief Adds flags. @param bits ATTN_SCAN_* @return this */
+    Scan &flags(std::uint64_t bits)
+    {
+        desc_.flags |= bits;
+        return *this;
+    }
+    /** @brief Every other field. @return the C struct, whose `problem` is set when the plan is made */
+    attn_scan &fields() noexcept { return desc_; }
+    /** @brief Sizes and tensors. @return the problem */
+    const Problem &problem() const noexcept { return problem_; }
+    /** @brief The C struct. @param problem problem().get(), kept by the caller @return points to it */
+    attn_scan get(const attn_problem &problem) const noexcept
+    {
+        attn_scan desc = desc_;
+        desc.problem = &problem;
+        return desc;
+    }
+
+private:
+    Problem problem_;
+    attn_scan desc_;
+};
 #endif
 
 /* ---------------------------------------------------------------------------------------------------------------
@@ -762,6 +825,16 @@ public:
     Plan(const Handle &handle, const Linear &linear)
     {
         make(attn_plan_linear, handle, linear);
+    }
+    /** @brief Plans a convolution. @param handle device @param conv descriptor @throws Error */
+    Plan(const Handle &handle, const Conv &conv)
+    {
+        make(attn_plan_conv, handle, conv);
+    }
+    /** @brief Plans a scan. @param handle device @param scan descriptor @throws Error */
+    Plan(const Handle &handle, const Scan &scan)
+    {
+        make(attn_plan_scan, handle, scan);
     }
 #endif
     /** @brief Takes a plan made through the C functions. @param plan owned from here on */

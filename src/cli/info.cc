@@ -102,7 +102,10 @@ Info gather()
     Merge merge(Problem(ATTN_FLOAT32).heads(1).dims(0, 64).lengths(64), 2);
     info.operators = {probe_operator("dense", handle, Dense(problem), &info.workers),
                       probe_operator("merge", handle, merge, &info.workers),
-                      probe_operator("append", handle, Append(problem), &info.workers)};
+                      probe_operator("append", handle, Append(problem), &info.workers),
+                      probe_operator("linear", handle, Linear(problem), &info.workers),
+                      probe_operator("conv", handle, Conv(problem, 4), &info.workers),
+                      probe_operator("scan", handle, Scan(problem), &info.workers)};
     return info;
 }
 

@@ -299,6 +299,7 @@ attn_status open_store(const StoreOptions &options, const Sources &sources, std:
 attn_status open_store(const StoreOptions &options, std::unique_ptr<Store> *out)
 {
     const char *variable = secure_getenv("ATTN_KERNEL_SOURCES");
+    if (variable && !*variable) variable = nullptr;
     if (variable && std::string_view(variable) != "nvrtc")
         return fail(ATTN_ERROR_INVALID, "ATTN_KERNEL_SOURCES = %s: must be nvrtc, or not set", variable);
     return open_store(options, embedded_sources(), variable ? std::string_view() : embedded_pack(), out);

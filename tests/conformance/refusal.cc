@@ -74,7 +74,7 @@ const std::vector<Option> &options()
         {"slot ROW_ENTROPY", served, [](Case &c) { c.row_entropy = 0; }},
         {"slot COLUMN_MASS", served, [](Case &c) { c.column_mass = 0; }},
         {"attn_problem.flags: ATTN_V_ALIASES_K", served, [](Case &c) { c.v_aliases_k = 0; }},
-        {"attn_dense.mask", "cuda", [](Case &c) { c.mask = "none"; }},
+        {"attn_dense.mask", served, [](Case &c) { c.mask = "none"; }},
     };
     return all;
 }

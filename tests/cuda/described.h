@@ -16,12 +16,18 @@ struct Described {
     const char *name;
     attn_problem problem = {};
     std::vector<attn_bind> binds;
-    attn_bias_table table = {};
+    attn_kind kind = ATTN_KIND_DENSE;
+    attn_bias_table table = {}; ///< Used where max_distance is set.
+    attn_term term = {};        ///< A mask program of one term, used where op is set.
+    attn_program program = {};
     attn_dense dense = {};
+    attn_merge merge = {};
+    attn_append append = {};
 
-    explicit Described(const char *text) : name(text)
+    explicit Described(const char *text, attn_kind wanted = ATTN_KIND_DENSE) : name(text), kind(wanted)
     {
-        problem.size = sizeof problem, table.size = sizeof table, dense.size = sizeof dense;
+        problem.size = sizeof problem, table.size = sizeof table, program.size = sizeof program;
+        dense.size = sizeof dense, merge.size = sizeof merge, append.size = sizeof append;
         problem.q_dtype = ATTN_FLOAT16, problem.batch = 2, problem.heads_q = 4, problem.heads_k = 2;
         problem.dim_qk = 64, problem.max_q = 100, problem.max_kv = 200;
     }
@@ -34,7 +40,11 @@ struct Described {
     attn_status plan(attn_handle handle, attn_plan *out)
     {
         problem.binds = binds.data(), problem.bind_count = binds.size();
-        dense.problem = &problem;
+        dense.problem = merge.problem = append.problem = &problem;
+        if (table.max_distance) dense.bias_table = &table;
+        if (term.op) program.terms = &term, program.term_count = 1, dense.mask = &program;
+        if (kind == ATTN_KIND_MERGE) return attn_plan_merge(handle, &merge, out);
+        if (kind == ATTN_KIND_APPEND) return attn_plan_append(handle, &append, out);
         return attn_plan_dense(handle, &dense, out);
     }
 };

@@ -59,7 +59,16 @@ constexpr attn_slot kSlots[] = {ATTN_SLOT_LSE,
                                 ATTN_SLOT_ROPE_COS,
                                 ATTN_SLOT_ROPE_SIN,
                                 ATTN_SLOT_STATUS,
-                                ATTN_SLOT_RNG};
+                                ATTN_SLOT_RNG,
+                                ATTN_SLOT_DECAY,
+                                ATTN_SLOT_WRITE,
+                                ATTN_SLOT_STATE_IN,
+                                ATTN_SLOT_STATE_OUT,
+                                ATTN_SLOT_STATE_INDEX,
+                                ATTN_SLOT_X,
+                                ATTN_SLOT_CONV_WEIGHT,
+                                ATTN_SLOT_CONV_BIAS,
+                                ATTN_SLOT_RESIDUAL};
 
 attn_dtype read_dtype(Input *input, attn_dtype usual)
 {
@@ -150,6 +159,7 @@ attn_bind read_bind(Input *input)
 const attn_problem *read_problem(Input *input, Memory *memory, attn_kind kind)
 {
     if (input->one_in(200)) return nullptr;
+    const bool keyless = kind == ATTN_KIND_MERGE || kind == ATTN_KIND_CONV || kind == ATTN_KIND_SCAN;
     attn_problem p = {};
     p.next = read_extensions(input, memory);
     p.flags = input->flags<uint64_t>(0x1f);
@@ -166,7 +176,7 @@ const attn_problem *read_problem(Input *input, Memory *memory, attn_kind kind)
     p.dim_qk = input->extent(kind == ATTN_KIND_MERGE ? 0 : 4);
     p.dim_v = input->extent(kind == ATTN_KIND_MERGE ? 4 : 0);
     p.max_q = input->extent(3);
-    p.max_kv = input->extent(kind == ATTN_KIND_MERGE ? 0 : 5);
+    p.max_kv = input->extent(keyless ? 0 : 5);
     p.total_q = input->extent(0);
     p.total_kv = input->extent(0);
     p.page_size = input->extent(0);
@@ -343,13 +353,37 @@ const attn_linear *read_linear(Input *input, Memory *memory)
     return grown(input, memory, l);
 }
 
+const attn_conv *read_conv(Input *input, Memory *memory)
+{
+    attn_conv c = {};
+    c.problem = read_problem(input, memory, ATTN_KIND_CONV);
+    c.next = read_extensions(input, memory);
+    c.width = static_cast<size_t>(input->one_in(8) ? input->extent(0) : input->integer(1, 8));
+    c.flags = input->flags<uint64_t>(0);
+    if (input->one_in(2)) c.activation = input->enumerator(ATTN_CONV_SILU);
+    if (input->one_in(8)) c.state_dtype = ATTN_BFLOAT16;
+    return grown(input, memory, c);
+}
+
+const attn_scan *read_scan(Input *input, Memory *memory)
+{
+    attn_scan s = {};
+    s.problem = read_problem(input, memory, ATTN_KIND_SCAN);
+    s.next = read_extensions(input, memory);
+    if (input->one_in(64)) s.reserved = input->raw<size_t>();
+    s.flags = input->flags<uint64_t>(ATTN_SCAN_LERP);
+    if (input->one_in(2)) s.form = input->enumerator(ATTN_SCAN_FACTOR);
+    if (input->one_in(8)) s.state_dtype = ATTN_BFLOAT16;
+    return grown(input, memory, s);
+}
+
 } // namespace
 
 Descriptor read_descriptor(Input *input, Memory *memory)
 {
     Descriptor descriptor;
-    static constexpr attn_kind kKinds[] = {ATTN_KIND_DENSE, ATTN_KIND_DENSE, ATTN_KIND_MERGE, ATTN_KIND_APPEND,
-                                           ATTN_KIND_LINEAR};
+    static constexpr attn_kind kKinds[] = {ATTN_KIND_DENSE,  ATTN_KIND_DENSE, ATTN_KIND_MERGE, ATTN_KIND_APPEND,
+                                           ATTN_KIND_LINEAR, ATTN_KIND_CONV,  ATTN_KIND_SCAN};
     descriptor.kind = input->pick(kKinds);
     switch (descriptor.kind) {
     case ATTN_KIND_DENSE:
@@ -360,6 +394,12 @@ Descriptor read_descriptor(Input *input, Memory *memory)
         break;
     case ATTN_KIND_LINEAR:
         descriptor.struct_ = read_linear(input, memory);
+        break;
+    case ATTN_KIND_CONV:
+        descriptor.struct_ = read_conv(input, memory);
+        break;
+    case ATTN_KIND_SCAN:
+        descriptor.struct_ = read_scan(input, memory);
         break;
     default:
         descriptor.struct_ = read_append(input, memory);

@@ -10,7 +10,7 @@ namespace attn::fuzz {
 /// A descriptor. Every pointer in it is NULL or leads to as many bytes as its struct or count claims.
 struct Descriptor {
     attn_kind kind = 0;
-    const void *struct_ = nullptr; ///< An attn_dense, attn_merge, attn_append or attn_linear.
+    const void *struct_ = nullptr; ///< What `kind` says: an attn_dense, attn_merge ...
 };
 
 Descriptor read_descriptor(Input *input, Memory *memory);

@@ -20,6 +20,10 @@ attn_status make_plan(attn_handle handle, const Descriptor &descriptor, attn_pla
         return attn_plan_merge(handle, static_cast<const attn_merge *>(descriptor.struct_), plan);
     case ATTN_KIND_LINEAR:
         return attn_plan_linear(handle, static_cast<const attn_linear *>(descriptor.struct_), plan);
+    case ATTN_KIND_CONV:
+        return attn_plan_conv(handle, static_cast<const attn_conv *>(descriptor.struct_), plan);
+    case ATTN_KIND_SCAN:
+        return attn_plan_scan(handle, static_cast<const attn_scan *>(descriptor.struct_), plan);
     default:
         return attn_plan_append(handle, static_cast<const attn_append *>(descriptor.struct_), plan);
     }

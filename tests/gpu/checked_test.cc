@@ -111,13 +111,18 @@ TEST(CheckedMode, NamesWhatIsWrong)
         Checked call(lengths_of(fault.q_lengths, fault.kv_lengths));
         ASSERT_TRUE(call.plan);
         const auto args = call.instance.args();
+        if (fault.slot == ATTN_SLOT_BLOCK_TABLE) // the first page is in use
+            put(args, {"", "", "", ATTN_SLOT_SEQLENS_KV, 0, 1});
         put(args, fault);
         const Status status = checked(call.plan.get(), args);
         EXPECT_EQ(status[0], ATTN_ERROR_DATA);
         EXPECT_EQ(status[1], fault.slot);
         EXPECT_EQ(status[2], fault.position);
         EXPECT_EQ(status[3], fault.value);
-        EXPECT_FALSE(call.instance.wrote_elsewhere());
+        // Which rows of OUT there are, wrong lengths of queries do not say.
+        if (fault.slot != ATTN_SLOT_SEQLENS_Q && fault.slot != ATTN_SLOT_CU_SEQLENS_Q) {
+            EXPECT_FALSE(call.instance.wrote_elsewhere());
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 namespace gpu_test {
 namespace {
 
-constexpr int kVersion = 12000; // of the driver's functions as driver.h declares them
+constexpr int kVersion = 12000; // of the driver's functions as driver.h declares them, but where said
 
 using GetProcAddress = int (*)(const char *, void **, int, std::uint64_t, int *);
 
@@ -26,10 +26,10 @@ public:
     }
     // A function that the driver lacks throws where it is called.
     template <class R, class... A>
-    void find(const char *name, R (**function)(A...)) const
+    void find(const char *name, R (**function)(A...), int version = kVersion) const
     {
         void *address = nullptr;
-        if (find_(name, &address, kVersion, 0, nullptr) != 0) address = nullptr;
+        if (find_(name, &address, version, 0, nullptr) != 0) address = nullptr;
         *function = address ? reinterpret_cast<R (*)(A...)>(address) : lacking<A...>;
     }
 
@@ -58,7 +58,7 @@ Driver load()
     loader.find("cuDeviceGetAttribute", &d.device_get_attribute);
     loader.find("cuDevicePrimaryCtxRetain", &d.device_primary_ctx_retain);
     loader.find("cuDevicePrimaryCtxRelease", &d.device_primary_ctx_release);
-    loader.find("cuCtxCreate", &d.ctx_create);
+    loader.find("cuCtxCreate", &d.ctx_create, 3020);
     loader.find("cuCtxDestroy", &d.ctx_destroy);
     loader.find("cuCtxPushCurrent", &d.ctx_push_current);
     loader.find("cuCtxPopCurrent", &d.ctx_pop_current);
@@ -83,7 +83,7 @@ Driver load()
     loader.find("cuStreamSynchronize", &d.stream_synchronize);
     loader.find("cuStreamBeginCapture", &d.stream_begin_capture);
     loader.find("cuStreamEndCapture", &d.stream_end_capture);
-    loader.find("cuGraphInstantiate", &d.graph_instantiate);
+    loader.find("cuGraphInstantiateWithFlags", &d.graph_instantiate);
     loader.find("cuGraphLaunch", &d.graph_launch);
     loader.find("cuGraphExecUpdate", &d.graph_exec_update);
     loader.find("cuGraphExecDestroy", &d.graph_exec_destroy);

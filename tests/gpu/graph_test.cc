@@ -72,7 +72,7 @@ class Instantiated {
 public:
     explicit Instantiated(const Captured &graph)
     {
-        check(driver().graph_instantiate(&exec_, graph.get(), 0), "cuGraphInstantiate");
+        check(driver().graph_instantiate(&exec_, graph.get(), 0), "cuGraphInstantiateWithFlags");
     }
     ~Instantiated() { driver().graph_exec_destroy(exec_); }
     Instantiated(const Instantiated &) = delete;

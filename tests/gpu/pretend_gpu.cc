@@ -311,7 +311,7 @@ extern "C" __attribute__((visibility("default"))) int cuGetProcAddress_v2(const 
                  {"cuStreamSynchronize", reinterpret_cast<void *>(stream_synchronize)},
                  {"cuStreamBeginCapture", reinterpret_cast<void *>(stream_begin_capture)},
                  {"cuStreamEndCapture", reinterpret_cast<void *>(stream_end_capture)},
-                 {"cuGraphInstantiate", reinterpret_cast<void *>(graph_instantiate)},
+                 {"cuGraphInstantiateWithFlags", reinterpret_cast<void *>(graph_instantiate)},
                  {"cuGraphLaunch", reinterpret_cast<void *>(graph_launch)},
                  {"cuGraphExecUpdate", reinterpret_cast<void *>(graph_update)},
                  {"cuGraphExecDestroy", reinterpret_cast<void *>(graph_destroy)},

@@ -150,18 +150,20 @@ stage_racecheck() { sanitize racecheck; }
 
 # The Python package on CUDA tensors, if it is here.
 stage_python() {
-  local tests=bindings/python/tests/test_cuda.py reason
+  local tests=tests/gpu/test_torch_cuda.py reason
   mkdir -p "$logs/python"
-  if [ ! -e $tests ]; then
+  if [ -e "$build/python/unavailable" ]; then
+    reason=$(<"$build/python/unavailable")
+  elif [ ! -e $tests ]; then
     reason="there is no $tests"
   else
-    reason=$(PYTHONPATH=$build/python python3 -c 'import attn, pytest, torch; assert torch.cuda.is_available()' 2>&1 | tail -n 1)
+    reason=$(PYTHONPATH=$build/python python3 -c 'import attn, torch; assert torch.cuda.is_available()' 2>&1 | tail -n 1)
   fi
   if [ -n "$reason" ]; then
     echo "unavailable: $reason" >"$logs/python/unavailable"
     return
   fi
-  printf 'python\tPYTHONPATH=%s/python python3 -m pytest -q -p no:cacheprovider %s\n' "$build" $tests | jobs_of python 120
+  printf 'python\tPYTHONPATH=%s/python python3 -B %s -v\n' "$build" $tests | jobs_of python 120
 }
 
 # Not a test but for its end: how long the first plan takes.

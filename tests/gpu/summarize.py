@@ -100,9 +100,10 @@ class Job:
             runs, failures = runs + int(found[1]), failures + int(found[2])
         passed = sum(int(n) for n in re.findall(r"^\[  PASSED  \] (\d+) test", self.text, re.M))
         failed = sum(int(n) for n in re.findall(r"^\[  FAILED  \] (\d+) test", self.text, re.M))
-        if line := re.search(r"^.*\d+ (?:passed|failed).* in [\d.]+s", self.text, re.M):  # pytest
-            passed += sum(int(n) for n in re.findall(r"(\d+) passed", line[0]))
-            failed += sum(int(n) for n in re.findall(r"(\d+) (?:failed|error)", line[0]))
+        if ran := re.search(r"^Ran (\d+) tests? in .*\n\n(.*)$", self.text, re.M):  # unittest
+            bad = sum(int(n) for n in re.findall(r"(?:failures|errors)=(\d+)", ran[2]))
+            skipped = sum(int(n) for n in re.findall(r"skipped=(\d+)", ran[2]))
+            passed, failed = passed + max(int(ran[1]) - bad - skipped, 0), failed + bad
         if runs:
             passed, failed = runs - failures, max(failures, failed)
         for errors in re.findall(r"^=+ ERROR SUMMARY: (\d+) error", self.text, re.M):
@@ -124,7 +125,7 @@ class Job:
             n
             for n, line in enumerate(lines)
             if ": Failure" in line or "FAILED-CASE" in line or "the device is lost" in line
-            or re.match(r"^=+ +(Error|Invalid|Program hit|Warning)", line)
+            or re.match(r"^=+ +(Error|Invalid|Program hit|Warning)|^[\w.]+(Error|Exception): ", line)
         ]  # fmt: skip
         if not starts:
             return lines[-EXCERPT_LINES:]
@@ -159,6 +160,8 @@ def print_stage(folder: Path) -> None:
         good, bad = job.counts()
         passed, failed = passed + good, failed + bad
         for name in re.findall(r"^\[  SKIPPED \] (\S+) \(\d+ ms\)", job.text, re.M):
+            skipped[name] = None
+        for name in re.findall(r"^(\w+) \(.*\) \.\.\. skipped", job.text, re.M):
             skipped[name] = None
     conformance.print()
     if folder.name == "first_plan":

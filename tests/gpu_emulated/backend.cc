@@ -1,9 +1,10 @@
-// The list of backends of the conformance tests, in a program whose only backend is the emulated GPU. Dense plans,
-// which some tests of merges and appends need, run on the CPU there.
+// The list of backends of the conformance tests, in a program whose only backend is the emulated GPU. Without
+// ATTN_EMULATED_DENSE dense plans, which some tests of merges and appends need, run on the CPU there.
 #include "tests/conformance/backend.h"
 
 #include "backend.h"
 #include "backends/gpu/append/executor.h"
+#include "backends/gpu/dense/executor.h"
 #include "backends/gpu/implementation.h"
 #include "backends/gpu/merge/executor.h"
 #include "device.h"
@@ -30,6 +31,12 @@ public:
             {ATTN_KIND_MERGE, "gpu.merge", attn::gpu::Family::portable, attn::gpu::refuse_merge, attn::gpu::make_merge},
             {ATTN_KIND_APPEND, "gpu.append", attn::gpu::Family::portable, attn::gpu::refuse_append, attn::gpu::make_append},
         }};
+#if defined(ATTN_EMULATED_DENSE)
+        static constexpr std::array<attn::gpu::Implementation, 1> dense = {
+            {{ATTN_KIND_DENSE, "gpu.dense.forward", attn::gpu::Family::portable, attn::gpu::refuse_forward, attn::gpu::make_forward}}};
+        if (problem.kind == ATTN_KIND_DENSE)
+            return attn::gpu::choose(dense, attn::gpu::Selection::standard, name(), problem, device_, executor);
+#endif
         if (problem.kind == ATTN_KIND_DENSE) return cpu_->plan(handle, problem, executor);
         return attn::gpu::choose(list, attn::gpu::Selection::standard, name(), problem, device_, executor);
     }
@@ -45,7 +52,7 @@ const std::vector<std::unique_ptr<Backend>> &backends()
 {
     static const auto all = [] {
         std::vector<std::unique_ptr<Backend>> list;
-        list.push_back(std::make_unique<Backend>("gpu/emulated", ATTN_DEVICE_CUDA, ""));
+        list.push_back(std::make_unique<Backend>("cuda/emulated", ATTN_DEVICE_CUDA, ""));
         return list;
     }();
     return all;
@@ -69,7 +76,7 @@ bool has_device_memory()
 
 bool forbids_compiler()
 {
-    return false;
+    return true; // what there is no kernel of counts as refused
 }
 
 HandlePointer Backend::create(attn_options, std::string &, attn_status *status) const

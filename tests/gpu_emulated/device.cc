@@ -1,6 +1,7 @@
 #include "device.h"
 
 #include "backends/gpu/append/append.cuh"
+#include "backends/gpu/dense/check.cuh"
 #include "backends/gpu/merge/merge.cuh"
 
 #include <algorithm>
@@ -15,29 +16,40 @@ namespace {
 
 using attn::gpu::Append;
 using attn::gpu::AppendIndex;
+using attn::gpu::DenseCheck;
 using attn::gpu::Merge;
 using attn::gpu::MergePrepare;
 
-struct Program {
-    const char *source, *entry, *define; // define: the one that the request has, or ""
-    RunGrid run;
-};
-constexpr Program kPrograms[] = {
+const Program kPrograms[] = {
     {"backends/gpu/merge/merge.cuh", "attn_merge", "ATTN_VECTOR=1", run_grid<Merge<true>>},
     {"backends/gpu/merge/merge.cuh", "attn_merge", "ATTN_VECTOR=0", run_grid<Merge<false>>},
     {"backends/gpu/merge/merge.cuh", "attn_merge_prepare", "", run_grid<MergePrepare>},
     {"backends/gpu/append/append.cuh", "attn_append", "ATTN_VECTOR=1", run_grid<Append<true>>},
     {"backends/gpu/append/append.cuh", "attn_append", "ATTN_VECTOR=0", run_grid<Append<false>>},
     {"backends/gpu/append/append.cuh", "attn_append_index", "", run_grid<AppendIndex>},
+    {"backends/gpu/dense/check.cuh", "attn_dense_check", "", run_grid<DenseCheck>},
 };
+
+// They add themselves before main().
+std::vector<Program> &kernels_on_fibers()
+{
+    static std::vector<Program> all;
+    return all;
+}
 
 const Program *program_of(const attn::kernel::Request &request)
 {
-    const std::string define = request.defines.empty() ? "" : request.defines[0];
-    const auto *found = std::find_if(std::begin(kPrograms), std::end(kPrograms), [&](const Program &p) {
-        return request.source == p.source && request.entry == p.entry && define == p.define;
-    });
-    return found == std::end(kPrograms) ? nullptr : found;
+    std::string defines;
+    for (const std::string &define : request.defines) defines += (defines.empty() ? "" : " ") + define;
+    const auto is_wanted = [&](const Program &p) {
+        return request.generated.empty() && request.source == p.source && request.entry == p.entry &&
+               defines == p.defines;
+    };
+    for (const Program &p : kPrograms)
+        if (is_wanted(p)) return &p;
+    for (const Program &p : kernels_on_fibers())
+        if (is_wanted(p)) return &p;
+    return nullptr;
 }
 
 class HostBuffer final : public attn::gpu::Buffer {
@@ -63,6 +75,11 @@ std::vector<Launch> launches;
 thread_local int entered = 0;
 
 } // namespace
+
+AddKernel::AddKernel(const char *source, const char *entry, const char *defines, RunKernel run)
+{
+    kernels_on_fibers().push_back({source, entry, defines, nullptr, run});
+}
 
 Device::Device()
 {
@@ -119,9 +136,15 @@ attn_status Device::launch(const attn::gpu::Kernel &kernel, const attn::gpu::Gri
     static std::atomic<unsigned> count = 0; // of calls with an odd number of launches every other begins backwards
     {
         const std::lock_guard lock(launches_mutex);
-        launches.push_back({program.entry, program.define, grid});
+        launches.push_back({program.entry, program.defines, grid});
     }
-    program.run(grid, parameters[0], count++ % 2 ? Order::backward : Order::forward);
+    if (program.kernel) {
+        static std::mutex fibers; // there is one set of them
+        const std::lock_guard lock(fibers);
+        program.kernel({grid.x, grid.y, grid.z}, grid.threads, parameters);
+        return ATTN_OK;
+    }
+    program.run(grid, parameters, count++ % 2 ? Order::backward : Order::forward);
     return ATTN_OK;
 }
 

@@ -1,16 +1,24 @@
-// A GPU that is the CPU: its memory is that of the host, and it runs the device code of merges and appends in the
-// emulator. Everything around the kernels is what runs on a GPU too: executors, schedules, parameters.
+// A GPU that is the CPU: its memory is that of the host, and it runs device code in an emulator. Everything around the
+// kernels is what runs on a GPU too: executors, schedules, parameters.
 #pragma once
 
 #include "backends/gpu/device.h"
 #include "emulator.h"
+#include "fibers.h"
 
 #include <string>
 #include <vector>
 
 namespace gpu_emulated {
 
-using RunGrid = void (*)(const attn::gpu::Grid &, const void *parameters, Order);
+using RunGrid = void (*)(const attn::gpu::Grid &, void **parameters, Order);
+
+// A kernel, by the request that names it.
+struct Program {
+    std::string source, entry, defines; // defines: those of the request, each but the first after a blank
+    RunGrid run;                        // as a program of phases,
+    RunKernel kernel = nullptr;         // or on fibers
+};
 
 // What a launch was like, for tests of what a graph would hold.
 struct Launch {
@@ -25,7 +33,7 @@ public:
     attn_status load(const attn::kernel::Request &request, bool compile, std::uint32_t threads,
                      std::uint32_t shared_bytes, attn::gpu::Kernel *out) override;
     bool has(const attn::kernel::Request &request) override;
-    bool waits_for_compiler() const noexcept override { return true; }
+    bool waits_for_compiler() const noexcept override { return false; }
     attn_status upload(const void *data, std::size_t bytes, std::unique_ptr<attn::gpu::Buffer> *out) override;
     attn_status enter(void *stream) const noexcept override;
     void leave() const noexcept override;

@@ -24,8 +24,9 @@ void run_phases(std::vector<Program> &threads, Order order)
 }
 
 template <class Program>
-void run_grid(const attn::gpu::Grid &grid, const void *parameters, Order order)
+void run_grid(const attn::gpu::Grid &grid, void **all_parameters, Order order)
 {
+    const void *parameters = all_parameters[0];
     static_assert(std::is_trivially_default_constructible_v<typename Program::Shared>);
     const auto &typed = *static_cast<const typename Program::Parameters *>(parameters);
     const std::uint64_t blocks = std::uint64_t{grid.x} * grid.z, all = blocks * grid.y;

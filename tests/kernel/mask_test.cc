@@ -4,7 +4,9 @@
 #include "fixture.h"
 
 #include "backends/gpu/dense/mask_bits.h"
+#include "backends/gpu/dense/variants.h"
 #include "kernel/source.h"
+#include "mask/emit.h"
 
 #include <cmath>
 
@@ -79,10 +81,26 @@ TEST_F(MaskKernels, EveryAtomInText)
     check(gpu::mask_bits_request(program_of({band}, {{kValues, kSlopes, 4, 1}})));
 }
 
-TEST_F(MaskKernels, LargestProgram)
+/// The kernels of attention with a program in them.
+TEST_F(MaskKernels, ForwardWithText)
 {
-    std::vector<attn_term> terms(128, term(ATTN_MASK_BAND, ATTN_TOP_LEFT, 0, 3, 3));
-    terms.resize(255, term(ATTN_OP_OR));
+    const MaskProgram program = program_of({term(ATTN_MASK_ID_EQ), term(ATTN_MASK_CAUSAL, ATTN_BY_POSITION),
+                                            term(ATTN_OP_AND), term(ATTN_MASK_HEADS, 0, 0, 1, 3), term(ATTN_OP_OR)});
+    gpu::Wish wish;
+    wish.type = 2, wish.general = wish.exact = wish.few = wish.wide_memory = true;
+    wish.dim_qk = wish.dim_v = 64;
+    for (Request request : {gpu::forward_request(shape_of(wish)), gpu::mass_request(mass_shape_of(wish))}) {
+        request.defines.emplace_back("ATTN_MASK_GENERATED=1");
+        request.generated = emit_source(program);
+        Image image;
+        EXPECT_EQ(store_->find(request, "sm_90a", true, &image), ATTN_OK) << last_error();
+    }
+}
+
+TEST_F(MaskKernels, LongProgram)
+{
+    std::vector<attn_term> terms(16, term(ATTN_MASK_BAND, ATTN_TOP_LEFT, 0, 3, 3));
+    terms.resize(31, term(ATTN_OP_OR));
     const MaskProgram program = program_of(terms);
     EXPECT_EQ(gpu::refuse_program(program), "");
     Image image;

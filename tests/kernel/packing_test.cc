@@ -188,6 +188,7 @@ TEST(DefaultKernelsTest, CommonPlansNeedNoCompiler)
                     for (const double softcap : {0.0, 30.0}) {
                         Dense wanted(dtype, dim, max_q);
                         wanted.dense.softcap = softcap;
+                        if (dim == 512) wanted.problem.dim_qk = 3; // channels of V alone take the largest shape
                         EXPECT_EQ(plan(wanted.dense, &device), "")
                             << target.name << ", dtype " << dtype << ", dim " << dim << ", max_q " << max_q;
                     }

@@ -4,12 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <string>
 
 namespace linear {
 namespace {
 
 using conformance::Index;
-using conformance::Tensor;
 
 std::vector<Method> causal_methods()
 {
@@ -40,6 +40,18 @@ std::vector<double> outputs(const Call &call, std::int64_t tokens)
     std::vector<double> list;
     for (std::size_t b = 0; b < call.sequences.size(); ++b)
         for (std::int64_t t = 0; t < tokens; ++t)
+            for (std::int64_t h = 0; h < call.heads_out; ++h)
+                for (std::int64_t c = 0; c < call.s.dim_v; ++c)
+                    list.push_back(call.at(ATTN_SLOT_OUT).get(call.token_index(ATTN_SLOT_OUT, b, t, h, c)));
+    return list;
+}
+
+/// Of all tokens, however long the sequences.
+std::vector<double> outputs(const Call &call)
+{
+    std::vector<double> list;
+    for (std::size_t b = 0; b < call.sequences.size(); ++b)
+        for (std::int64_t t = 0; t < call.sequences[b].length; ++t)
             for (std::int64_t h = 0; h < call.heads_out; ++h)
                 for (std::int64_t c = 0; c < call.s.dim_v; ++c)
                     list.push_back(call.at(ATTN_SLOT_OUT).get(call.token_index(ATTN_SLOT_OUT, b, t, h, c)));
@@ -83,7 +95,8 @@ TEST(LinearBits, TheFutureNeverChangesThePast)
 {
     for (const auto &backend : conformance::backends())
         for (const Method &m : causal_methods())
-            for (const std::int64_t chunk : {0, 16})
+            for (const std::int64_t chunk : {16, 0}) {
+                if (session().subset && chunk != 0) continue;
                 for (const double gate : {0.05, 3.0})
                     for (const std::int64_t first : {5, 36, 69}) {
                         Spec s = spec_of(m);
@@ -102,13 +115,17 @@ TEST(LinearBits, TheFutureNeverChangesThePast)
                         EXPECT_EQ(outputs(call, first), outputs(strong, first)) << backend->name() << s.text();
                         if (session().subset) break;
                     }
+            }
 }
 
 /// One prefill, prefill in pieces and step by step: all within the bounds of one run.
 TEST(LinearBits, PiecesAreOneRun)
 {
-    const std::vector<std::vector<std::int64_t>> splits = {
-        {70}, {64, 6}, {33, 37}, {1, 69}, std::vector<std::int64_t>(70, 1), {8, 8, 8, 46}, {9, 0, 61}};
+    std::vector<std::vector<std::int64_t>> splits = {{9, 0, 61}, {8, 8, 8, 46}, {33, 37}, {64, 6}, {70}, {1, 69}};
+    if (session().subset)
+        splits.resize(2);
+    else
+        splits.emplace_back(70, 1);
     for (const auto &backend : conformance::backends())
         for (const Method &m : causal_methods())
             for (const auto &split : splits) {
@@ -182,6 +199,70 @@ TEST(LinearBits, NeitherWorkersNorPlaceMatter)
                 ASSERT_EQ(here.execute(plan_of(here, backend->handle(3)).get()), ATTN_OK) << attn_last_error();
                 EXPECT_EQ(outputs(one, tokens), outputs(here, tokens)) << backend->name() << s.text();
                 EXPECT_EQ(state_after(one, ATTN_SLOT_STATE_OUT), state_after(here, ATTN_SLOT_STATE_IN));
+            }
+}
+
+/// Methods whose long sequences go in segments where states are few.
+std::vector<Method> segmented_methods()
+{
+    std::vector<Method> list;
+    for (const Method &m : causal_methods())
+        if (m.update == ATTN_UPDATE_ADD) list.push_back(m);
+    return list;
+}
+
+/// The bounds of the table are those of sums of some hundred floats: the roundings of n times as many wander off by
+/// sqrt(n) times as much.
+void expect_long_sums(const Errors &errors, const Spec &s)
+{
+    const double wander = std::sqrt(double(s.tokens) / 256);
+    EXPECT_GT(errors.out, 0) << "nothing was compared: " << errors.failure;
+    EXPECT_LE(errors.row, wander) << s.text();
+    EXPECT_LE(errors.out, wander * 2e-6) << s.text();
+    EXPECT_LE(errors.state, wander * 1e-5) << s.text();
+    EXPECT_EQ(errors.failure.find("written"), std::string::npos) << errors.failure;
+}
+
+/// Segments: the bits of one worker by any number of them, in place too; all within the bounds of long sums.
+TEST(LinearBits, SegmentsAreOneRun)
+{
+    for (const auto &backend : conformance::backends())
+        for (const Method &m : segmented_methods())
+            for (const bool pool : {false, true}) {
+                Spec s = spec_of(m);
+                s.tokens = 2100, s.batch = 1, s.pool = s.value_major = pool;
+                s.heads_q = 2, s.heads_k = s.heads_v = 1, s.dim_qk = 5, s.dim_v = pool ? 32 : 9;
+                Call one(s);
+                expect_long_sums(one.run(backend->handle(1)), s);
+                for (const std::int64_t workers : {2, 5}) {
+                    s.in_place = workers == 5;
+                    Call many(s);
+                    ASSERT_EQ(many.execute(plan_of(many, backend->handle(workers)).get()), ATTN_OK)
+                        << attn_last_error();
+                    EXPECT_EQ(outputs(one), outputs(many)) << backend->name() << s.text();
+                    EXPECT_EQ(state_after(one, ATTN_SLOT_STATE_OUT),
+                              state_after(many, s.in_place ? ATTN_SLOT_STATE_IN : ATTN_SLOT_STATE_OUT))
+                        << backend->name() << s.text();
+                }
+                if (session().subset) break;
+            }
+}
+
+/// Several waves of segments, strong decays, and the future.
+TEST(LinearBits, LongSegments)
+{
+    for (const auto &backend : conformance::backends())
+        for (const char *name : {"gla", "retnet", "rwkv6", "linear"})
+            for (const double gate : {0.002, 20.0}) {
+                if (session().subset && gate > 1) continue;
+                Spec s = spec_of(method(name));
+                s.tokens = session().subset ? 3000 : 18000, s.gate_size = gate;
+                s.batch = s.heads_q = s.heads_k = s.heads_v = 1, s.dim_qk = 4, s.dim_v = 3;
+                Call call(s), spoilt(s);
+                expect_long_sums(call.run(backend->handle(3)), s);
+                spoil(spoilt, 2500, [](attn_slot, double) { return NAN; });
+                ASSERT_EQ(spoilt.execute(plan_of(spoilt, backend->handle(2)).get()), ATTN_OK) << attn_last_error();
+                EXPECT_EQ(outputs(call, 2500), outputs(spoilt, 2500)) << backend->name() << s.text();
             }
 }
 

@@ -73,6 +73,7 @@ fake=$build/tests/fake_cuda/libattn_fake_cuda.so
 ATTN_CUDA_DRIVER=$fake expect "info: a CUDA device" 0 '^  cuda  0: Fake H 0, sm_90a, 132 SMs, 80\.0 GiB, driver 13\.0$' info
 ATTN_CUDA_DRIVER=$fake expect "info --json: a CUDA device" 0 '"arch":"sm_80","compute_units":108,' info --json
 expect "info: kernels" 0 '^  dense +cpu\.dense' info
+expect "info: kernels of experimental plans" 0 '^  scan +cpu\.scan' info
 json() {
   "$attn" info --json | python3 -c '
 import json, sys

@@ -215,6 +215,23 @@ TEST_F(Structs, Append)
                        [&](const attn_append *given) { return attn_plan_supports(handle_, ATTN_KIND_APPEND, given); });
 }
 
+TEST_F(Structs, LinearConvAndScan)
+{
+    attn_problem problem = zeroed<attn_problem>();
+    problem.q_dtype = ATTN_FLOAT32, problem.heads_q = 4, problem.dim_qk = 8, problem.max_q = 4;
+    attn_linear linear = zeroed<attn_linear>();
+    attn_conv conv = zeroed<attn_conv>();
+    attn_scan scan = zeroed<attn_scan>();
+    linear.problem = conv.problem = scan.problem = &problem;
+    conv.width = 4;
+    check<attn_linear>("attn_linear", linear, ATTN_OK,
+                       [&](const attn_linear *given) { return attn_plan_supports(handle_, ATTN_KIND_LINEAR, given); });
+    check<attn_conv>("attn_conv", conv, ATTN_OK,
+                     [&](const attn_conv *given) { return attn_plan_supports(handle_, ATTN_KIND_CONV, given); });
+    check<attn_scan>("attn_scan", scan, ATTN_OK,
+                     [&](const attn_scan *given) { return attn_plan_supports(handle_, ATTN_KIND_SCAN, given); });
+}
+
 TEST_F(Structs, ProblemOfMergeAndAppend)
 {
     attn_merge merge = zeroed<attn_merge>();

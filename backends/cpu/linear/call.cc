@@ -218,6 +218,8 @@ LinearTask LinearCall::task(int64_t b, int64_t head) const noexcept
     t.out_token_step = out.token_step, t.out_channel_step = out.channel_step, t.out_type = out.type;
     t.out_head_step = Bytes(*view(ATTN_SLOT_OUT)).step[head_axis];
     if (const attn_tensor *in = view(ATTN_SLOT_STATE_IN)) t.state_in = state_view(*in, state_of(b), head);
+    t.key_sums = t.state_in;
+    if (p.normaliser && t.key_sums.base) t.key_sums.base += p.dim_v * t.key_sums.column_step;
     if (const attn_tensor *states = view(ATTN_SLOT_STATE_OUT)) {
         if (p.state_keep == ATTN_STATE_FINAL) {
             t.state_out = state_view(*states, state_of(b), head);

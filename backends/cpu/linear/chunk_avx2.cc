@@ -3,6 +3,6 @@
 
 namespace attn::cpu {
 
-const LinearKernel kLinearAvx2 = {"cpu.linear.chunk.avx2", scratch_bytes, run_linear};
+const LinearKernel kLinearAvx2 = {"cpu.linear.chunk.avx2", scratch_bytes, run_linear, total_decay};
 
 } // namespace attn::cpu

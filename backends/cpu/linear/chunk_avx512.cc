@@ -3,6 +3,6 @@
 
 namespace attn::cpu {
 
-const LinearKernel kLinearAvx512 = {"cpu.linear.chunk.avx512", scratch_bytes, run_linear};
+const LinearKernel kLinearAvx512 = {"cpu.linear.chunk.avx512", scratch_bytes, run_linear, total_decay};
 
 } // namespace attn::cpu

@@ -3,6 +3,6 @@
 
 namespace attn::cpu {
 
-const LinearKernel kLinearBaseline = {"cpu.linear.chunk.baseline", scratch_bytes, run_linear};
+const LinearKernel kLinearBaseline = {"cpu.linear.chunk.baseline", scratch_bytes, run_linear, total_decay};
 
 } // namespace attn::cpu

@@ -106,6 +106,23 @@ inline bool add_decays(const LinearShape &shape, const LinearTask &task, int64_t
     return true;
 }
 
+/// The decays of all tokens of a task together, for each channel of the state.
+inline void multiply_decays(const LinearShape &shape, const LinearTask &task, Decays *d, float *out)
+{
+    start_decays(shape, task, d);
+    for (int64_t c = 0; c < d->channels; ++c) d->sums[c] = 0;
+    if (shape.decay == Decay::head) d->sums[0] = static_cast<double>(task.keys) * log_decay(shape, task, 0, 0);
+    if (shape.decay == Decay::token)
+        for (int64_t token = 0; token < task.keys; ++token) d->sums[0] += log_decay(shape, task, token, 0);
+    if (shape.decay == Decay::channel)
+        for (int64_t token = 0; token < task.keys; ++token) {
+            read_log_decays(shape, task, d->rate, token, d->dt_bias, d->row);
+            for (int64_t c = 0; c < d->channels; ++c) d->sums[c] += static_cast<double>(d->row[c]);
+        }
+    for (int64_t c = 0; c < shape.dim_k; ++c)
+        out[c] = static_cast<float>(__builtin_exp(d->sums[shape.decay == Decay::channel ? c : 0]));
+}
+
 /// The decay of one token by itself, in `forward`; any log decay.
 inline void single_decay(const LinearShape &shape, const LinearTask &task, int64_t token, Decays *d)
 {

@@ -349,7 +349,7 @@ inline void run_linear(const LinearShape &shape, const LinearTask &task, void *m
     if (few && !task.token_states.base && is_direct(task.state_in, run.columns) &&
         is_direct(task.state_out, run.columns))
         return step_in_memory(run);
-    load_state(task.state_in, run.columns, shape.dim_k, run.scratch.state);
+    load_state(task.state_in, task.key_sums, run.columns, shape.dim_k, run.scratch.state);
     for (int64_t first = 0; first < task.keys;) {
         const bool single = few || task.token_states.base;
         const int64_t rows = single ? 0 : read_chunk(run, first, task.keys);
@@ -368,6 +368,12 @@ inline void run_linear(const LinearShape &shape, const LinearTask &task, void *m
     }
     if (shape.bidirectional) answer_all(run);
     if (task.state_out.base) save_state(task.state_out, run.columns, shape.dim_k, run.scratch.state);
+}
+
+inline void total_decay(const LinearShape &shape, const LinearTask &task, void *memory, float *out)
+{
+    Run run(shape, task, memory);
+    multiply_decays(shape, task, &run.scratch.decays, out);
 }
 
 } // namespace

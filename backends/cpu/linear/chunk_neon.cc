@@ -4,6 +4,6 @@
 
 namespace attn::cpu {
 
-const LinearKernel kLinearNeon = {"cpu.linear.chunk.neon", scratch_bytes, run_linear};
+const LinearKernel kLinearNeon = {"cpu.linear.chunk.neon", scratch_bytes, run_linear, total_decay};
 
 } // namespace attn::cpu

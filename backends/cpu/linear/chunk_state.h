@@ -35,8 +35,14 @@ struct Columns {
     int64_t place(int64_t c) const { return c < count ? first + c : dim_v; }
 };
 
+ATTN_INLINE float state_element(const StateView &in, int64_t row, int64_t column)
+{
+    return read_float(in.base + row * in.row_step + column * in.column_step, in.type);
+}
+
 /// Elements of a state by column step: adjacent columns are vectors, adjacent rows are vectors of a transposed square.
-inline void load_state(const StateView &in, const Columns &columns, int64_t dim_k, float *state)
+inline void load_state(const StateView &in, const StateView &key_sums, const Columns &columns, int64_t dim_k,
+                       float *state)
 {
     const int64_t rows = padded(dim_k), bytes = element_bytes(in.type);
     for (int64_t p = 0; p < columns.panels(); ++p) {
@@ -70,10 +76,9 @@ inline void load_state(const StateView &in, const Columns &columns, int64_t dim_
                         store(row, read_vector(first + (d + r) * in.row_step, in.type));
                     } else {
                         for (int64_t i = 0; i < kWidth; ++i)
-                            row[i] = c + i < columns.kept ? read_float(in.base + (d + r) * in.row_step +
-                                                                           columns.place(c + i) * in.column_step,
-                                                                       in.type)
-                                                          : 0;
+                            row[i] = c + i < columns.count  ? state_element(in, d + r, columns.place(c + i))
+                                     : c + i < columns.kept ? state_element(key_sums, d + r, 0)
+                                                            : 0;
                     }
                 }
             }

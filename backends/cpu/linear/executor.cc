@@ -2,6 +2,8 @@
 
 #include "backends/cpu/linear/call.h"
 #include "backends/cpu/linear/reference.h"
+#include "backends/cpu/linear/segments.h"
+#include "backends/cpu/linear/token_values.h"
 #include "handle.h"
 #include "json.h"
 
@@ -44,7 +46,21 @@ struct Run {
     int64_t parts, parts_per_task; ///< In all, and those that one task takes after each other.
     char *scratch;
     size_t scratch_step;
+    float *key_sums; ///< [state][dim_k], where parts of a state share those of STATE_IN; else NULL.
 };
+
+/// Every part of a state begins with the sums of its keys, and the last part writes them: in place others might then
+/// read what is written.
+void copy_key_sums(const Run &run, int64_t states)
+{
+    for (int64_t state = 0; state < states; ++state) {
+        const LinearTask task = run.call.task(state / run.problem.heads_v, state % run.problem.heads_v);
+        const StateView &sums = task.key_sums;
+        for (int64_t d = 0; d < run.problem.dim_k; ++d)
+            run.key_sums[state * run.problem.dim_k + d] =
+                static_cast<float>(read_real(sums.base + d * sums.row_step, sums.type));
+    }
+}
 
 void run_part(const Run &run, int64_t part, char *scratch)
 {
@@ -52,6 +68,10 @@ void run_part(const Run &run, int64_t part, char *scratch)
     LinearTask task = run.call.task(state / run.problem.heads_v, state % run.problem.heads_v);
     task.first_column = panel * run.columns;
     task.columns = std::min(run.columns, run.problem.dim_v - task.first_column);
+    if (run.key_sums) {
+        float *sums = run.key_sums + state * run.problem.dim_k;
+        task.key_sums = {reinterpret_cast<char *>(sums), sizeof(float), 0, Element::float32};
+    }
     run.kernel.run(run.shape, task, scratch);
 }
 
@@ -63,11 +83,16 @@ void ATTN_CALL run_task(void *arg, int64_t number, int32_t worker)
     for (int64_t part = number * run.parts_per_task; part < end; ++part) run_part(run, part, scratch);
 }
 
-/// Each state is a task of its own, or several by columns of V, which do not know of each other.
+/// Each state is a task of its own, or several by columns of V, which do not know of each other; or segments of a long
+/// sequence are, see segments.h.
 class Linear final : public Executor {
 public:
     Linear(const attn_handle_s &handle, const LinearProblem &problem, const LinearKernel &kernel)
-        : problem_(problem), kernel_(kernel), workers_(handle.workers), shape_(linear_shape(problem))
+        : problem_(problem),
+          kernel_(kernel),
+          workers_(handle.workers),
+          shape_(linear_shape(problem)),
+          segments_(problem, shape_, kernel)
     {
         scratch_step_ = round_up(kernel.scratch_bytes(shape_, problem.dim_v));
     }
@@ -76,7 +101,8 @@ public:
     size_t workspace_alignment() const noexcept override { return 16; }
     size_t workspace_bytes(const Sizes &) const noexcept override
     {
-        return static_cast<size_t>(workers_) * scratch_step_ + kAlignment;
+        return static_cast<size_t>(workers_) * scratch_step_ + kAlignment +
+               std::max(key_sums_bytes(), segments_.bytes());
     }
 
     attn_status execute(const attn_handle_s &handle, const Arguments &arguments, void *workspace, size_t bytes,
@@ -89,19 +115,40 @@ public:
         const LinearCall call(problem_, shape_, arguments);
         if (const attn_status status = call.check()) return status;
         if (call.writes_nothing()) return ATTN_OK;
-        const int64_t states = call.batch() * problem_.heads_v;
-        const int64_t columns = columns_of_task(states);
         char *scratch = static_cast<char *>(workspace);
         scratch += round_up(reinterpret_cast<uintptr_t>(scratch)) - reinterpret_cast<uintptr_t>(scratch);
+        float *shared = reinterpret_cast<float *>(scratch + static_cast<size_t>(workers_) * scratch_step_);
+        if (segments_.serves(call)) return segments_.run(handle, call, scratch, scratch_step_, shared);
+        const int64_t states = call.batch() * problem_.heads_v;
+        const int64_t columns = columns_of_task(states);
         const int64_t panels = (problem_.dim_v + columns - 1) / columns;
         const int64_t parts = states * panels, together = parts_together(parts);
-        Run run = {problem_, shape_, kernel_, call, columns, panels, parts, together, scratch, scratch_step_};
+        const bool share_sums = panels > 1 && key_sums_bytes() != 0;
+        Run run = {problem_,
+                   shape_,
+                   kernel_,
+                   call,
+                   columns,
+                   panels,
+                   parts,
+                   together,
+                   scratch,
+                   scratch_step_,
+                   share_sums ? shared : nullptr};
+        if (share_sums) copy_key_sums(run, states);
         return run_parallel(handle, (parts + together - 1) / together, run_task, &run);
     }
 
     void describe(JsonWriter &json) const override { json.add("chunk", shape_.chunk); }
 
 private:
+    /// Only fewer states than workers are taken in parts.
+    size_t key_sums_bytes() const
+    {
+        const bool wanted = problem_.normaliser && problem_.has(ATTN_SLOT_STATE_IN);
+        return wanted ? static_cast<size_t>((workers_ - 1) * problem_.dim_k) * sizeof(float) : 0;
+    }
+
     /// States that follow each other in memory go to one task, as far as that leaves enough tasks to share out.
     int64_t parts_together(int64_t parts) const
     {
@@ -119,7 +166,8 @@ private:
     const LinearProblem &problem_; ///< Of the plan, which outlives its executor.
     const LinearKernel &kernel_;
     const int64_t workers_;
-    LinearShape shape_;
+    const LinearShape shape_;
+    const LinearSegments segments_;
     size_t scratch_step_;
 };
 

@@ -3,7 +3,7 @@
 #ifndef ATTN_BACKENDS_CPU_LINEAR_KERNEL_H
 #define ATTN_BACKENDS_CPU_LINEAR_KERNEL_H
 
-#include "backends/cpu/elements.h"
+#include "backends/cpu/token_view.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -34,20 +34,6 @@ struct LinearShape {
     float scale, normaliser_eps, lower_bound, decay_scale;
 };
 
-/// A tensor by token and channel, of one sequence and head.
-struct TokenView {
-    const char *base;     ///< NULL: the plan does not have it.
-    int64_t token_step;   ///< Bytes; 0 where it is broadcast.
-    int64_t channel_step; ///< Elements; 0 where it is broadcast.
-    Element type;
-};
-
-/// Channel 0 of a token. (Internal linkage: kernels must not share functions, see simd.h.)
-static inline const char *token_address(const TokenView &view, int64_t token)
-{
-    return view.base + token * view.token_step;
-}
-
 /// A state `[dim_k][dim_v]`, with one more column where there is a normaliser, in whatever order.
 struct StateView {
     char *base;                    ///< NULL: not wanted, or zero.
@@ -68,6 +54,7 @@ struct LinearTask {
     int64_t out_token_step, out_head_step, out_channel_step;
     Element out_type;
     StateView state_in, state_out;
+    StateView key_sums;     ///< The column of state_in after those of V, where there is a normaliser: there or copied.
     StateView token_states; ///< That after each token, `token_state_step` bytes apart.
     int64_t token_state_step;
     int64_t first_column, columns; ///< Of V: what this task computes.
@@ -79,6 +66,9 @@ struct LinearKernel {
     /// Scratch of one worker, in bytes, for a 64-byte aligned address, for tasks of at most so many columns.
     size_t (*scratch_bytes)(const LinearShape &shape, int64_t columns);
     void (*run)(const LinearShape &shape, const LinearTask &task, void *scratch);
+    /// The decays of all tokens of a task as one factor for each row of the state. NULL: always one task for a
+    /// sequence.
+    void (*total_decay)(const LinearShape &shape, const LinearTask &task, void *scratch, float *out);
 };
 
 extern const LinearKernel kLinearBaseline;

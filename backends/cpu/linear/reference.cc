@@ -69,9 +69,14 @@ private:
         const StateView &in = task_.state_in;
         for (int64_t d = 0; d < shape_.dim_k; ++d)
             for (int64_t c = 0; c < kept_; ++c)
-                row_of(d)[c] =
-                    in.base ? read_real(in.base + d * in.row_step + column_of(c) * in.column_step, in.type) : 0;
+                row_of(d)[c] = !in.base ? 0 : c < task_.columns ? state_element(in, d, column_of(c)) : key_sum(d);
     }
+
+    static double state_element(const StateView &in, int64_t d, int64_t column)
+    {
+        return read_real(in.base + d * in.row_step + column * in.column_step, in.type);
+    }
+    double key_sum(int64_t d) const { return state_element(task_.key_sums, d, 0); }
 
     void save(const StateView &out)
     {
@@ -189,6 +194,6 @@ void run(const LinearShape &shape, const LinearTask &task, void *scratch)
 
 } // namespace
 
-const LinearKernel kLinearReference = {"cpu.linear.recurrent", scratch_bytes, run};
+const LinearKernel kLinearReference = {"cpu.linear.recurrent", scratch_bytes, run, nullptr};
 
 } // namespace attn::cpu

@@ -67,9 +67,9 @@ public:
         if (p_.packed) {
             rows.first = load_integer(p_.cu_seqlens, b);
             const i64 end = load_integer(p_.cu_seqlens, b + 1);
-            rows.length = end - rows.first;
-            if (rows.first < 0 || end < rows.first || end > p_.total_rows || rows.length > p_.longest)
-                *fault = {kRankBoundaries, kSlotCuSeqlensQ, b + 1, end};
+            const bool within = rows.first >= 0 && end >= rows.first && end <= p_.total_rows;
+            rows.length = within ? end - rows.first : 0;
+            if (!within || rows.length > p_.longest) *fault = {kRankBoundaries, kSlotCuSeqlensQ, b + 1, end};
         }
         if (p_.seqlens.base && fault->rank == 0) {
             const i64 used = load_integer(p_.seqlens, b);

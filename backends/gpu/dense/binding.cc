@@ -78,7 +78,6 @@ ForwardParams forward_constants(const DenseProblem &p)
     c.weight_length = p.activation_length;
     c.has_entropy = p.has(ATTN_SLOT_ROW_ENTROPY);
     c.bias_rank = static_cast<i32>(p.bias_rank);
-    c.may_hide_keys = c.mask.by_position;
     c.mask_heads = 1;
     const BiasTable &table = p.bias_table;
     if (!table.present) return c;

@@ -18,7 +18,7 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
     const int block = block_index * kKeys;
     if (block >= s.k_length) return;
     const Place at;
-    const int v_head = head * p.heads_v / p.heads_out;
+    const int v_head = head_of(p, head, p.heads_v);
     const int first = block + at.column;
     KeyFacts *facts = reinterpret_cast<KeyFacts *>(shared + kAt.facts);
     const KeyFacts *known = facts + at.column;
@@ -28,7 +28,7 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
     const Schedule every(all, s, 0, 0, kKeys);
     stage_facts(p, s, every, v_head, block, facts);
     __syncthreads();
-    const BlockCopy<kDimQk, kQkStep> k_copy(p, p.k, s, head * p.heads_k / p.heads_out, p.dim_qk);
+    const BlockCopy<kDimQk, kQkStep> k_copy(p, p.k, s, head_of(p, head, p.heads_k), p.dim_qk);
     k_copy.stage(every, block, facts, shared, kAt.k);
 
     float sums[kWarpKeys / 8][2] = {};
@@ -48,7 +48,7 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
         Pieces<kWarpKeys> x;
         multiply_qk(x, shared, at, kAt.k, 0);
         finish_scores(p, s, every, rows, first, known, x);
-        mask_scores(p, s, rows, first, known, x);
+        mask_scores(p, s, rows, first, known, has_program(p), x);
         float max[kRowsOfThread] = {}, factor[kRowsOfThread] = {};
         if (p.activation == kSoftmax) {
 #pragma unroll

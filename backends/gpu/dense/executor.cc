@@ -1,8 +1,12 @@
 #include "backends/gpu/dense/executor.h"
 
 #include "backends/gpu/dense/binding.h"
+#include "backends/gpu/dense/mask_bits.h"
+#include "backends/gpu/dense/mask_plan.h"
+#include "backends/gpu/dense/params.h"
 #include "backends/gpu/dense/splits.h"
 #include "backends/gpu/dense/variants.h"
+#include "backends/gpu/faults.h"
 #include "backends/gpu/views.h"
 #include "dense.h"
 #include "describe.h"
@@ -26,7 +30,10 @@ i64 round_up(i64 value, i64 multiple)
 
 class Forward final : public Executor {
 public:
-    Forward(const DenseProblem &problem, Device &device) : p_(problem), device_(device) {}
+    Forward(const DenseProblem &problem, Device &device)
+        : p_(problem), device_(device), program_(problem), status_(problem.find(ATTN_SLOT_STATUS))
+    {
+    }
 
     attn_status prepare()
     {
@@ -69,6 +76,7 @@ public:
         json.add("blocks_per_unit", int64_t{best().kernel.blocks_per_unit});
         json.add("products", s.floats() ? "float32" : s.type == 1 ? "float16" : "bfloat16");
         json.add("kernel_origin", kernel::origin_name(best().kernel.origin));
+        if (program_.present()) json.add("mask_program", program_.has_text() ? "compiled" : "bits");
     }
 
 private:
@@ -77,7 +85,7 @@ private:
         Kernel kernel;
     };
     struct Layout {
-        size_t partials = 0, row_scales = 0, bytes = 0;
+        size_t partials = 0, row_scales = 0, program = 0, bytes = 0;
     };
 
     const Loaded &best() const noexcept { return plain_.kernel.function ? plain_ : general_; }
@@ -128,8 +136,42 @@ private:
         return true;
     }
 
+    /// The general kernel, with the text of the mask program where there is one and a compiler is at hand.
+    attn_status load_general(bool text)
+    {
+        const auto requests = [&](auto request_for) {
+            return [this, text, request_for](const Shape &shape) {
+                kernel::Request request = request_for(shape);
+                if (text) program_.add_text(&request);
+                return request;
+            };
+        };
+        if (const attn_status status = load_best(true, shape_of, requests(forward_request), &general_)) return status;
+        if (p_.has(ATTN_SLOT_COLUMN_MASS))
+            if (const attn_status status = load_best(true, mass_shape_of, requests(mass_request), &mass_))
+                return status;
+        return program_.present() ? program_.prepare(device_, text) : ATTN_OK;
+    }
+
+    attn_status choose_masked()
+    {
+        kernel::Request request = forward_request(shape_of(wish(true, true)));
+        program_.add_text(&request);
+        if (program_.is_short() && (device_.waits_for_compiler() || device_.has(request))) {
+            const attn_status status = load_general(true);
+            if (status != ATTN_ERROR_COMPILE) return status;
+        }
+        return load_general(false);
+    }
+
     attn_status choose()
     {
+        if (status_ >= 0)
+            if (const attn_status status = device_.load(check_request(), true, kFaultThreads, 0, &check_))
+                return status;
+        if (const attn_status status = device_.load(combine_request(), true, kCombineThreads, 0, &combine_))
+            return status;
+        if (program_.present()) return choose_masked();
         bool plain = is_plain(p_);
         if (plain) {
             const attn_status status = load_best(false, shape_of, forward_request, &plain_);
@@ -138,11 +180,7 @@ private:
             plain = status == ATTN_OK;
             if (!plain) plain_ = {};
         }
-        if (!plain || !is_promised())
-            if (const attn_status status = load_best(true, shape_of, forward_request, &general_)) return status;
-        if (p_.has(ATTN_SLOT_COLUMN_MASS))
-            if (const attn_status status = load_best(true, mass_shape_of, mass_request, &mass_)) return status;
-        return device_.load(combine_request(), true, kCombineThreads, 0, &combine_);
+        return plain && is_promised() ? ATTN_OK : load_general(false);
     }
 
     attn_status upload()
@@ -159,6 +197,13 @@ private:
         const int64_t rows = (sizes.max_q * p_.group + shape.rows() - 1) / shape.rows();
         return sizes.batch * (p_.heads_out / p_.group) * rows;
     }
+    MaskPlan::Sizes program_sizes(const LaunchSizes &sizes) const noexcept
+    {
+        const Shape &shape = best().shape;
+        return {sizes.batch, sizes.max_q, sizes.max_kv, (sizes.max_q * p_.group + shape.rows() - 1) / shape.rows(),
+                shape};
+    }
+    attn_status launch_check(const Arguments &arguments, const ForwardParams &params, void *stream) const noexcept;
     attn_status launch_mass(ForwardParams params, const LaunchSizes &sizes, void *stream) const noexcept;
 
     static constexpr uint32_t kCombineThreads = 128;
@@ -167,7 +212,9 @@ private:
     Device &device_;
     ForwardParams constant_; ///< What does not change from call to call.
     Loaded plain_, general_, mass_;
-    Kernel combine_;
+    Kernel combine_, check_;
+    MaskPlan program_;
+    const int status_; ///< Position of STATUS among the tensors, -1 without.
     std::unique_ptr<Buffer> map_;
     SplitRules rules_;
 };
@@ -187,8 +234,22 @@ Forward::Layout Forward::lay_out(const LaunchSizes &sizes) const noexcept
     at += static_cast<size_t>(round_up(floats * 4, 256));
     layout.row_scales = at;
     if (mass_.kernel.function) at += static_cast<size_t>(round_up(sizes.batch * p_.heads_out * sizes.max_q * 8, 256));
-    layout.bytes = at;
+    layout.program = at;
+    layout.bytes = at + program_.workspace_bytes(program_sizes(sizes));
     return layout;
+}
+
+attn_status Forward::launch_check(const Arguments &arguments, const ForwardParams &params, void *stream) const noexcept
+{
+    CheckParams check = {};
+    check.sequences = params.sequences;
+    check.status = token_view(*arguments.view[status_], false, false, false);
+    check.longest_q = p_.max_q, check.longest_kv = p_.max_kv;
+    if (p_.page_size) check.most_pages = (p_.has(ATTN_SLOT_SEQLENS_KV) ? kLargestExtent : p_.max_kv) / p_.page_size;
+    Grid grid;
+    grid.threads = kFaultThreads;
+    void *parameters[] = {&check};
+    return device_.launch(check_, grid, stream, parameters);
 }
 
 attn_status Forward::launch_mass(ForwardParams params, const LaunchSizes &sizes, void *stream) const noexcept
@@ -226,14 +287,16 @@ attn_status Forward::execute(const attn_handle_s &, const Arguments &arguments, 
         mass_.kernel.function ? sizes.batch * p_.heads_out * ((sizes.max_kv + mass_.shape.keys - 1) / mass_.shape.keys)
                               : 0;
     const int64_t combine_blocks = splits > 1 ? (tiles * shape.rows() + 3) / 4 : 0;
-    if (std::max({tiles * splits, mass_blocks, combine_blocks}) > kMostBlocks)
+    const MaskPlan::Sizes program_sizes = this->program_sizes(sizes);
+    const int64_t program_blocks = program_.present() ? program_.blocks(program_sizes) : 0;
+    if (std::max({tiles * splits, mass_blocks, combine_blocks, program_blocks}) > kMostBlocks)
         return fail(ATTN_ERROR_INVALID,
                     "batch * heads * Tq of this call = %lld * %lld * %lld: needs %lld blocks of threads, a launch has "
                     "at most %lld",
                     static_cast<long long>(sizes.batch), static_cast<long long>(p_.heads_out),
                     static_cast<long long>(sizes.max_q), static_cast<long long>(tiles * splits),
                     static_cast<long long>(kMostBlocks));
-    if (!tiles && !mass_blocks) return ATTN_OK;
+    if (!tiles && !mass_blocks && status_ < 0) return ATTN_OK;
 
     char *base = static_cast<char *>(workspace);
     params.row_tiles = static_cast<i32>(row_tiles);
@@ -244,8 +307,14 @@ attn_status Forward::execute(const attn_handle_s &, const Arguments &arguments, 
                             ? reinterpret_cast<float *>(base + layout.row_scales)
                             : nullptr;
 
+    if (program_.present()) program_.bind(arguments, program_sizes, base + layout.program, &params);
+
     const Call call(device_, stream);
     if (call.status() != ATTN_OK) return call.status();
+    if (status_ >= 0)
+        if (const attn_status status = launch_check(arguments, params, stream)) return status;
+    if (program_.present())
+        if (const attn_status status = program_.launch(device_, params, stream)) return status;
     if (tiles) {
         Grid grid;
         grid.x = static_cast<uint32_t>(tiles * splits);
@@ -286,8 +355,7 @@ std::string refuse_forward(const Problem &problem, Device &device)
             faults.push_back(std::string("attn_problem.") + field.field + " = " + dtype_text(field.dtype) +
                              " (float32, float16 or bfloat16)");
     const auto &dense = static_cast<const DenseProblem &>(problem);
-    if (dense.program.present()) faults.push_back("attn_dense.mask");
-    if (problem.flags & ATTN_CHECKED) faults.push_back("attn_problem.flags: ATTN_CHECKED");
+    if (const std::string program = refuse_program(dense.program); !program.empty()) faults.push_back(program);
     const struct {
         const char *field;
         int64_t value, most;

@@ -10,6 +10,7 @@
 #include "backends/gpu/dense/results.cuh"
 #include "backends/gpu/dense/softmax.cuh"
 #include "backends/gpu/dense/write_row.cuh"
+#include "backends/gpu/dense/walk.cuh"
 
 namespace attn::gpu {
 
@@ -21,9 +22,7 @@ struct Work {
     ATTN_DEVICE explicit Work(const ForwardParams &p)
     {
         const int groups = p.heads_out / p.group;
-        // Read anew wherever this is made, so that no register keeps it, or what follows from it, through the loop.
-        u32 index;
-        asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(index));
+        const u32 index = block_number();
         split = static_cast<int>(index % p.splits);
         const int place = static_cast<int>(index / p.splits);
         // Sections of sequences and head groups, in each the last rows first: those see the most keys where causal.
@@ -261,75 +260,81 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
     const Schedule schedule(p.mask, s, tile.first / p.group, last_row / p.group, kKeys);
     SplitRange blocks(schedule.count, work.split, p.splits);
     if (kGeneral && weighs_nothing(p, s, rows)) blocks.end = blocks.begin;
+    const TileClasses classes(p, schedule, work.batch, work.row_tile, tile.head0);
+    Walk walk(classes, blocks);
 
-    const int k_head = tile.head0 * p.heads_k / p.heads_out, v_head = tile.head0 * p.heads_v / p.heads_out;
+    const int k_head = head_of(p, tile.head0, p.heads_k), v_head = head_of(p, tile.head0, p.heads_v);
     KeyFacts *facts = reinterpret_cast<KeyFacts *>(shared + kAt.facts);
     const bool has_facts = kGeneral || p.sequences.page_size != 0;
-    const auto facts_of = [&](int i) { return facts + i % kFactSlots * kKeys; };
-    const auto first_key = [&](int i) { return schedule.block_of(i) * kKeys; };
-    const auto prepare = [&](int i) {
-        if (has_facts && i < blocks.end) stage_facts(p, s, schedule, v_head, first_key(i), facts_of(i));
+    // Of the block `ahead` of the one that the walk is at.
+    const auto facts_of = [&](int ahead) { return facts + (walk.step + ahead) % kFactSlots * kKeys; };
+    const auto first_key = [&](int ahead) { return schedule.block_of(walk.block(ahead)) * kKeys; };
+    const auto prepare = [&](int ahead) {
+        if (has_facts && walk.has(ahead)) stage_facts(p, s, schedule, v_head, first_key(ahead), facts_of(ahead));
     };
     const BlockCopy<kDimQk, kQkStep> k_copy(p, p.k, s, k_head, p.dim_qk);
     const BlockCopy<kDimV, kVStep> v_copy(p, p.v, s, v_head, p.dim_v);
-    const auto stage_k = [&](int i) {
-        k_copy.stage(schedule, first_key(i), facts_of(i), shared, kAt.k + i % kStages * kKBytes);
+    const auto stage_k = [&](int ahead) {
+        k_copy.stage(schedule, first_key(ahead), facts_of(ahead), shared,
+                     kAt.k + (walk.step + ahead) % kStages * kKBytes);
     };
-    const auto stage_v = [&](int i) {
-        v_copy.stage(schedule, first_key(i), facts_of(i), shared, kAt.v + i % kStages * kVBytes);
+    const auto stage_v = [&](int ahead) {
+        v_copy.stage(schedule, first_key(ahead), facts_of(ahead), shared,
+                     kAt.v + (walk.step + ahead) % kStages * kVBytes);
     };
 
     Pieces<kWarpChannels> o;
     clear<kWarpChannels>(o);
     RowState state;
 
-    prepare(blocks.begin);
-    prepare(blocks.begin + 1);
+    // With two stages a round copies the block after the one it computes; the first round only copies.
+    constexpr int kFirst = kStages > 1 ? 1 : 0;
+    prepare(kFirst);
+    prepare(kFirst + 1);
     if (has_facts) __syncthreads();
-    if (blocks.begin < blocks.end) stage_queries(p, s, tile, shared);
+    if (walk.has(kFirst)) stage_queries(p, s, tile, shared);
 
-    // With two stages a round copies the block after the one it computes; the first only copies.
 #pragma unroll 1
-    for (int i = blocks.begin - (kStages > 1 && blocks.begin < blocks.end ? 1 : 0); i < blocks.end; ++i) {
+    for (; walk.has(0); walk.advance()) {
         if constexpr (kStages > 1) {
             copy_async_wait<0>();
             __syncthreads();
-            if (i < blocks.begin) {
-                stage_k(i + 1), stage_v(i + 1);
+            if (walk.before_first()) {
+                stage_k(1), stage_v(1);
                 copy_async_commit();
                 continue;
             }
         } else {
             __syncthreads(); // the block before is read no more
-            stage_k(i);
-            if constexpr (!kFloats) stage_v(i);
+            stage_k(0);
+            if constexpr (!kFloats) stage_v(0);
             copy_async_commit();
             copy_async_wait<0>();
             __syncthreads();
         }
-        const int block = first_key(i);
-        const int k_at = kAt.k + i % kStages * kKBytes, v_at = kAt.v + i % kStages * kVBytes;
-        prepare(i + 2);
-        const bool more = kStages > 1 && i + 1 < blocks.end;
-        if (more && kCopiesFirst) stage_k(i + 1), stage_v(i + 1);
+        const int block = first_key(0);
+        const int k_at = kAt.k + walk.step % kStages * kKBytes, v_at = kAt.v + walk.step % kStages * kVBytes;
+        prepare(2);
+        const bool more = kStages > 1 && walk.has(1);
+        if (more && kCopiesFirst) stage_k(1), stage_v(1);
 
         Pieces<kWarpKeys> x;
         const int warp_key = (at.warp_k * kWarpsN + at.warp_n) * kWarpKeys;
         multiply_qk(x, shared, at, k_at, warp_key);
         if constexpr (kFloats) {
             __syncthreads(); // V takes the place of K
-            stage_v(i);
+            stage_v(0);
         }
-        if (more && !kCopiesFirst) stage_k(i + 1), stage_v(i + 1); // while the products are under way
+        if (more && !kCopiesFirst) stage_k(1), stage_v(1); // while the products are under way
         copy_async_commit();
         // Of this thread: its first column.
         const int first = block + warp_key + at.column;
-        const KeyFacts *known = facts_of(i) + warp_key + at.column;
+        const KeyFacts *known = facts_of(0) + warp_key + at.column;
         if constexpr (kGeneral) finish_scores(p, s, schedule, rows, first, known, x);
-        const bool partial = !schedule.is_full(block, kKeys) || (kGeneral && p.mask_bits);
-        if (partial) mask_scores(p, s, rows, first, known, x);
+        const bool program = kGeneral && classes.of(walk.block(0)) != kMaskFull;
+        if (program || !schedule.is_full(block, kKeys)) mask_scores(p, s, rows, first, known, program, x);
         if constexpr (kGeneral && !kFloats)
-            if (p.may_hide_keys) clear_unseen(x, shared, at, v_at);
+            if (program || p.mask.by_position) clear_unseen(x, shared, at, v_at);
 
         u32 hidden = 0; // scores that are masked, for strict products: at most 32 of a thread
         if constexpr (kFloats) {

@@ -61,7 +61,7 @@ MaskArgs mask_args(const MaskProgram &program, const void *constants)
 Grid mask_bits_grid(const MaskBitsParams &params)
 {
     Grid grid;
-    grid.x = static_cast<uint32_t>(params.row_tiles) * static_cast<uint32_t>(params.key_tiles);
+    grid.x = static_cast<uint32_t>(params.classes.row_tiles) * static_cast<uint32_t>(params.classes.key_tiles);
     grid.y = static_cast<uint32_t>(
         std::min<i64>(static_cast<i64>(params.sequences.batch) * params.mask_heads(), kMostMaskBlocks));
     grid.threads = kMaskThreads;

@@ -7,9 +7,9 @@
 // class of a tile comes from the bits, so it is exact.
 //
 // How to use it: fill MaskBitsParams (views of the call; terms and parameters uploaded with the plan; bits and classes in
-// the workspace, aligned to 4 bytes), launch mask_bits_request() on the grid of mask_bits_grid() before the forward kernel,
-// which reads bits [(b * mask_heads + h) * max_q + i] and classes [(b * mask_heads + h)][i / tile_rows][j / tile_keys].
-// A tile that is skipped has only zeros for bits, a full one only ones within the sequence.
+// the workspace, aligned to 4 bytes), launch mask_bits_request() on the grid of mask_bits_grid() before the forward kernel.
+// A tile that is skipped has only zeros for bits, a full one only ones within the sequence. Where a token's rows lie in two
+// tiles, its bits are written twice, with the same values.
 #include "backends/gpu/dense/mask_params.h"
 #include "backends/gpu/dense/sequence.cuh"
 #if defined(ATTN_MASK_GENERATED)
@@ -192,7 +192,7 @@ ATTN_DEVICE void write_piece(const MaskBitsParams &p, const Sequence &s, const P
         u32 *to = bits ? bits + static_cast<i64>(piece.first_row + i) * p.words + piece.first_key / 32 : nullptr;
         if (piece.coverage != Coverage::partial) {
             const bool full = piece.coverage == Coverage::full;
-            some |= full, all &= full;
+            if (piece.key_count > 0) some |= full, all &= full;
             const int count = full ? piece.key_count - 32 * lane : 0;
             if (to && lane < words) to[lane] = count >= 32 ? kAllLanes : count > 0 ? (1u << count) - 1 : 0;
             continue;
@@ -204,6 +204,7 @@ ATTN_DEVICE void write_piece(const MaskBitsParams &p, const Sequence &s, const P
             const u32 word = __ballot_sync(kAllLanes, key < piece.key_count && row.sees({piece, i, key}));
             some |= word != 0, all &= word == (count >= 32 ? kAllLanes : count > 0 ? (1u << count) - 1 : 0);
             if (to && lane == 0) to[w] = word;
+            if (!bits && some && !all) return; // that is all there is to know
         }
     }
 }
@@ -212,9 +213,10 @@ ATTN_DEVICE void write_piece(const MaskBitsParams &p, const Sequence &s, const P
 ATTN_DEVICE void write_tile(const MaskBitsParams &p, const Sequence &s, const Program &program, Piece &piece, u32 *bits,
                             int row_tile, int key_tile, bool &some, bool &all)
 {
-    const int row_begin = row_tile * p.tile_rows, key_begin = key_tile * p.tile_keys;
-    const int row_end = smaller(row_begin + p.tile_rows, s.q_length);
-    const int key_end = smaller(key_begin + p.tile_keys, p.sequences.max_kv);
+    const MaskClasses &c = p.classes;
+    const int row_begin = row_tile * c.tile_rows / c.group, key_begin = key_tile * c.tile_keys;
+    const int row_end = smaller(((row_tile + 1) * c.tile_rows + c.group - 1) / c.group, s.q_length);
+    const int key_end = smaller(key_begin + c.tile_keys, p.sequences.max_kv);
     some = false, all = row_begin < row_end && key_begin < s.k_length;
 #pragma unroll 1
     for (int row = row_begin; row < row_end; row += kPieceRows)
@@ -248,8 +250,8 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kMaskThreads)
     using namespace attn::gpu;
     __shared__ Program program;
     __shared__ Piece piece;
-    const int row_tile = static_cast<int>(blockIdx.x) / p.key_tiles;
-    const int key_tile = static_cast<int>(blockIdx.x) - row_tile * p.key_tiles;
+    const int row_tile = static_cast<int>(blockIdx.x) / p.classes.key_tiles;
+    const int key_tile = static_cast<int>(blockIdx.x) - row_tile * p.classes.key_tiles;
     const i64 pairs = static_cast<i64>(p.sequences.batch) * p.mask_heads();
 #pragma unroll 1
     for (i64 pair = blockIdx.y; pair < pairs; pair += gridDim.y) {
@@ -261,8 +263,8 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kMaskThreads)
         bool some, all;
         u32 *bits = p.bits ? p.bits + pair * p.sequences.max_q * p.words : nullptr;
         write_tile(p, s, program, piece, bits, row_tile, key_tile, some, all);
-        if (p.classes && threadIdx.x == 0)
-            p.classes[(pair * p.row_tiles + row_tile) * p.key_tiles + key_tile] =
+        if (p.classes.base && threadIdx.x == 0)
+            p.classes.base[(pair * p.classes.row_tiles + row_tile) * p.classes.key_tiles + key_tile] =
                 all ? kMaskFull : some ? kMaskPartial : kMaskSkip;
     }
 }

@@ -14,6 +14,12 @@ struct Tile {
     int head0;
 };
 
+/// The head of a tensor of `heads` that goes with one of OUT.
+ATTN_DEVICE int head_of(const ForwardParams &p, int head, int heads)
+{
+    return heads == p.heads_out ? head : static_cast<int>(static_cast<i64>(head) * heads / p.heads_out);
+}
+
 ATTN_DEVICE const char *query_row(const ForwardParams &p, const TokenView &v, const Sequence &s, int token, int head)
 {
     const i64 row = p.sequences.cu_q.base ? (s.q_first + token) * v.token_step
@@ -97,7 +103,7 @@ ATTN_DEVICE void stage_queries(const ForwardParams &p, const Sequence &s, const 
         const int first = threadIdx.x / kUnits, c = threadIdx.x % kUnits * 8;
         const int bytes = larger(smaller((p.dim_qk - c) * 2, 16), 0);
         const u32 to = shared_address(shared + kAt.q) + static_cast<u32>(first * kQkStep + c * 2);
-        const char *base = query_row(p, p.q, s, 0, tile.head0 * p.heads_q / p.heads_out) + c * 2;
+        const char *base = query_row(p, p.q, s, 0, head_of(p, tile.head0, p.heads_q)) + c * 2;
         const int row = tile.first + first;
         if (p.group == 1) {
             const char *from = base + row * p.q.token_step;
@@ -123,7 +129,7 @@ ATTN_DEVICE void stage_queries(const ForwardParams &p, const Sequence &s, const 
             const char *from = nullptr;
             if (row < tile.total) {
                 const int token = row / p.group, head = tile.head0 + row - token * p.group;
-                from = query_row(p, p.q, s, token, head * p.heads_q / p.heads_out);
+                from = query_row(p, p.q, s, token, head_of(p, head, p.heads_q));
             }
             stage_channels(shared, kAt.q + r * kQkStep + c * kBytes, p.q, from, c, p.dim_qk);
         }

@@ -4,6 +4,7 @@
 #define ATTN_BACKENDS_GPU_DENSE_PARAMS_H
 
 #include "backends/gpu/params.h"
+#include "src/mask/atoms.h"
 
 namespace attn::gpu {
 
@@ -26,6 +27,14 @@ struct SequenceParams {
     i64 total_q, total_kv, table_entries;
 };
 
+/// Checked mode: what lengths and pages are held to, by the plan.
+struct CheckParams {
+    SequenceParams sequences;
+    TokenView status;
+    i64 longest_q, longest_kv; ///< Bounds of a sequence.
+    i64 most_pages;            ///< That a table may list for a sequence.
+};
+
 /// Visibility by the distance from the diagonal. By position: of the difference of positions.
 struct MaskParams {
     i32 causal, has_left, has_right, by_position;
@@ -34,6 +43,43 @@ struct MaskParams {
     i32 sink_tokens;
     i32 reserved;
     TokenView q_positions, k_positions;
+};
+
+/// A vector of integers by token: [batch, token], packed [row], paged [page, row]. Steps in bytes.
+struct IntegerView {
+    const char *base; ///< NULL: the program does not read it.
+    i64 batch_step, token_step;
+    i32 wide; ///< 1: int64, else int32.
+    i32 reserved;
+};
+
+/// Pairs of ids that a mask program may read on a GPU: their views travel with every launch.
+constexpr i32 kMostMaskPairs = 8;
+
+/// A mask program. Terms and parameters are constants of the plan, in memory of the device; the views are the call's.
+struct MaskArgs {
+    const mask::Term *terms; ///< NULL: no program.
+    const mask::Parameter *parameters;
+    i32 count;       ///< Of terms.
+    i32 heads;       ///< Of OUT.
+    i32 by_head;     ///< The program differs between heads.
+    i32 by_position; ///< It reads positions.
+    i32 pairs;       ///< Of ids that it reads, at most kMostMaskPairs.
+    i32 reserved;
+    IntegerView positions_q, positions_kv;
+    IntegerView ids_q[kMostMaskPairs], ids_kv[kMostMaskPairs];
+};
+
+/// What a mask program is on a tile of queries and keys, for those within the sequence.
+enum MaskClass : unsigned char { kMaskSkip = 0, kMaskPartial = 1, kMaskFull = 2 };
+
+/// Classes of the tiles of a launch, written before it: [batch][mask_heads][row_tiles][key_tiles].
+struct MaskClasses {
+    unsigned char *base;      ///< NULL: no program.
+    i32 tile_rows;            ///< Rows: those of a token, one for each of its `group` heads, follow each other.
+    i32 group;                ///< Tile t has the tokens of rows [t * tile_rows, (t + 1) * tile_rows).
+    i32 tile_keys;            ///< A multiple of 32.
+    i32 row_tiles, key_tiles; ///< That cover the longest sequences.
 };
 
 /// One launch of the forward kernel. What stands below `general` is read by the kernels that take all options.
@@ -56,9 +102,8 @@ struct ForwardParams {
     float unit, rank_factor, cap_factor, cap_inverse; ///< As ForwardShape of the CPU backend describes.
     float weight_bias;
     i64 weight_length; ///< ReLU: the divisor; 0: the keys of the sequence.
-    i32 has_entropy, strict;
-    i32 may_hide_keys; ///< Some key of a tile's range may be hidden from all of its rows.
-    i32 mask_heads;    ///< Rows of `mask_bits` by head: heads_out or 1.
+    i32 has_entropy;
+    i32 mask_heads; ///< Of `mask_bits` and `classes`: heads_out or 1.
     TokenView q_temperature, v_temperature, rank_q, rank_k, gate_values, head_weight;
     ScoreView bias, row_max, row_entropy;
     const char *slopes, *sinks, *table; ///< float32
@@ -67,8 +112,10 @@ struct ForwardParams {
     const i32 *grid_offset;       ///< [grid_tokens]
     i64 max_distance;
     i32 grid_tokens, grid_center;
-    const u32 *mask_bits; ///< [batch][mask_heads][max_q][mask_words]
+    const u32 *mask_bits; ///< [batch][mask_heads][max_q][mask_words]; NULL: no program, or the kernel has its text.
     i64 mask_words;
+    MaskClasses classes;
+    MaskArgs program;  ///< For kernels that have its text.
     float *row_scales; ///< For the pass over columns: [batch][heads_out][max_q] pairs of maximum and factor.
     ScoreView column_mass;
 };

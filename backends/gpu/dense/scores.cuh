@@ -6,6 +6,11 @@
 #include "backends/gpu/dense/memory.cuh"
 #include "backends/gpu/dense/products.cuh"
 
+#if defined(ATTN_MASK_GENERATED)
+#include "attn_generated.cuh"
+#include "backends/gpu/dense/mask_values.cuh"
+#endif
+
 namespace attn::gpu {
 
 constexpr int kRowsOfThread = 2 * kRowTiles;
@@ -176,7 +181,7 @@ ATTN_DEVICE void finish_scores(const ForwardParams &p, const Sequence &s, const 
     for (int i = 0; i < kRowsOfThread; ++i) {
         float factor = p.score_factor;
         if (p.q_temperature.base && rows.token(p, i) >= 0) {
-            const int head = rows.head(p, i) * p.heads_q / p.heads_out;
+            const int head = head_of(p, rows.head(p, i), p.heads_q);
             factor *= read_element(query_row(p, p.q_temperature, s, rows.token(p, i), head), p.q_temperature.type);
         }
         each_score([&](int r, int t, int j, int e, int) {
@@ -196,9 +201,33 @@ ATTN_DEVICE void finish_scores(const ForwardParams &p, const Sequence &s, const 
     if (has_bias && !bias_first) add_biases(p, s, rows, first, facts, p.unit, x);
 }
 
-/// Scores of keys that a row does not see become -inf, whatever they were.
+/// Whether there is a mask program.
+ATTN_DEVICE bool has_program(const ForwardParams &p)
+{
+    return kGeneral && p.classes.base;
+}
+
+#if defined(ATTN_MASK_GENERATED)
+/// Scores that the program hides, of those that are left, become -inf.
+ATTN_DEVICE void mask_by_text(const ForwardParams &p, const Sequence &s, const Rows &rows, int first,
+                              Pieces<kWarpKeys> &x)
+{
+#pragma unroll
+    for (int i = 0; i < kRowsOfThread; ++i) {
+        const int token = rows.token(p, i);
+        if (token < 0) continue;
+        const AttnMaskRow row = mask_row(p.program, p.sequences, s, rows.head(p, i), token);
+        each_score([&](int r, int t, int j, int e, int column) {
+            if (r != i || x[t][j][e] == -infinity()) return;
+            if (!mask_sees(p.program, p.sequences, s, row, first + column)) x[t][j][e] = -infinity();
+        });
+    }
+}
+#endif
+
+/// Scores of keys that a row does not see become -inf, whatever they were. `program`: whether that is asked too.
 ATTN_DEVICE void mask_scores(const ForwardParams &p, const Sequence &s, const Rows &rows, int first,
-                             const KeyFacts *facts, Pieces<kWarpKeys> &x)
+                             const KeyFacts *facts, bool program, Pieces<kWarpKeys> &x)
 {
     const bool by_position = kGeneral && p.mask.by_position;
 #pragma unroll
@@ -215,7 +244,7 @@ ATTN_DEVICE void mask_scores(const ForwardParams &p, const Sequence &s, const Ro
             }
         }
         const u32 *bits = nullptr;
-        if (kGeneral && p.mask_bits && token >= 0) {
+        if (kGeneral && program && p.mask_bits && token >= 0) {
             const i64 head = p.mask_heads == 1 ? 0 : rows.head(p, i);
             bits = p.mask_bits +
                    ((static_cast<i64>(s.index) * p.mask_heads + head) * p.sequences.max_q + token) * p.mask_words;
@@ -232,6 +261,9 @@ ATTN_DEVICE void mask_scores(const ForwardParams &p, const Sequence &s, const Ro
             if (!visible) x[t][j][e] = -infinity();
         });
     }
+#if defined(ATTN_MASK_GENERATED)
+    if (program) mask_by_text(p, s, rows, first, x);
+#endif
 }
 
 } // namespace attn::gpu

@@ -85,7 +85,8 @@ i32 product_type(const DenseProblem &p) noexcept
 
 bool is_plain(const DenseProblem &p) noexcept
 {
-    if (product_type(p) == kFloats || p.scale <= 0 || p.mask.align == ATTN_BY_POSITION || p.dim_v % 8 != 0)
+    if (p.program.present() || product_type(p) == kFloats || p.scale <= 0 || p.mask.align == ATTN_BY_POSITION ||
+        p.dim_v % 8 != 0)
         return false;
     if (p.softcap != 0 || p.activation != ATTN_SOFTMAX || p.bias_rank != 0 || p.bias_table.present) return false;
     for (const attn_slot slot : {ATTN_SLOT_BIAS, ATTN_SLOT_ALIBI_SLOPES, ATTN_SLOT_SINK_LOGITS, ATTN_SLOT_Q_TEMPERATURE,
@@ -107,11 +108,9 @@ Shape shape_of(const Wish &wish) noexcept
     s.general = wish.general;
     s.row_tiles = s.warps_m = s.warps_n = s.warps_k = 1;
     s.dim_qk = padded(wish.dim_qk, wish.exact, 16);
-    s.dim_v = std::min(padded(wish.dim_v, wish.exact, 16), 512);
-    if (!wish.exact) { // the pack has shapes of equal channels
-        const i32 dim = std::max(s.dim_qk, s.dim_v);
-        s.dim_qk = dim, s.dim_v = std::min(dim, 512);
-    }
+    s.dim_v = padded(wish.dim_v, wish.exact, 16);
+    if (!wish.exact) s.dim_qk = s.dim_v = std::max(s.dim_qk, s.dim_v); // the pack has shapes of equal channels
+    s.dim_v = std::min(s.dim_v, static_cast<i32>(kLargestDimV));
     if (wish.type == kFloats)
         set_float_shape(wish, &s);
     else
@@ -190,9 +189,17 @@ kernel::Request combine_request()
     return request;
 }
 
+kernel::Request check_request()
+{
+    kernel::Request request;
+    request.source = "backends/gpu/dense/check.cuh";
+    request.entry = "attn_dense_check";
+    return request;
+}
+
 std::vector<kernel::Request> default_requests(bool wide_memory)
 {
-    std::vector<kernel::Request> requests = {combine_request()};
+    std::vector<kernel::Request> requests = {combine_request(), check_request()};
     for (const i32 type : {kFloats, kHalves, kBfloats})
         for (const int64_t dim : {64, 128, 256, 576})
             for (const bool few : {false, true})

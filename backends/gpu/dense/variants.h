@@ -41,6 +41,7 @@ constexpr int64_t kLargestDimQk = 576, kLargestDimV = 512;
 
 kernel::Request forward_request(const Shape &shape);
 kernel::Request combine_request();
+kernel::Request check_request();
 kernel::Request mass_request(const Shape &shape);
 
 /// What the default pack has, for devices with and without wide memory.

@@ -162,9 +162,14 @@ PYBIND11_MODULE(_core, module)
                                       {"state_in", ATTN_SLOT_STATE_IN},
                                       {"state_out", ATTN_SLOT_STATE_OUT},
                                       {"state_index", ATTN_SLOT_STATE_INDEX},
+                                      {"x", ATTN_SLOT_X},
+                                      {"conv_weight", ATTN_SLOT_CONV_WEIGHT},
+                                      {"conv_bias", ATTN_SLOT_CONV_BIAS},
+                                      {"residual", ATTN_SLOT_RESIDUAL},
                                       {"column_mass", ATTN_SLOT_COLUMN_MASS},
                                       {"row_max", ATTN_SLOT_ROW_MAX},
-                                      {"row_entropy", ATTN_SLOT_ROW_ENTROPY}});
+                                      {"row_entropy", ATTN_SLOT_ROW_ENTROPY},
+                                      {"status", ATTN_SLOT_STATUS}});
     module.attr("ALIGNMENTS") = constants(
         {{"top_left", ATTN_TOP_LEFT}, {"bottom_right", ATTN_BOTTOM_RIGHT}, {"by_position", ATTN_BY_POSITION}});
     module.attr("DEVICES") =
@@ -205,6 +210,9 @@ PYBIND11_MODULE(_core, module)
                                              {"qk_l2norm", ATTN_LINEAR_QK_L2NORM},
                                              {"normaliser", ATTN_LINEAR_NORMALISER},
                                              {"recurrent", ATTN_LINEAR_RECURRENT}});
+    module.attr("CONV_ACTIVATIONS") = constants({{"silu", ATTN_CONV_SILU}});
+    module.attr("SCAN_FORMS") = constants({{"log", ATTN_SCAN_LOG}, {"factor", ATTN_SCAN_FACTOR}});
+    module.attr("SCAN_FLAGS") = constants({{"lerp", ATTN_SCAN_LERP}});
     module.attr("MASK_OPS") = constants({{"and", ATTN_OP_AND},
                                          {"or", ATTN_OP_OR},
                                          {"not", ATTN_OP_NOT},
@@ -229,10 +237,32 @@ PYBIND11_MODULE(_core, module)
     module.attr("ABSENT") = static_cast<uint32_t>(ATTN_BIND_ABSENT);
 
     module.def("devices", &devices, py::arg("device"));
+    module.def(
+        "device_of", [](std::uintptr_t address) { return cuda::device_of(reinterpret_cast<void *>(address)); },
+        py::arg("address"));
+    module.def("synchronize", &cuda::synchronize, py::arg("device_id"), py::arg("stream"));
+    module.def(
+        "read",
+        [](std::uintptr_t address, size_t bytes, int device_id, cuda::Stream stream) {
+            return py::bytes(cuda::read(address, bytes, device_id, stream));
+        },
+        py::arg("address"), py::arg("bytes"), py::arg("device_id"), py::arg("stream"));
+    module.def(
+        "raise_error", [](attn_status status, const std::string &message) { raise_error(status, message); },
+        py::arg("status"), py::arg("message"));
+
+    py::class_<cuda::Scratch>(module, "Scratch")
+        .def(py::init<size_t, int, cuda::Stream>(), py::arg("bytes"), py::arg("device_id"), py::arg("stream"))
+        .def_property_readonly("address", &cuda::Scratch::address);
 
     py::class_<Tensor>(module, "Tensor")
-        .def(py::init<const py::object &, const std::string &, bool, attn_dtype>(), py::arg("object"), py::arg("name"),
-             py::arg("writable") = false, py::arg("dtype") = 0)
+        .def(py::init([](const py::object &object, const std::string &name, bool writable, attn_dtype dtype,
+                         attn_device device, int32_t device_id, cuda::Stream stream) {
+                 return std::make_unique<Tensor>(object, name, writable, dtype, Where{device, device_id, stream});
+             }),
+             py::arg("object"), py::arg("name"), py::arg("writable") = false, py::arg("dtype") = 0,
+             py::arg("device") = static_cast<attn_device>(ATTN_DEVICE_CPU), py::arg("device_id") = 0,
+             py::arg("stream") = 0)
         .def_property_readonly("shape", &Tensor::shape)
         .def_property_readonly("strides", &Tensor::strides)
         .def_property_readonly("dtype", &Tensor::dtype)
@@ -314,6 +344,18 @@ PYBIND11_MODULE(_core, module)
     field<&attn_linear::decay_scale>(linear, "decay_scale");
     field<&attn_linear::normaliser_eps>(linear, "normaliser_eps");
 
+    py::class_<Conv> conv(module, "Conv");
+    conv.def(py::init<>());
+    field<&attn_conv::width>(conv, "width");
+    field<&attn_conv::activation>(conv, "activation");
+    field<&attn_conv::state_dtype>(conv, "state_dtype");
+
+    py::class_<Scan> scan(module, "Scan");
+    scan.def(py::init<>());
+    field<&attn_scan::flags>(scan, "flags");
+    field<&attn_scan::form>(scan, "form");
+    field<&attn_scan::state_dtype>(scan, "state_dtype");
+
     module.def("save_states", &save_states, py::arg("problem"), py::arg("descriptor"), py::arg("state"),
                py::arg("tokens"));
     module.def("load_states", &load_states, py::arg("problem"), py::arg("descriptor"), py::arg("saved"),
@@ -325,6 +367,10 @@ PYBIND11_MODULE(_core, module)
     py::class_<Plan>(module, "Plan")
         .def(py::init<const Handle &, const Problem &, const Linear &>(), py::arg("handle"), py::arg("problem"),
              py::arg("descriptor"))
+        .def(py::init<const Handle &, const Problem &, const Conv &>(), py::arg("handle"), py::arg("problem"),
+             py::arg("descriptor"))
+        .def(py::init<const Handle &, const Problem &, const Scan &>(), py::arg("handle"), py::arg("problem"),
+             py::arg("descriptor"))
         .def(py::init<const Handle &, const Problem &, const Dense &>(), py::arg("handle"), py::arg("problem"),
              py::arg("descriptor"))
         .def(py::init<const Handle &, const Problem &, const Merge &>(), py::arg("handle"), py::arg("problem"),
@@ -334,5 +380,7 @@ PYBIND11_MODULE(_core, module)
         .def_property_readonly("workspace_bytes", &Plan::workspace_bytes)
         .def("describe", &Plan::describe)
         .def("slots", &Plan::slots)
-        .def("execute", &Plan::execute, py::arg("tensors"), py::arg("sizes") = py::none());
+        .def("workspace_for", &Plan::workspace_for, py::arg("sizes"))
+        .def("execute", &Plan::execute, py::arg("tensors"), py::arg("sizes") = py::none())
+        .def("launch", &Plan::launch, py::arg("tensors"), py::arg("stream"), py::arg("workspace"), py::arg("bytes"));
 }

@@ -117,4 +117,16 @@ struct Linear {
     Linear() { fields.size = sizeof fields; }
 };
 
+struct Conv {
+    attn_conv fields{};
+
+    Conv() { fields.size = sizeof fields; }
+};
+
+struct Scan {
+    attn_scan fields{};
+
+    Scan() { fields.size = sizeof fields; }
+};
+
 } // namespace attn_python

@@ -111,6 +111,22 @@ Plan::Plan(const Handle &handle, const Problem &problem, const Linear &linear)
     create([&](attn_plan *plan) { return attn_plan_linear(handle.get(), &l, plan); });
 }
 
+Plan::Plan(const Handle &handle, const Problem &problem, const Conv &conv)
+{
+    const attn_problem p = view(problem);
+    attn_conv c = conv.fields;
+    c.problem = &p;
+    create([&](attn_plan *plan) { return attn_plan_conv(handle.get(), &c, plan); });
+}
+
+Plan::Plan(const Handle &handle, const Problem &problem, const Scan &scan)
+{
+    const attn_problem p = view(problem);
+    attn_scan s = scan.fields;
+    s.problem = &p;
+    create([&](attn_plan *plan) { return attn_plan_scan(handle.get(), &s, plan); });
+}
+
 std::string Plan::describe() const
 {
     size_t needed = 0;
@@ -140,32 +156,57 @@ py::dict Plan::slots() const
     }
 }
 
-void Plan::execute(const std::vector<Argument> &tensors, const std::optional<std::array<int64_t, 5>> &sizes) const
+namespace {
+
+/** Views as arguments of attn_execute(); they point into the tensors. */
+std::vector<attn_arg> arguments_of(const std::vector<Plan::Argument> &tensors)
 {
-    thread_local Workspace workspace;
     std::vector<attn_arg> args;
     args.reserve(tensors.size());
     for (const auto &[slot, index, tensor] : tensors) {
         if (!tensor) throw py::type_error("a tensor is None");
         args.push_back({slot, index, &tensor->view()});
     }
+    return args;
+}
+
+} // namespace
+
+size_t Plan::workspace_for(const std::optional<std::array<int64_t, 5>> &sizes) const
+{
+    if (!sizes || !workspace_bytes_) return workspace_bytes_;
+    attn_sizes actual{};
+    actual.size = sizeof actual;
+    actual.batch = (*sizes)[0];
+    actual.max_q = (*sizes)[1];
+    actual.max_kv = (*sizes)[2];
+    actual.total_q = (*sizes)[3];
+    actual.total_kv = (*sizes)[4];
+    size_t bytes = 0;
+    check([&] { return attn_plan_workspace_for(plan_.get(), &actual, &bytes); });
+    return bytes;
+}
+
+void Plan::execute(const std::vector<Argument> &tensors, const std::optional<std::array<int64_t, 5>> &sizes) const
+{
+    thread_local Workspace workspace;
+    const std::vector<attn_arg> args = arguments_of(tensors);
+    const size_t bytes = workspace_for(sizes);
     check([&] {
-        size_t bytes = workspace_bytes_;
-        if (sizes && bytes) {
-            attn_sizes actual{};
-            actual.size = sizeof actual;
-            actual.batch = (*sizes)[0];
-            actual.max_q = (*sizes)[1];
-            actual.max_kv = (*sizes)[2];
-            actual.total_q = (*sizes)[3];
-            actual.total_kv = (*sizes)[4];
-            const attn_status status = attn_plan_workspace_for(plan_.get(), &actual, &bytes);
-            if (status != ATTN_OK) return status;
-        }
         const attn_status status =
             attn_execute(plan_.get(), args.data(), args.size(), bytes ? workspace.get(bytes) : nullptr, bytes, nullptr);
         workspace.trim();
         return status;
+    });
+}
+
+void Plan::launch(const std::vector<Argument> &tensors, cuda::Stream stream, std::uintptr_t workspace,
+                  size_t bytes) const
+{
+    const std::vector<attn_arg> args = arguments_of(tensors);
+    check([&] {
+        return attn_execute(plan_.get(), args.data(), args.size(), reinterpret_cast<void *>(workspace), bytes,
+                            reinterpret_cast<void *>(stream));
     });
 }
 

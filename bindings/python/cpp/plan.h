@@ -25,8 +25,13 @@ public:
     Plan(const Handle &handle, const Problem &problem, const Merge &merge);
     Plan(const Handle &handle, const Problem &problem, const Append &append);
     Plan(const Handle &handle, const Problem &problem, const Linear &linear);
+    Plan(const Handle &handle, const Problem &problem, const Conv &conv);
+    Plan(const Handle &handle, const Problem &problem, const Scan &scan);
 
     size_t workspace_bytes() const { return workspace_bytes_; }
+
+    /** @param sizes (batch, max_q, max_kv, total_q, total_kv) of a call, which may need less than the bound */
+    size_t workspace_for(const std::optional<std::array<int64_t, 5>> &sizes) const;
 
     /** The plan as JSON. */
     std::string describe() const;
@@ -34,8 +39,12 @@ public:
     /** `{slot: (dtype, largest shape)}` of the tensors with index 0; an extent of -1 is free. */
     py::dict slots() const;
 
-    /** @param sizes (batch, max_q, max_kv, total_q, total_kv) of this call, to need less workspace than the bound */
+    /** On the CPU, with workspace of the thread. @param sizes as of workspace_for() */
     void execute(const std::vector<Argument> &tensors, const std::optional<std::array<int64_t, 5>> &sizes) const;
+
+    /** On a GPU. @param workspace device address @param bytes its size */
+    void launch(const std::vector<Argument> &tensors, cuda::Stream stream, std::uintptr_t workspace,
+                size_t bytes) const;
 
 private:
     template <class Create>

@@ -61,24 +61,28 @@ class Producer:
 
     `versioned` exports a DLPack 1.x capsule (and takes `max_version`), else an older one (and does not).
     `dtype` replaces the (code, bits) of the array's own. `compact` leaves the strides NULL.
-    `deleted` counts calls of the deleter, `capsules` keeps the capsules that were handed out.
+    `deleted` counts calls of the deleter, `capsules` keeps the capsules that were handed out, and `streams` what they
+    were asked for with: None for memory of the host.
     """
 
     def __init__(self, array, *, versioned=True, dtype=None, flags=0, compact=False, offset=0, device=(1, 0), major=1):
         self.array, self.versioned, self.flags, self.major, self.device = array, versioned, flags, major, device
         self.dtype = dtype or (CODES[array.dtype.kind], array.itemsize * 8)
-        self.deleted, self.capsules, self._exports = 0, [], []
+        self.deleted, self.capsules, self.streams, self._exports = 0, [], [], []
         self._compact, self._offset = compact, offset
-        if versioned:
+        if versioned and type(self) is Producer:
             self.__class__ = _VersionedProducer
 
     def __dlpack_device__(self):
         return self.device
 
-    def __dlpack__(self):
-        return self._export()
+    def __dlpack__(self, *, stream=None):
+        return self._export(stream)
 
-    def _export(self):
+    def _export(self, stream=None):
+        if self.device[0] != 13:  # managed memory is used from either side
+            assert (stream is None) == (self.device[0] != 2), "only memory of a GPU has a stream"
+        self.streams.append(stream)
         array, n = self.array, self.array.ndim
         shape = (ctypes.c_int64 * n)(*array.shape)
         strides = (ctypes.c_int64 * n)(*(s // array.itemsize for s in array.strides))
@@ -112,8 +116,8 @@ class Producer:
 
 class _VersionedProducer(Producer):
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
-        assert stream is None and max_version[0] >= 1
-        return self._export()
+        assert max_version[0] >= 1
+        return self._export(stream)
 
 
 def to_bfloat16(array):

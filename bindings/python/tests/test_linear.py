@@ -122,20 +122,58 @@ def test_compositions(rows):
     product = s * np.einsum("bihc,bjhc->bhij", q, k).astype(np.float64)
     weights = product / T - product.mean(-1, keepdims=True) / T + 1 / T
     assert_close(recipes.inline(q, k, v), np.einsum("bhij,bjhd->bihd", weights, v))
-    agents = random(rng, B, 5, H, C)
-    assert_close(recipes.agent(q, k, v, agents), attn.attention(q, agents, attn.attention(agents, k, v)))
-    forget = rng.random((B, T, H, C)).astype(np.float32)
-    chunk, v = 8, random(rng, B, T, H, C)
-    kt, vt = np.zeros((2, B, T, H, C))
-    for t in range(T):
-        for mean, x in ((kt, k), (vt, v)):
-            mean[:, t] = forget[:, t] * (mean[:, t - 1] if t % chunk else 0) + (1 - forget[:, t]) * x[:, t]
-    expected = np.zeros((B, T, H, C))
-    for t in range(T):
+    # InLine between different lengths of queries and keys.
+    short = q[:, :5]
+    assert_close(recipes.inline(short, k, v), np.einsum("bhij,bjhd->bihd", weights[:, :, :5], v))
+
+
+def softmax_attention(q, k, v):
+    """In float64, without a mask; heads of k and v divide those of q."""
+    q, k, v = (x.astype(np.float64) for x in (q, k, v))
+    k, v = (x.repeat(q.shape[2] // x.shape[2], axis=2) for x in (k, v))
+    s = np.einsum("bihc,bjhc->bhij", q, k) * q.shape[-1] ** -0.5
+    p = np.exp(s - s.max(-1, keepdims=True))
+    return np.einsum("bhij,bjhd->bihd", p / p.sum(-1, keepdims=True), v)
+
+
+@pytest.mark.parametrize("heads_k", [2, 4])
+def test_agent(heads_k):
+    rng = generator(31)
+    q, agents = random(rng, B, T, 4, C), random(rng, B, 5, 4, C)
+    k, v = random(rng, B, 50, heads_k, C), random(rng, B, 50, heads_k, D)
+    assert_close(recipes.agent(q, k, v, agents), softmax_attention(q, agents, softmax_attention(agents, k, v)))
+
+
+@pytest.mark.parametrize("tokens, chunk", [(T, 8), (T, 16), (32, 8), (5, 16), (20, 1)])
+def test_rat(tokens, chunk):
+    rng = generator(32)
+    q, k, v = random(rng, B, tokens, 4, C), random(rng, B, tokens, 2, C), random(rng, B, tokens, 4, D)
+    forget = rng.random((B, tokens, 2, C)).astype(np.float32), rng.random((B, tokens, 4, 1)).astype(np.float32)
+    means = []
+    for x, f in zip((k, v), forget):
+        mean = np.zeros(x.shape)
+        for t in range(tokens):
+            before = mean[:, t - 1] if t % chunk else 0
+            mean[:, t] = f[:, t].astype(np.float64) * before + (1 - f[:, t].astype(np.float64)) * x[:, t]
+        means.append(mean)
+    # Pairs of channels as complex numbers, turned by the index of the chunk.
+    rope = 100.0 if tokens == 32 else None
+    if rope is not None:
+        turn = np.exp(1j * np.outer(np.arange(tokens) // chunk, rope ** (-2 * np.arange(C // 2) / C)))[:, None]
+        rotated = [(x[..., : C // 2] + 1j * x[..., C // 2 :]) * turn for x in (q, means[0])]
+        turned, means[0] = (np.concatenate([z.real, z.imag], -1) for z in rotated)
+    else:
+        turned = q.astype(np.float64)
+    expected = np.zeros(v.shape)
+    for t in range(tokens):
         seen = [*range(chunk - 1, t // chunk * chunk, chunk), t]
-        p = np.exp(s * np.einsum("bhc,bjhc->bhj", q[:, t], kt[:, seen]))
-        expected[:, t] = np.einsum("bhj,bjhd->bhd", p / p.sum(-1, keepdims=True), vt[:, seen])
-    assert_close(recipes.rat(q, k, v, forget, chunk), expected)
+        expected[:, t] = softmax_attention(turned[:, [t]], *(mean[:, seen] for mean in means))[:, 0]
+    assert_close(recipes.rat(q, k, v, forget, chunk, rope_base=rope), expected)
+    # A chunk that has not begun changes nothing before it.
+    middle = tokens // chunk // 2 * chunk
+    for x in (q, k, v, *forget):
+        x[:, middle:] = np.nan
+    assert_close(recipes.rat(q, k, v, forget, chunk, rope_base=rope)[:, :middle], expected[:, :middle])
 
 
 def test_states_go_on(rows):

@@ -67,6 +67,19 @@ out = recipes.agent(q, k, v, agents)
 out = recipes.rat(q, k, v, forget, chunk=16)
 # [rat]
 
+weight, bias = rng.standard_normal((H, C, 4), np.float32), np.zeros((H, C), np.float32)
+# [conv]
+k, state = attn.causal_conv(k, weight, bias, activation="silu", return_state=True)  # a prompt
+step = rng.standard_normal((B, 1, H, C), np.float32)
+key = attn.causal_conv(step, weight, bias, activation="silu", state=state, state_out=state)
+# [conv]
+assert key.shape == step.shape
+# [scan]
+h, last = attn.gated_scan(v, forget, form="factor", lerp=True, return_state=True)  # HGRN
+h_next = attn.gated_scan(v[:, :1], forget[:, :1], form="factor", lerp=True, state=last, state_out=last)
+# [scan]
+np.testing.assert_array_equal(last, h_next[:, 0])
+
 # [state]
 out, state = recipes.deltanet(q, k, v, beta, return_state=True)
 saved = recipes.DELTANET.save(state, C, tokens=T)  # bytes with a header and a checksum

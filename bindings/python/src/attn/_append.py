@@ -10,7 +10,8 @@ from ._arrays import ArrayLike, SupportsDLPack
 from ._geometry import APPEND_AXES, Geometry
 from ._handle import Handle, default_handle
 from ._options import Flag, Inputs, Layout, Rope, at_least_one, flag_bits, integer, layout_name, round_up, size
-from ._plan import BasePlan, Sizes, check_sizes, dtype_codes, make_problem
+from ._plan import BasePlan, Sizes, check_sizes, dtype_codes, longest_of, make_problem
+from ._where import Where, where_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -53,6 +54,7 @@ class _Arguments(_AppendInputs, total=False):
     layout: Layout
     max_seqlen_q: Optional[int]
     handle: Optional[Handle]
+    stream: Any
 
 
 class AppendPlan(BasePlan):
@@ -190,7 +192,7 @@ class AppendPlan(BasePlan):
             binds.update(q=(0, 0), out=(0, 0))
         self._present, self._rotates_q = present, rotates_q
         problem = make_problem(sizes, dtypes, binds, (), flags)
-        self._made(_core.Plan(handle._core, problem, descriptor), geometry, ())
+        self._made(_core.Plan(handle._core, problem, descriptor), geometry, (), handle)
 
     def __call__(
         self,
@@ -201,13 +203,14 @@ class AppendPlan(BasePlan):
         *,
         q: Optional[ArrayLike] = None,
         out: Any = None,
+        stream: Any = None,
         **tensors: Unpack[_AppendInputs],
     ) -> Any:
         """Write new rows within the plan's bounds.
 
         Parameters
         ----------
-        k, v, k_cache, v_cache, q, out, **tensors
+        k, v, k_cache, v_cache, q, out, stream, **tensors
             As in `append`; the dtypes and the optional inputs must be those of the plan.
 
         Returns
@@ -222,15 +225,18 @@ class AppendPlan(BasePlan):
         TypeError, ValueError
             A tensor cannot be viewed, has the wrong number of axes, or a cache is read-only.
         """
-        views = self._views({**tensors, "q": q, "k": k, "v": v}, (*INPUTS, "q", "k", "v"))
-        return self._append(q, views, {"k_cache": k_cache, "v_cache": v_cache}, out)
+        where = where_of((q, k, v, k_cache, v_cache, out, *tensors.values()), self._device, stream)
+        views = self._views({**tensors, "q": q, "k": k, "v": v}, (*INPUTS, "q", "k", "v"), where)
+        like = next((array for array in (q, k, v) if array is not None), None)
+        return self._append(like, views, {"k_cache": k_cache, "v_cache": v_cache}, out, where)
 
     def _append(
         self,
-        q: object,
+        like: object,
         views: dict[str, _core.Tensor],
         caches: Mapping[str, Any],
         out: Any,
+        where: Where,
         sizes: Optional[Sizes] = None,
         ready: Mapping[str, _core.Tensor] = {},
     ) -> Any:
@@ -238,11 +244,11 @@ class AppendPlan(BasePlan):
         for name in self._present:
             if f"{name}_cache" not in results:
                 raise ValueError(f"{name}_cache = None: must be an array, {name} being appended")
-        if self._rotates_q and q is None:
+        if self._rotates_q and "q" not in views:
             raise ValueError("q = None: must be an array, the plan rotates it")
         if self._rotates_q or out is not None:
             results["out"] = out
-        computed = self._run(q, views, results, sizes=sizes, ready=ready)
+        computed = self._run(like, views, results, where, sizes=sizes, ready=ready)
         return computed["out"] if self._rotates_q else None
 
     def __repr__(self) -> str:
@@ -307,6 +313,7 @@ def append(
     q: Any = None,
     out: Any = None,
     handle: Optional[Handle] = None,
+    stream: Any = None,
 ) -> Any:
     """Write new rows of K and V into caches, in place; optionally rotate K, and Q beside it.
 
@@ -359,7 +366,9 @@ def append(
     out : array, optional
         Where to write the rotated Q.
     handle : Handle, optional
-        Threads and device. Default: one handle of the process, on the CPU with all cores.
+        Threads and device. Default: one handle of the process for the device of `q`, else of `k` or `v`.
+    stream : int or stream, optional
+        As in `attention`.
 
     Returns
     -------
@@ -417,9 +426,13 @@ def append(
         "k": k,
         "v": v,
     }
-    views = {name: geometry.view(array, name) for name, array in arrays.items() if array is not None}
     written = {**caches, "out": out}
-    into = {name: geometry.view(array, name, writable=True) for name, array in written.items() if array is not None}
+    every = (q, k, v, *arrays.values(), *written.values())
+    where = where_of(every, handle._device if handle else None, stream)
+    views = {name: geometry.view(array, name, where) for name, array in arrays.items() if array is not None}
+    into = {
+        name: geometry.view(array, name, where, writable=True) for name, array in written.items() if array is not None
+    }
     present = tuple(name for name in _ROWS if name in views)
     if not present and q is None:
         raise ValueError("k, v and q: at least one of them must be given")
@@ -431,7 +444,7 @@ def append(
     if packed:
         lengths, total = views["cu_seqlens_q"], first.shape[0]
         batch = max((lengths.shape or (0,))[0] - 1, 0)
-        longest = min(lengths.largest_step(), total) if max_seqlen_q is None else size("max_seqlen_q", max_seqlen_q)
+        longest = longest_of("max_seqlen_q", max_seqlen_q, lengths, total)
     else:
         batch, longest, total = first.shape[0], first.shape[1], 0
     page_size = None
@@ -468,7 +481,7 @@ def append(
         "out_dtype": into["out"].dtype if "out" in into else 0,
     }
     binds = {name: (view.dtype, 0) for name, view in views.items()}
-    bits, owner = flag_bits(flags), handle or default_handle()
+    bits, owner = flag_bits(flags), handle or default_handle(where[:2])
     descriptor = _descriptor(rope, ring_rows, sink_tokens)
 
     def make() -> AppendPlan:
@@ -478,4 +491,5 @@ def append(
 
     key = ("append", rope, ring_rows, sink_tokens, layout, bits, *sizes.values(), *dtypes.values(), *binds.items())
     plan: AppendPlan = owner._plan(key, make)
-    return plan._append(q, views, caches, out, (batch, longest, 0, total, 0), into)
+    like = next(array for array in (q, k, v) if array is not None)
+    return plan._append(like, views, caches, out, where, (batch, longest, 0, total, 0), into)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, Union
 import numpy as np
 
 from . import _core
+from ._where import CPU, HOST, Where, empty_on_cuda, exporting
 
 
 class SupportsDLPack(Protocol):
@@ -31,21 +32,24 @@ def dtype_code(dtype: object, name: str) -> int:
     return code
 
 
-def tensor(array: object, name: str, *, writable: bool = False) -> _core.Tensor:
+def tensor(array: object, name: str, *, writable: bool = False, where: Where = HOST) -> _core.Tensor:
     """View an array, without copying. Raises TypeError or ValueError naming `name` if it cannot be viewed."""
-    if isinstance(array, np.ndarray) and array.dtype.name == "bfloat16":
+    if isinstance(array, np.ndarray) and array.dtype.name == "bfloat16" and where.device == CPU:
         # NumPy does not know the type (it comes from ml_dtypes) and would not export it.
         return _core.Tensor(array.view(np.uint16), name, writable, _core.DTYPES["bfloat16"])
-    view = _core.Tensor(array, name, writable)
+    with exporting(array, where):
+        view = _core.Tensor(array, name, writable, 0, where.device, where.device_id, where.stream)
     if view.dtype not in DTYPE_NAMES:
         code, bits, lanes = view.dtype & 0xFF, view.dtype >> 8 & 0xFF, view.dtype >> 16
         raise TypeError(f"{name} has elements of DLPack type ({code}, {bits}, {lanes}), which libattn has no type for")
     return view
 
 
-def empty(shape: tuple[int, ...], dtype: int, like: object) -> Any:
-    """A new writable array: PyTorch's where `like` is, else NumPy's. See `deliver`."""
+def empty(shape: tuple[int, ...], dtype: int, like: object, where: Where = HOST) -> Any:
+    """A new array. On a GPU of the library of `like`; on the host PyTorch's or NumPy's, see `deliver`."""
     name = DTYPE_NAMES[dtype]
+    if where.device != CPU:
+        return empty_on_cuda(shape, name, like, where)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(like, torch.Tensor):
         return torch.empty(shape, dtype=getattr(torch, name))

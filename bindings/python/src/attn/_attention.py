@@ -24,7 +24,8 @@ from ._options import (
     round_up,
     size,
 )
-from ._plan import OUTPUTS, DenseInputs, DenseOutputs, Output, Plan, output_names, spread
+from ._plan import OUTPUTS, DenseInputs, DenseOutputs, Output, Plan, longest_of, output_names, spread
+from ._where import where_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -39,6 +40,7 @@ class _Arguments(DenseOptions, DenseInputs, DenseOutputs, total=False):
     max_seqlen_q: Optional[int]
     max_seqlen_kv: Optional[int]
     handle: Optional[Handle]
+    stream: Any
 
 
 @overload
@@ -123,12 +125,14 @@ def attention(
     row_entropy: Any = None,
     column_mass: Any = None,
     handle: Optional[Handle] = None,
+    stream: Any = None,
 ) -> Any:
     """Attention: `softmax(scale * q @ k.T, masked) @ v` for every head of every sequence, and its variants.
 
-    Arrays may be anything with the buffer protocol or DLPack in host memory (NumPy, PyTorch, JAX, ...), with any
-    strides; they are not copied. B sequences, Tq and Tk tokens, Hq, Hk, Hv heads, Ho = max(Hq, Hk, Hv), D channels.
-    Head h of the result uses head `h * Hq // Ho` of Q, and K and V likewise.
+    Arrays may be anything with the buffer protocol or DLPack (NumPy, PyTorch, CuPy, JAX, ...), all in host memory or
+    all on one CUDA device (there `__cuda_array_interface__` serves too), with any strides; they are not copied. B
+    sequences, Tq and Tk tokens, Hq, Hk, Hv heads, Ho = max(Hq, Hk, Hv), D channels. Head h of the result uses head
+    `h * Hq // Ho` of Q, and K and V likewise.
 
     The score of a key is `scale * q_temperature * (q . k) + bias_lowrank_q . bias_lowrank_k`, capped by `softcap`, plus
     the biases. `activation` turns the scores of a query's visible keys into weights. The result is the sum of V by
@@ -224,7 +228,10 @@ def attention(
     lse, row_max, row_entropy, column_mass : array, optional
         Where to write these results.
     handle : Handle, optional
-        Threads and device. Default: one handle of the process, on the CPU with all cores.
+        Threads and device. Default: one handle of the process for the device of `q`; on the CPU with all cores.
+    stream : int or stream, optional
+        On a GPU: a CUstream as an integer (0 and 1: the default stream, 2: the per-thread one), or a stream of PyTorch,
+        CuPy or CUDA Python. Default: the one that is current in the library of `q`.
 
     Every axis of `bias`, of the low-rank biases, `bias_table`, temperatures, gate, head weights, slopes and sink logits
     may have extent 1 instead, and is then repeated.
@@ -256,7 +263,9 @@ def attention(
 
     Notes
     -----
-    May be called from any thread; the GIL is released while planning and computing. Plans are kept with the handle
+    May be called from any thread; the GIL is released while planning and computing. On a GPU a call comes after the
+    work that producers of the arrays still have to do, and is enqueued only, unless an array is not of PyTorch or CuPy:
+    then it waits for its end. Lengths on a device are not looked at. Plans are kept with the handle
     (the 64 last used, with sizes rounded up to a power of two), so repeated calls do not plan again.
 
     Softmax attention: Vaswani et al. 2017. Sigmoid: Ramapuram et al. 2024. ReLU: Wortsman et al. 2023. ALiBi: Press et
@@ -325,44 +334,45 @@ def attention(
     if (bias_lowrank_q is None) != (bias_lowrank_k is None):
         raise ValueError("bias_lowrank_q and bias_lowrank_k: must be given together")
 
-    views = {name: geometry.view(array, name) for name, array in inputs.items() if array is not None}
-    q_view = views["q"] = geometry.view(q, "q")
-    k_view = views["k"] = geometry.view(k, "k")
+    where = where_of((q, k, v, *inputs.values(), out, *given.values()), handle._device if handle else None, stream)
+    views = {name: geometry.view(array, name, where) for name, array in inputs.items() if array is not None}
+    q_view = views["q"] = geometry.view(q, "q", where)
+    k_view = views["k"] = geometry.view(k, "k", where)
     if v is not None:
         if dim_v is not None:
             raise ValueError("dim_v: must be None where v is given; its shape says it")
-        v_view = views["v"] = geometry.view(v, "v")
+        v_view = views["v"] = geometry.view(v, "v", where)
         heads_v, channels_v, v_dtype = v_view.shape[-2], v_view.shape[-1], v_view.dtype
     else:
         if dim_v is None:
             raise ValueError("v = None: must be an array, unless dim_v says how many channels of k it is")
         heads_v, channels_v, v_dtype = k_view.shape[-2], size("dim_v", dim_v), k_view.dtype
-    ready = {} if out is None else {"out": geometry.view(out, "out", writable=True)}
+    ready = {} if out is None else {"out": geometry.view(out, "out", where, writable=True)}
 
     if packed_q:
         batch = max((views["cu_seqlens_q"].shape or (0,))[0] - 1, 0)
         total_q = q_view.shape[0]
-        longest_q = _longest("max_seqlen_q", max_seqlen_q, views["cu_seqlens_q"], total_q)
+        longest_q = longest_of("max_seqlen_q", max_seqlen_q, views["cu_seqlens_q"], total_q)
     else:
         batch, longest_q, total_q = q_view.shape[0], q_view.shape[1], 0
     page_size, total_kv = None, 0
     if packed_kv:
         total_kv = k_view.shape[0]
-        longest_kv = _longest("max_seqlen_kv", max_seqlen_kv, views["cu_seqlens_kv"], total_kv)
+        longest_kv = longest_of("max_seqlen_kv", max_seqlen_kv, views["cu_seqlens_kv"], total_kv)
     elif paged:
         page_size = k_view.shape[1]
         if page_size == 0:
             raise ValueError(f"k has shape {k_view.shape}: its pages must have at least 1 row")
         pages = (views["block_table"].shape or (0,))[-1]
-        if block_table_ptr is not None:
-            pages = min(pages, views["block_table_ptr"].largest_step())
+        if block_table_ptr is not None and max_seqlen_kv is None:
+            pages = longest_of("max_seqlen_kv", None, views["block_table_ptr"], pages)
         longest_kv = pages * page_size if max_seqlen_kv is None else size("max_seqlen_kv", max_seqlen_kv)
     else:
         longest_kv = k_view.shape[1]
     if "bias" in views and (packed_kv or paged):
         longest_kv = max(longest_kv, views["bias"].shape[-1])  # which may be wider than the longest sequence
     if column_mass is not None and paged:
-        ready["column_mass"] = geometry.view(column_mass, "column_mass", writable=True)
+        ready["column_mass"] = geometry.view(column_mass, "column_mass", where, writable=True)
         longest_kv = max(longest_kv, ready["column_mass"].shape[-1])
 
     sizes = {
@@ -392,7 +402,7 @@ def attention(
     }
     dtypes = {"q_dtype": q_view.dtype, "k_dtype": k_view.dtype, "v_dtype": v_dtype}
     dtypes["out_dtype"] = ready["out"].dtype if "out" in ready else 0
-    owner = handle or default_handle()
+    owner = handle or default_handle(where[:2])
 
     def make() -> Plan:
         plan = Plan.__new__(Plan)
@@ -405,14 +415,10 @@ def attention(
         q,
         views,
         {"out": out, **{name: given[name] for name in computed}},
+        where,
         extents={"j": longest_kv},
         sizes=(batch, longest_q, longest_kv, total_q, total_kv),
         ready=ready,
     )
     return (results["out"], *(results[name] for name in returned)) if returned else results["out"]
-
-
-def _longest(name: str, given: Optional[int], lengths: _core.Tensor, total: int) -> int:
-    """The longest sequence: what the caller says, else what the cumulative lengths of `total` rows show."""
-    return min(lengths.largest_step(), total) if given is None else size(name, given)
 

@@ -1,6 +1,6 @@
 """The C ABI as Python objects (see cpp/core.cc). Private: use the names that `attn` exports."""
 
-from typing import Optional, Sequence, Tuple, Union
+from typing import NoReturn, Optional, Sequence, Tuple, Union
 
 VERSION: str
 DTYPES: dict[str, int]
@@ -21,6 +21,9 @@ UPDATES: dict[str, int]
 FEATURE_MAPS: dict[str, int]
 STATE_LAYOUTS: dict[str, int]
 LINEAR_FLAGS: dict[str, int]
+CONV_ACTIVATIONS: dict[str, int]
+SCAN_FORMS: dict[str, int]
+SCAN_FLAGS: dict[str, int]
 MASK_OPS: dict[str, int]
 UNBOUNDED: int
 V_ALIASES_K: int
@@ -34,7 +37,16 @@ class Error(RuntimeError):
     status_name: str
 
 class Tensor:
-    def __init__(self, object: object, name: str, writable: bool = ..., dtype: int = ...) -> None: ...
+    def __init__(
+        self,
+        object: object,
+        name: str,
+        writable: bool = ...,
+        dtype: int = ...,
+        device: int = ...,
+        device_id: int = ...,
+        stream: int = ...,
+    ) -> None: ...
     @property
     def shape(self) -> Tuple[int, ...]: ...
     @property
@@ -120,20 +132,45 @@ class Linear:
     decay_scale: float
     normaliser_eps: float
 
+class Conv:
+    width: int
+    activation: int
+    state_dtype: int
+
+class Scan:
+    flags: int
+    form: int
+    state_dtype: int
+
 class Plan:
-    def __init__(self, handle: Handle, problem: Problem, descriptor: Union[Dense, Merge, Append, Linear]) -> None: ...
+    def __init__(
+        self, handle: Handle, problem: Problem, descriptor: Union[Dense, Merge, Append, Linear, Conv, Scan]
+    ) -> None: ...
     @property
     def workspace_bytes(self) -> int: ...
     def describe(self) -> str: ...
+    def workspace_for(self, sizes: Optional[Tuple[int, int, int, int, int]]) -> int: ...
     def slots(self) -> dict[int, Tuple[int, Sequence[int]]]: ...
     def execute(
         self,
         tensors: Sequence[Tuple[int, int, Tensor]],
         sizes: Optional[Tuple[int, int, int, int, int]] = ...,
     ) -> None: ...
+    def launch(
+        self, tensors: Sequence[Tuple[int, int, Tensor]], stream: int, workspace: int, bytes: int
+    ) -> None: ...
 
 def save_states(problem: Problem, descriptor: Linear, state: Tensor, tokens: int) -> bytes: ...
 def load_states(problem: Problem, descriptor: Linear, saved: bytes, state: Tensor) -> int: ...
 def copy_states(source: Tensor, source_layout: int, target: Tensor, target_layout: int) -> None: ...
 def inspect_states(saved: bytes) -> dict[str, int]: ...
+class Scratch:
+    def __init__(self, bytes: int, device_id: int, stream: int) -> None: ...
+    @property
+    def address(self) -> int: ...
+
 def devices(device: int) -> list[dict[str, object]]: ...
+def device_of(address: int) -> int: ...
+def synchronize(device_id: int, stream: int) -> None: ...
+def read(address: int, bytes: int, device_id: int, stream: int) -> bytes: ...
+def raise_error(status: int, message: str) -> NoReturn: ...

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from . import _core
 from ._arrays import dtype_code, tensor
 from ._options import Input, Inputs
+from ._where import HOST, Where
 
 # The axes of the tensors, in the order of the C ABI, of batches that are neither packed nor paged. Capitals are fixed
 # by the plan. b batch, i query, j key, c row of a cache; heads: Q of Q, K of K, V of V, H of the result;
@@ -78,13 +79,13 @@ class Geometry:
         """Something for each axis, from the order of the C ABI to that of the caller, or back."""
         return (items[0], items[2], items[1], *items[3:]) if self.swapped(name) else tuple(items)
 
-    def view(self, array: object, name: str, *, writable: bool = False) -> _core.Tensor:
+    def view(self, array: object, name: str, where: Where = HOST, *, writable: bool = False) -> _core.Tensor:
         """View an array of the caller's, with its axes in the order of the C ABI."""
-        return self._arranged(tensor(array, name, writable=writable), name, name)
+        return self._arranged(tensor(array, name, writable=writable, where=where), name, name)
 
-    def view_part(self, array: object, name: str, label: str) -> _core.Tensor:
+    def view_part(self, array: object, name: str, label: str, where: Where = HOST) -> _core.Tensor:
         """Likewise, one of several arrays of the same role."""
-        return self._arranged(tensor(array, label), name, label)
+        return self._arranged(tensor(array, label, where=where), name, label)
 
     def _arranged(self, view: _core.Tensor, name: str, label: str) -> _core.Tensor:
         axes = self.axes(name)

@@ -70,10 +70,10 @@ class Handle:
     ----------
     threads : int, optional
         CPU threads to compute with. Default: the cores that the process may use.
-    device : {"cpu", "cuda", "hip"}
-        Where to compute.
-    device_id : int
-        Ordinal of the device.
+    device : str
+        Where to compute: "cpu", "cuda", "hip", or with an ordinal, "cuda:1".
+    device_id : int, optional
+        Ordinal of the device, where `device` does not say it. Default: 0.
 
     Raises
     ------
@@ -85,13 +85,14 @@ class Handle:
     May be used from any number of threads at once. Plans stay valid after their handle is gone.
     """
 
-    __slots__ = ("__weakref__", "_core", "_lock", "_plans")
+    __slots__ = ("__weakref__", "_core", "_device", "_lock", "_plans")
 
     _CACHED_PLANS = 64
 
-    def __init__(self, threads: Optional[int] = None, *, device: str = "cpu", device_id: int = 0) -> None:
-        if device not in _core.DEVICES:
-            raise ValueError(f"device = {device!r}: must be one of {', '.join(_core.DEVICES)}")
+    def __init__(
+        self, threads: Optional[int] = None, *, device: str = "cpu", device_id: Optional[int] = None
+    ) -> None:
+        self._device = _parse_device(device, device_id)
         workers = 0  # the ABI's "all cores"
         if threads is not None:
             try:
@@ -100,9 +101,15 @@ class Handle:
                 raise TypeError(f"threads = {threads!r}: must be an integer or None") from None
             if workers == 0 or workers >= 2**31:
                 raise ValueError(f"threads = {workers}: must be at least 1 (None: all cores) and less than 2**31")
-        self._core = _core.Handle(workers, _core.DEVICES[device], device_id)
+        self._core = _core.Handle(workers, *self._device)
         self._lock = threading.Lock()
         self._plans: OrderedDict[Hashable, Any] = OrderedDict()
+
+    @property
+    def device(self) -> str:
+        """Where the handle computes: "cpu", "cuda:0"."""
+        kind = next(name for name, code in _core.DEVICES.items() if code == self._device[0])
+        return kind if kind == "cpu" else f"{kind}:{self._device[1]}"
 
     def _plan(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """The plan cached under `key`, made if need be; the least recently used is dropped."""
@@ -120,15 +127,33 @@ class Handle:
         return plan
 
 
-_default: Optional[Handle] = None
-_default_lock = threading.Lock()
+def _parse_device(device: str, device_id: Optional[int]) -> tuple[int, int]:
+    """Code and ordinal of a device that is named "cuda", or "cuda:1"."""
+    if not isinstance(device, str):
+        raise TypeError(f"device = {device!r}: must be a name, such as 'cuda:0'")
+    kind, colon, number = device.partition(":")
+    if kind not in _core.DEVICES:
+        raise ValueError(f"device = {device!r}: must be one of {', '.join(_core.DEVICES)}, or 'cuda:1'")
+    if colon:
+        if not (number.isascii() and number.isdigit()):
+            raise ValueError(f"device = {device!r}: its ordinal must be a number, 0 or more")
+        if device_id is not None and device_id != int(number):
+            raise ValueError(f"device_id = {device_id}: must be None where device = {device!r} says it")
+        device_id = int(number)
+    return _core.DEVICES[kind], device_id or 0
 
 
-def default_handle() -> Handle:
-    """The handle of calls that give none: the CPU with all cores, made on first use."""
-    global _default
-    if _default is None:
-        with _default_lock:
-            if _default is None:
-                _default = Handle()
-    return _default
+_defaults: dict[tuple[int, int], Handle] = {}
+_defaults_lock = threading.Lock()
+
+
+def default_handle(device: tuple[int, int] = (_core.DEVICES["cpu"], 0)) -> Handle:
+    """The handle of calls that give none, made on first use: the CPU with all cores, or a GPU."""
+    handle = _defaults.get(device)
+    if handle is None:
+        with _defaults_lock:
+            handle = _defaults.get(device)
+            if handle is None:
+                kind = next(name for name, code in _core.DEVICES.items() if code == device[0])
+                handle = _defaults[device] = Handle(device=kind, device_id=device[1])
+    return handle

@@ -10,7 +10,8 @@ from ._arrays import ArrayLike, SupportsDLPack
 from ._geometry import MERGE_AXES, Geometry
 from ._handle import Handle, default_handle
 from ._options import Activation, Flag, GateKind, Inputs, Layout, choice, flag_bits, layout_name, round_up, size
-from ._plan import BasePlan, Sizes, check_sizes, dtype_codes, make_problem, output_names
+from ._plan import BasePlan, Sizes, check_sizes, dtype_codes, longest_of, make_problem, output_names
+from ._where import Where, where_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -36,6 +37,7 @@ class _Arguments(_MergeInputs, total=False):
     max_seqlen_q: Optional[int]
     lse: Any
     handle: Optional[Handle]
+    stream: Any
 
 
 class MergePlan(BasePlan):
@@ -127,7 +129,7 @@ class MergePlan(BasePlan):
         dtype = dtypes["dtype"]
         codes = {"q_dtype": dtype, "out_dtype": dtypes.get("out_dtype", 0)}
         problem = make_problem(sizes, codes, {**binds, "partial_out": (dtype, 0)}, outputs, flags)
-        self._made(_core.Plan(handle._core, problem, merge), geometry, outputs)
+        self._made(_core.Plan(handle._core, problem, merge), geometry, outputs, handle)
 
     def __call__(
         self,
@@ -136,13 +138,14 @@ class MergePlan(BasePlan):
         *,
         out: Any = None,
         lse: Any = None,
+        stream: Any = None,
         **tensors: Unpack[_MergeInputs],
     ) -> Any:
         """Merge partial results within the plan's bounds.
 
         Parameters
         ----------
-        outs, lses, out, lse, **tensors
+        outs, lses, out, lse, stream, **tensors
             As in `merge`; the dtypes and the optional inputs must be those of the plan.
 
         Returns
@@ -157,9 +160,10 @@ class MergePlan(BasePlan):
         TypeError, ValueError
             A tensor cannot be viewed, has the wrong number of axes, or a result is read-only.
         """
-        arrays = _parts(outs)
-        views = self._views(dict(tensors), INPUTS)
-        computed = self._merge(arrays[0], _views(self._geometry, arrays, lses), views, out, lse)
+        arrays, scores = _parts(outs), list(() if lses is None else lses)
+        where = where_of((*arrays, *scores, out, lse, *tensors.values()), self._device, stream)
+        views = self._views(dict(tensors), INPUTS, where)
+        computed = self._merge(arrays[0], _views(self._geometry, arrays, scores, where), views, out, lse, where)
         return (computed["out"], computed["lse"]) if self._outputs else computed["out"]
 
     def _merge(
@@ -169,6 +173,7 @@ class MergePlan(BasePlan):
         views: dict[str, _core.Tensor],
         out: Any,
         lse: Any,
+        where: Where,
         sizes: Optional[Sizes] = None,
         ready: Mapping[str, _core.Tensor] = {},
     ) -> dict[str, Any]:
@@ -176,7 +181,7 @@ class MergePlan(BasePlan):
         if self._outputs or lse is not None:
             results["lse"] = lse
         extents = dict(zip(self._geometry.axes("partial_out"), parts[0][2].shape))
-        return self._run(like, views, results, extents=extents, sizes=sizes, parts=parts, ready=ready)
+        return self._run(like, views, results, where, extents=extents, sizes=sizes, parts=parts, ready=ready)
 
 
 def _descriptor(parts: int, activation: str, gate_kind: str) -> _core.Merge:
@@ -195,13 +200,13 @@ def _parts(outs: Iterable[ArrayLike]) -> list[Any]:
 
 
 def _views(
-    geometry: Geometry, outs: Sequence[object], lses: Optional[Iterable[object]]
+    geometry: Geometry, outs: Sequence[object], lses: Sequence[object], where: Where
 ) -> list[tuple[int, int, _core.Tensor]]:
     """The parts as arguments of an execute: the OUTs, then the LSEs."""
     parts = []
-    for name, label, arrays in (("partial_out", "outs", outs), ("partial_lse", "lses", () if lses is None else lses)):
+    for name, label, arrays in (("partial_out", "outs", outs), ("partial_lse", "lses", lses)):
         for index, array in enumerate(arrays):
-            parts.append((_core.SLOTS[name], index, geometry.view_part(array, name, f"{label}[{index}]")))
+            parts.append((_core.SLOTS[name], index, geometry.view_part(array, name, f"{label}[{index}]", where)))
     return parts
 
 
@@ -241,6 +246,7 @@ def merge(
     out: Any = None,
     lse: Any = None,
     handle: Optional[Handle] = None,
+    stream: Any = None,
 ) -> Any:
     """Merge results of attention over disjoint parts of the keys into the result over all of them.
 
@@ -281,7 +287,9 @@ def merge(
     lse : array, optional
         Where to write the LSE.
     handle : Handle, optional
-        Threads and device. Default: one handle of the process, on the CPU with all cores.
+        Threads and device. Default: one handle of the process for the device of the first part.
+    stream : int or stream, optional
+        As in `attention`.
 
     Returns
     -------
@@ -312,7 +320,7 @@ def merge(
     >>> bool(np.allclose(whole, attn.attention(q, k, v), atol=1e-6))
     True
     """
-    arrays = _parts(outs)
+    arrays, scores = _parts(outs), list(() if lses is None else lses)
     packed = cu_seqlens_q is not None
     geometry = Geometry(MERGE_AXES, layout_name(layout), packed_q=packed)
     if max_seqlen_q is not None and not packed:
@@ -324,14 +332,15 @@ def merge(
         "gate": gate,
         "head_weight": head_weight,
     }
-    views = {name: geometry.view(array, name) for name, array in inputs.items() if array is not None}
-    parts = _views(geometry, arrays, lses)
+    where = where_of((*arrays, *scores, *inputs.values(), out, lse), handle._device if handle else None, stream)
+    views = {name: geometry.view(array, name, where) for name, array in inputs.items() if array is not None}
+    parts = _views(geometry, arrays, scores, where)
     first = parts[0][2]
-    ready = {} if out is None else {"out": geometry.view(out, "out", writable=True)}
+    ready = {} if out is None else {"out": geometry.view(out, "out", where, writable=True)}
     if packed:
         lengths, total = views["cu_seqlens_q"], first.shape[0]
         batch = max((lengths.shape or (0,))[0] - 1, 0)
-        longest = min(lengths.largest_step(), total) if max_seqlen_q is None else size("max_seqlen_q", max_seqlen_q)
+        longest = longest_of("max_seqlen_q", max_seqlen_q, lengths, total)
     else:
         batch, longest, total = first.shape[0], first.shape[1], 0
     sizes: dict[str, Optional[int]] = {
@@ -349,7 +358,7 @@ def merge(
     outputs = ("lse",) if return_lse or lse is not None else ()
     dtypes = {"dtype": first.dtype, "out_dtype": ready["out"].dtype if ready else 0}
     descriptor = _descriptor(len(arrays), activation, gate_kind)
-    bits, owner = flag_bits(flags), handle or default_handle()
+    bits, owner = flag_bits(flags), handle or default_handle(where[:2])
 
     def make() -> MergePlan:
         plan = MergePlan.__new__(MergePlan)
@@ -359,5 +368,5 @@ def merge(
     options = (len(arrays), activation, gate_kind, layout, bits)
     key = ("merge", *options, *sizes.values(), *dtypes.values(), *binds.items(), outputs)
     plan: MergePlan = owner._plan(key, make)
-    computed = plan._merge(arrays[0], parts, views, out, lse, (batch, longest, 0, total, 0), ready)
+    computed = plan._merge(arrays[0], parts, views, out, lse, where, (batch, longest, 0, total, 0), ready)
     return (computed["out"], computed["lse"]) if return_lse else computed["out"]

@@ -10,7 +10,8 @@ from . import _core
 from ._arrays import DTYPE_NAMES, ArrayLike, deliver, dtype_code, empty, tensor
 from ._geometry import DENSE_AXES, Geometry
 from ._handle import Handle, default_handle
-from ._options import DenseOptions, Inputs, Options, flag_bits, integer
+from ._options import DenseOptions, Inputs, Options, flag_bits, integer, size
+from ._where import CPU, Scratch, StatusTensor, Where, where_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -134,6 +135,16 @@ def make_problem(
     return problem
 
 
+def longest_of(name: str, given: Optional[int], lengths: _core.Tensor, total: int) -> int:
+    """The longest sequence: what the caller says, else what the cumulative lengths of `total` rows show."""
+    if given is not None:
+        return size(name, given)
+    step = lengths.largest_step()
+    if step < 0:
+        raise ValueError(f"{name} = None: must be given where lengths are on a GPU; looking at them would wait for it")
+    return min(step, total)
+
+
 def check_sizes(sizes: Mapping[str, Optional[int]]) -> None:
     for name, value in sizes.items():
         if value is not None and integer(name, value) == 0:
@@ -147,14 +158,15 @@ def dtype_codes(dtypes: Mapping[str, object]) -> dict[str, int]:
 class BasePlan:
     """A plan of any kind, with the places of its tensors. Made by its subclasses."""
 
-    __slots__ = ("__weakref__", "_geometry", "_native", "_outputs", "_slots")
+    __slots__ = ("__weakref__", "_device", "_geometry", "_native", "_outputs", "_slots")
 
     _native: _core.Plan
     _geometry: Geometry
     _outputs: tuple[str, ...]  # further results that a call returns, in this order
 
-    def _made(self, plan: _core.Plan, geometry: Geometry, outputs: tuple[str, ...]) -> None:
+    def _made(self, plan: _core.Plan, geometry: Geometry, outputs: tuple[str, ...], handle: Handle) -> None:
         self._native, self._geometry, self._outputs = plan, geometry, outputs
+        self._device = handle._device
         self._slots = plan.slots()
 
     @property
@@ -167,18 +179,19 @@ class BasePlan:
         description: dict[str, Any] = json.loads(self._native.describe())
         return description
 
-    def _views(self, arrays: Mapping[str, object], known: Sequence[str]) -> dict[str, _core.Tensor]:
+    def _views(self, arrays: Mapping[str, object], known: Sequence[str], where: Where) -> dict[str, _core.Tensor]:
         """View the inputs that are given."""
         for name in arrays:
             if name.partition("[")[0] not in known:
                 raise TypeError(f"{name}: not an argument of {type(self).__name__}; must be one of {', '.join(known)}")
-        return {name: self._geometry.view(array, name) for name, array in arrays.items() if array is not None}
+        return {name: self._geometry.view(array, name, where) for name, array in arrays.items() if array is not None}
 
     def _run(
         self,
         like: object,
         views: Mapping[str, _core.Tensor],
         results: Mapping[str, Any],
+        where: Where,
         *,
         extents: Mapping[str, int] = {},
         sizes: Optional[Sizes] = None,
@@ -204,11 +217,31 @@ class BasePlan:
                 dtype, bounds = self._slots[_core.SLOTS[name]]
                 axes = geometry.axes(name)
                 shape = [bound if axis.isupper() else found.get(axis, bound) for axis, bound in zip(axes, bounds)]
-                result = made[name] = empty(geometry.in_layout(name, shape), dtype, like)
-            view = ready[name] if name in ready else geometry.view(result, name, writable=True)
+                result = made[name] = empty(geometry.in_layout(name, shape), dtype, like, where)
+            # A new array is ours to write, also where its library forbids it to others.
+            view = ready[name] if name in ready else geometry.view(result, name, where, writable=name not in made)
             arguments.append((_core.SLOTS[name], 0, view))
-        self._native.execute(arguments, sizes)
+        if where.device == CPU:
+            self._native.execute(arguments, sizes)
+        else:
+            self._launch(arguments, sizes, like, where)
         return {name: deliver(made[name], like) if name in made else result for name, result in results.items()}
+
+    def _launch(
+        self, arguments: list[tuple[int, int, _core.Tensor]], sizes: Optional[Sizes], like: object, where: Where
+    ) -> None:
+        """Enqueue a call on a GPU; in checked mode wait for what it has to say."""
+        size = self._native.workspace_for(sizes)
+        workspace = Scratch(size, like, where)
+        status = None
+        if _core.SLOTS["status"] in self._slots:
+            status = StatusTensor(where)
+            arguments.append((_core.SLOTS["status"], 0, tensor(status, "status", where=where)))
+        self._native.launch(arguments, where.stream, workspace.address, size)
+        if status is not None:
+            status.raise_fault()
+        elif not where.ordered:
+            _core.synchronize(where.device_id, where.stream)
 
     def __repr__(self) -> str:
         dtype, bounds = self._slots[_core.SLOTS["out"]]
@@ -356,7 +389,7 @@ class Plan(BasePlan):
         dense = options.dense()
         dense.bias_rank = bias_rank
         self._aliased = aliased
-        self._made(_core.Plan(handle._core, problem, dense), geometry, outputs)
+        self._made(_core.Plan(handle._core, problem, dense), geometry, outputs, handle)
 
     def __call__(
         self,
@@ -365,13 +398,14 @@ class Plan(BasePlan):
         v: Optional[ArrayLike] = None,
         *,
         out: Any = None,
+        stream: Any = None,
         **tensors: Unpack[_DenseTensors],
     ) -> Any:
         """Compute attention of tensors within the plan's bounds.
 
         Parameters
         ----------
-        q, k, v, out, **tensors
+        q, k, v, out, stream, **tensors
             As in `attention`; the dtypes and the optional inputs must be those of the plan. `v` is left out where it
             aliases K.
 
@@ -388,12 +422,13 @@ class Plan(BasePlan):
             A tensor cannot be viewed, has the wrong number of axes, or a result is read-only.
         """
         given: dict[str, Any] = {name: array for name, array in spread(tensors).items() if array is not None}
+        where = where_of((q, k, v, out, *given.values()), self._device, stream)
         results = {"out": out, **{name: given.pop(name, None) for name in self._outputs}}
         results.update({name: given.pop(name) for name in OUTPUTS if name in given})  # which the library will refuse
-        views = self._views({**given, "q": q, "k": k}, (*INPUTS, "q", "k"))
+        views = self._views({**given, "q": q, "k": k}, (*INPUTS, "q", "k"), where)
         if v is not None or not self._aliased:
-            views["v"] = self._geometry.view(v, "v")
-        computed = self._run(q, views, results)
+            views["v"] = self._geometry.view(v, "v", where)
+        computed = self._run(q, views, results, where)
         if not self._outputs:
             return computed["out"]
         return (computed["out"], *(computed[name] for name in self._outputs))

@@ -14,8 +14,10 @@ import numpy as np
 
 from ._arrays import ArrayLike
 from ._attention import attention
+from ._handle import Handle
 from ._linear import FeatureMap, LinearMethod, linear_attention
 from ._merge import merge
+from ._sequence import gated_scan
 
 LINEAR = LinearMethod(feature_map="elu1", normaliser=True, normaliser_eps=1e-10, scale=1)
 BASED = LinearMethod(feature_map="taylor2", normaliser=True, normaliser_eps=1e-12, scale=1)
@@ -155,34 +157,59 @@ def agent(q: ArrayLike, k: ArrayLike, v: ArrayLike, agents: ArrayLike, **options
     return attention(q, agents, attention(agents, k, v, **options), **options)
 
 
-def rat(q: Any, k: Any, v: Any, forget: Any, chunk: int = 16, **options: Any) -> Any:
+def _rotate(x: Any, positions: Any, base: float) -> Any:
+    """RoPE of `[B, T, H, C]` at the positions of the tokens; channels i and i + C / 2 are a pair."""
+    half = x.shape[-1] // 2
+    angles = positions[:, None] * float(base) ** (-np.arange(half) / half)
+    cos, sin = (f(angles)[:, None].astype(np.float32) for f in (np.cos, np.sin))
+    first, second = x[..., :half], x[..., half:]
+    return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def rat(
+    q: Any, k: Any, v: Any, forget: Any, chunk: int = 16, *, rope_base: Optional[float] = None,
+    handle: Optional[Handle] = None,
+) -> Any:  # fmt: skip
     """RAT (Wei et al. 2025): a gated mean of keys and values within chunks, softmax attention over chunks.
 
     Parameters
     ----------
     q, k, v : array
-        `[B, T, H, C]`, rotated by the index of their chunk.
-    forget : array
-        `[B, T, H, C]` in (0, 1): `k' = forget k' + (1 - forget) k`, v likewise, reset where a chunk begins.
+        `[B, T, Hq, C]`, `[B, T, Hk, C]`, `[B, T, Hv, D]`.
+    forget : array or pair of arrays
+        Like k in (0, 1): `k' = forget k' + (1 - forget) k`, v likewise, begun anew with every chunk. A pair has one for
+        k and one for v; a last axis of extent 1 stands for all channels.
     chunk : int
         Tokens of a chunk.
+    rope_base : float, optional
+        Rotate queries and mean keys by the index of their chunk. Default: not.
+    handle : Handle, optional
+        Default: one handle of the process, on the CPU with all cores.
     """
-    q, k, v, forget = (np.asarray(x, np.float32) for x in (q, k, v, forget))
-    tokens = k.shape[1]
-    means = [np.empty_like(k), np.empty_like(v)]
-    for mean, rows in zip(means, (k, v)):
-        for t in range(tokens):
-            before = mean[:, t - 1] if t % chunk else 0.0
-            mean[:, t] = forget[:, t] * before + (1 - forget[:, t]) * rows[:, t]
-    last = slice(chunk - 1, tokens, chunk)  # of the chunks that are complete
-    # A query of chunk c sees the chunks before it: those at position <= c - 1.
+    q, k, v = (np.asarray(x, np.float32) for x in (q, k, v))
+    gates = forget if isinstance(forget, tuple) else (forget, forget)
+    batch, tokens = k.shape[:2]
+    # Chunks are sequences of their own, packed one after the other.
+    starts = [b * tokens + t for b in range(batch) for t in range(0, tokens, chunk)]
+    cu = np.asarray([*starts, batch * tokens], np.int32)
+    means = []
+    for x, gate in zip((k, v), gates):
+        packed = [np.asarray(y, np.float32).reshape(batch * tokens, *y.shape[2:]) for y in (x, gate)]
+        mean = gated_scan(*packed, form="factor", lerp=True, cu_seqlens_q=cu, handle=handle)
+        means.append(mean.reshape(x.shape))
     chunks = np.arange(tokens, dtype=np.int32) // chunk
-    batch = q.shape[0]
-    ends = means[0][:, last], means[1][:, last]
+    if rope_base is not None:
+        q, means[0] = _rotate(q, chunks, rope_base), _rotate(means[0], chunks, rope_base)
+    # A query of chunk c sees the chunks before it, those at positions <= c - 1.
+    last = slice(chunk - 1, tokens, chunk)
+    ends = [mean[:, last] for mean in means]
     past, past_lse = attention(
-        q, *ends, causal="by_position", return_lse=True, **options,
+        q, *ends, causal="by_position", return_lse=True, handle=handle,
         positions_q=np.broadcast_to(chunks - 1, (batch, tokens)),
         positions_kv=np.broadcast_to(np.arange(ends[0].shape[1], dtype=np.int32), (batch, ends[0].shape[1])),
     )  # fmt: skip
-    own_lse = (np.einsum("bthc,bthc->bht", q, means[0]) * q.shape[-1] ** -0.5).astype(np.float32)
-    return merge([past, means[1]], [past_lse, own_lse])
+    # Its own chunk is a single key: the mean so far.
+    heads = past.shape[2]
+    own_q, own_k, own_v = (x.repeat(heads // x.shape[2], axis=2) for x in (q, *means))
+    own_lse = np.einsum("bthc,bthc->bht", own_q, own_k) * np.float32(q.shape[-1] ** -0.5)
+    return merge([past, own_v], [past_lse, own_lse], handle=handle)
