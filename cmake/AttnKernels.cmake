@@ -70,6 +70,15 @@ function(attn_add_packs)
     COMMENT "Compiling GPU kernels"
     VERBATIM)
   add_custom_target(attn_default_pack DEPENDS ${pack})
+  # The kernels of Hopper, for tests: plans take them on request only, so they are not embedded.
+  set(sm90_pack ${PROJECT_BINARY_DIR}/kernel/sm90.attnpack)
+  add_custom_command(
+    OUTPUT ${sm90_pack}
+    COMMAND attn_packer --kernels sm90 --output ${sm90_pack} --compiler ${ATTN_NVRTC} --jobs ${ATTN_PACK_JOBS} ${cache}
+    DEPENDS attn_packer
+    COMMENT "Compiling GPU kernels of Hopper"
+    VERBATIM)
+  add_custom_target(attn_sm90_pack DEPENDS ${sm90_pack})
   add_library(attn_embedded_pack OBJECT src/kernel/embedded_pack.cc)
   attn_set_options(attn_embedded_pack)
   set_source_files_properties(src/kernel/embedded_pack.cc PROPERTIES OBJECT_DEPENDS ${pack})

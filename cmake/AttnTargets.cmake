@@ -77,12 +77,16 @@ set(attn_sources
     backends/cuda/driver.cc
     backends/cuda/kernels.cc
     backends/cuda/packing.cc
+    backends/cuda/dense_sm90/executor.cc
+    backends/cuda/dense_sm90/variants.cc
     backends/gpu/default_kernels.cc
     backends/gpu/implementation.cc
     backends/gpu/plans.cc
     backends/gpu/recorder.cc
+    backends/gpu/shape_override.cc
     backends/gpu/views.cc
     backends/gpu/append/executor.cc
+    backends/gpu/dense/binding.cc
     backends/gpu/dense/executor.cc
     backends/gpu/dense/mask_bits.cc
     backends/gpu/dense/mask_plan.cc

@@ -1,6 +1,7 @@
 // The CUDA backend: its implementation list, and what is said of devices.
 #include "backends/cuda/cuda_backend.h"
 
+#include "backends/cuda/dense_sm90/executor.h"
 #include "backends/cuda/implementations.h"
 #include "backends/gpu/append/executor.h"
 #include "backends/gpu/dense/executor.h"
@@ -13,10 +14,11 @@ namespace attn {
 namespace cuda {
 namespace {
 
-constexpr std::array<gpu::Implementation, 3> kImplementations = {{
-    {ATTN_KIND_DENSE, "gpu.dense.forward", true, gpu::refuse_forward, gpu::make_forward},
-    {ATTN_KIND_MERGE, "gpu.merge", true, gpu::refuse_merge, gpu::make_merge},
-    {ATTN_KIND_APPEND, "gpu.append", true, gpu::refuse_append, gpu::make_append},
+constexpr std::array<gpu::Implementation, 4> kImplementations = {{
+    {ATTN_KIND_DENSE, "cuda.dense.forward_sm90", gpu::Family::sm90, sm90::refuse_forward, sm90::make_forward},
+    {ATTN_KIND_DENSE, "gpu.dense.forward", gpu::Family::portable, gpu::refuse_forward, gpu::make_forward},
+    {ATTN_KIND_MERGE, "gpu.merge", gpu::Family::portable, gpu::refuse_merge, gpu::make_merge},
+    {ATTN_KIND_APPEND, "gpu.append", gpu::Family::portable, gpu::refuse_append, gpu::make_append},
 }};
 
 class CudaBackend final : public Backend {
@@ -67,7 +69,7 @@ std::unique_ptr<Backend> make_backend(std::unique_ptr<CudaDevice> device, gpu::S
 
 attn_status open_cuda_backend(const attn_options &options, std::unique_ptr<Backend> *out)
 {
-    gpu::Selection selection = gpu::Selection::best;
+    gpu::Selection selection = gpu::Selection::standard;
     if (const attn_status status = gpu::read_selection(&selection)) return status;
     const cuda::Driver *driver = nullptr;
     if (const attn_status status = cuda::open_driver(&driver)) return status;

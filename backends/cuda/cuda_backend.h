@@ -11,7 +11,7 @@
 namespace attn::cuda {
 
 std::unique_ptr<Backend> make_backend(std::unique_ptr<CudaDevice> device,
-                                      gpu::Selection selection = gpu::Selection::best);
+                                      gpu::Selection selection = gpu::Selection::standard);
 
 } // namespace attn::cuda
 

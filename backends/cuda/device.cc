@@ -204,6 +204,21 @@ attn_status CudaDevice::enter(void *stream) const noexcept
     return status;
 }
 
+attn_status CudaDevice::encode(const gpu::TensorTiles &tiles, gpu::TensorMap *out) const noexcept
+{
+    static_assert(sizeof(gpu::TensorMap) == sizeof(CUtensorMap) && alignof(gpu::TensorMap) == alignof(CUtensorMap));
+    constexpr CUtensorMapDataType kTypes[] = {CU_TENSOR_MAP_DATA_TYPE_FLOAT32, CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+                                              CU_TENSOR_MAP_DATA_TYPE_BFLOAT16}; // by gpu::Element
+    constexpr uint32_t kSteps[] = {1, 1, 1, 1};
+    const Driver &driver = context_->driver();
+    if (const CUresult result = driver.cuTensorMapEncodeTiled(
+            reinterpret_cast<CUtensorMap *>(out), kTypes[tiles.element], 4, const_cast<void *>(tiles.base),
+            tiles.extents, tiles.steps, tiles.tile, kSteps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+            CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE))
+        return fail_call(driver, "cuTensorMapEncodeTiled", result);
+    return ATTN_OK;
+}
+
 attn_status CudaDevice::launch(const gpu::Kernel &kernel, const gpu::Grid &grid, void *stream,
                                void **parameters) const noexcept
 {

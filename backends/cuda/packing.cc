@@ -73,7 +73,7 @@ attn_status open_packing_backend(const attn_options &options, const attn_ext &ex
     const Packing &packing = reinterpret_cast<const Packing &>(extension);
     if (options.device != ATTN_DEVICE_CUDA || !packing.target || !packing.keep)
         return fail(ATTN_ERROR_INVALID, "Packing: needs ATTN_DEVICE_CUDA, a target and a function");
-    gpu::Selection selection = gpu::Selection::best;
+    gpu::Selection selection = gpu::Selection::standard;
     if (const attn_status status = gpu::read_selection(&selection)) return status;
     gpu::Facts facts;
     std::string why;

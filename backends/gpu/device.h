@@ -38,6 +38,21 @@ struct Grid {
     uint32_t shared_bytes = 0; ///< Dynamic.
 };
 
+/// A tensor of four axes, innermost first, and the tile that a kernel copies of it at a time. Addresses and steps are
+/// multiples of 16 bytes.
+struct TensorTiles {
+    const void *base = nullptr;
+    int32_t element = 0; ///< gpu::Element.
+    uint64_t extents[4] = {};
+    uint64_t steps[3] = {}; ///< Bytes along the axes 1 .. 3.
+    uint32_t tile[4] = {};  ///< Of the innermost axis 128 bytes: what is swizzled in shared memory.
+};
+
+/// What the copy engine of a device is told of a tensor: a parameter of kernels.
+struct alignas(128) TensorMap {
+    uint64_t opaque[16];
+};
+
 /// Memory of a device that a plan owns; freed with it.
 class Buffer {
 public:
@@ -73,6 +88,12 @@ public:
     /// `stream` is NULL or of this context. Not to be nested.
     [[nodiscard]] virtual attn_status enter(void *stream) const noexcept = 0;
     virtual void leave() const noexcept = 0;
+    /// Makes the map of a tensor, where the device has an engine that copies tiles. On the host alone, allocates
+    /// nothing.
+    [[nodiscard]] virtual attn_status encode(const TensorTiles &, TensorMap *) const noexcept
+    {
+        return fail(ATTN_ERROR_UNSUPPORTED, "this device copies no tiles");
+    }
     /// Enqueues a kernel; `parameters` as the driver wants them, an array of addresses.
     [[nodiscard]] virtual attn_status launch(const Kernel &kernel, const Grid &grid, void *stream,
                                              void **parameters) const noexcept = 0;

@@ -16,8 +16,11 @@ constexpr const char *kVariable = "ATTN_GPU_IMPLEMENTATION";
 /// Why the implementation is not taken; empty if it is.
 std::string refuse(const Implementation &implementation, Selection selection, const Problem &problem, Device &device)
 {
-    if (selection == Selection::portable && !implementation.portable)
+    if (implementation.family == Family::sm90 && selection == Selection::portable)
         return std::string("is not portable: ") + kVariable + " = portable";
+    if (implementation.family == Family::sm90 && selection != Selection::sm90)
+        return std::string("is taken only where ") + kVariable +
+               " = sm90: it has not yet passed the conformance tests on a GPU";
     return implementation.refuse(problem, device);
 }
 
@@ -26,11 +29,12 @@ std::string refuse(const Implementation &implementation, Selection selection, co
 attn_status read_selection(Selection *out)
 {
     const char *text = secure_getenv(kVariable);
-    *out = Selection::best;
+    *out = Selection::standard;
     if (!text || !*text) return ATTN_OK;
-    if (std::string_view(text) != "portable")
-        return fail(ATTN_ERROR_INVALID, "%s = %s: must be portable, or not set", kVariable, text);
-    *out = Selection::portable;
+    const std::string_view name = text;
+    if (name != "portable" && name != "sm90")
+        return fail(ATTN_ERROR_INVALID, "%s = %s: must be portable or sm90, or not set", kVariable, text);
+    *out = name == "portable" ? Selection::portable : Selection::sm90;
     return ATTN_OK;
 }
 
@@ -43,9 +47,13 @@ attn_status choose(std::span<const Implementation> list, Selection selection, co
         std::string reason = refuse(implementation, selection, problem, device);
         if (reason.empty()) {
             if (!executor) return ATTN_OK;
-            if (const attn_status status = implementation.make(problem, device, executor)) return status;
-            (*executor)->refusals = std::move(refusals);
-            return ATTN_OK;
+            const attn_status status = implementation.make(problem, device, executor);
+            if (status == ATTN_OK) {
+                (*executor)->refusals = std::move(refusals);
+                return ATTN_OK;
+            }
+            if (status != ATTN_ERROR_COMPILE || implementation.family == Family::portable) return status;
+            reason = last_error();
         }
         refusals.push_back({implementation.name, std::move(reason)});
     }

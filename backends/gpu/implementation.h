@@ -11,11 +11,17 @@
 
 namespace attn::gpu {
 
+/// What an implementation needs of a GPU beyond what all have.
+enum class Family {
+    portable, ///< Nothing: the instructions of sm_80.
+    sm90      ///< Those of sm_90a alone. On request, until it has passed the conformance tests on a GPU.
+};
+
 /// One entry of an implementation list. It gets problems of its kind only.
 struct Implementation {
     attn_kind kind;
     const char *name;
-    bool portable; ///< Runs on every GPU that has what the instructions of sm_80 need.
+    Family family;
     /// Why it does not serve a problem; empty if it does. Compiles nothing.
     std::string (*refuse)(const Problem &problem, Device &device);
     /// Loads the kernels and uploads the constants. The problem and the device outlive the executor.
@@ -24,15 +30,17 @@ struct Implementation {
 
 /// Which implementations a handle takes.
 enum class Selection {
-    best,    ///< The first of the list that serves.
-    portable ///< Portable ones only.
+    standard, ///< The first of the list that serves, but for those that are taken on request only.
+    portable, ///< Portable ones only.
+    sm90      ///< Also those of Family::sm90.
 };
 
-/// Reads the variable ATTN_GPU_IMPLEMENTATION, for tests and comparisons: `portable`, or not set.
+/// Reads the variable ATTN_GPU_IMPLEMENTATION, for tests and comparisons: `portable`, `sm90`, or not set.
 [[nodiscard]] attn_status read_selection(Selection *out);
 
 /// Chooses the first of the list that serves a problem and makes its executor, unless `executor` is NULL. `backend` is
-/// the name in the message of a refusal, which has the reason of each.
+/// the name in the message of a refusal, which has the reason of each. One whose kernel cannot be had is passed over
+/// where there are others.
 [[nodiscard]] attn_status choose(std::span<const Implementation> list, Selection selection, const char *backend,
                                  const Problem &problem, Device &device, std::unique_ptr<Executor> *executor);
 

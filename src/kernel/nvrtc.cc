@@ -200,7 +200,7 @@ bool Nvrtc::choose_target(const std::string &arch, std::string *target, std::str
 }
 
 bool Nvrtc::compile(const Sources &sources, const Request &request, const std::string &target, std::string *image,
-                    std::string *why) const
+                    std::string *why, std::string *remarks) const
 {
     std::vector<const Source *> files;
     if (!sources.reach(request.source, request.generated, &files, why)) return false;
@@ -233,7 +233,7 @@ bool Nvrtc::compile(const Sources &sources, const Request &request, const std::s
     const std::unique_ptr<Functions::Program, decltype(destroy)> owner(&program, destroy);
 
     const int result = f.compile(program, static_cast<int>(option_texts.size()), option_texts.data());
-    if (result != 0) {
+    const auto read_log = [&] {
         size_t bytes = 0;
         std::string log;
         if (f.log_size(program, &bytes) == 0 && bytes > 1) {
@@ -241,9 +241,14 @@ bool Nvrtc::compile(const Sources &sources, const Request &request, const std::s
             if (f.log(program, log.data()) != 0) log.clear();
             log.resize(std::strlen(log.c_str()));
         }
+        return log;
+    };
+    if (result != 0) {
+        const std::string log = read_log();
         *why = name_ + " for " + target + ": " + f.error_string(result) + ":\n" + first_lines(log);
         return false;
     }
+    if (remarks) *remarks = read_log();
     size_t bytes = 0;
     if (failed(is_ptx ? f.ptx_size(program, &bytes) : f.cubin_size(program, &bytes), "no image")) return false;
     image->resize(bytes);

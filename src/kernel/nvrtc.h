@@ -34,9 +34,10 @@ public:
     /// knows if the device is later. False, with the reason, if it is earlier than all.
     bool choose_target(const std::string &arch, std::string *target, std::string *why) const;
     /// Compiles a request for "sm_90a", or for "compute_80": then the image is the text of PTX. False, with the
-    /// beginning of the compiler's log, if it fails.
+    /// beginning of the compiler's log, if it fails. `remarks`, unless NULL, gets what the compiler has to say of a
+    /// kernel that it made; "" mostly.
     bool compile(const Sources &sources, const Request &request, const std::string &target, std::string *image,
-                 std::string *why) const;
+                 std::string *why, std::string *remarks = nullptr) const;
 
 private:
     struct Functions;

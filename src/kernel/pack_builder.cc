@@ -26,7 +26,12 @@ bool PackBuilder::make(const PackItem &item, PackImage *out, std::string *why)
         *why = compiler->name() + " does not know " + item.target;
         return false;
     }
-    if (!compiler->compile(sources_, item.request, target, &out->image, why)) return false;
+    std::string remarks;
+    if (!compiler->compile(sources_, item.request, target, &out->image, why, &remarks)) return false;
+    if (strict_ && remarks.find_first_not_of(" \t\r\n") != std::string::npos) {
+        *why = compiler->name() + ": " + remarks;
+        return false;
+    }
     out->entry.key = key;
     out->entry.target = target;
     out->entry.compiler = compiler->version();

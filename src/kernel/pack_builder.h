@@ -28,7 +28,12 @@ struct PackItem {
 /// of the disk cache.
 class PackBuilder {
 public:
-    PackBuilder(const Sources &sources, StoreOptions options) : sources_(sources), options_(std::move(options)) {}
+    /// `strict`: a kernel that the compiler has a remark on is a failure, for example one whose products it serialises
+    /// for want of registers.
+    PackBuilder(const Sources &sources, StoreOptions options, bool strict = false)
+        : sources_(sources), options_(std::move(options)), strict_(strict)
+    {
+    }
     /// False, with the reason, if the cache that the options name cannot be trusted.
     bool open(std::string *why) { return !options_.disk_cache || cache_.open(options_.cache_dir, why); }
 
@@ -46,6 +51,7 @@ private:
 
     const Sources sources_;
     const StoreOptions options_;
+    const bool strict_;
     DiskCache cache_;
     std::atomic<size_t> compiled_{0}, cached_{0};
     std::mutex compiler_mutex_;

@@ -273,6 +273,20 @@ private:
 
 } // namespace
 
+const char *origin_name(Origin origin) noexcept
+{
+    switch (origin) {
+    case Origin::embedded:
+        return "embedded pack";
+    case Origin::pack:
+        return "pack";
+    case Origin::disk:
+        return "disk cache";
+    default:
+        return "compiled";
+    }
+}
+
 attn_status open_store(const StoreOptions &options, const Sources &sources, std::string_view pack,
                        std::unique_ptr<Store> *out)
 {

@@ -27,6 +27,8 @@ struct Request {
 
 /// Where an image came from.
 enum class Origin { embedded, pack, disk, compiled };
+/// "embedded pack"
+const char *origin_name(Origin origin) noexcept;
 
 /// A module: a cubin, or PTX where there is no cubin for the architecture.
 struct Image {

@@ -197,6 +197,8 @@ void Summary::print() const
     if (lines_.empty() && refused_.empty()) return; // a group of tests that the table has no part in
     std::printf("\nconformance summary\n");
     for (const std::string &note : notes_) std::printf("  %s\n", note.c_str());
+    for (const auto &[kernel, cases] : kernels_)
+        std::printf("  served by %s: %lld cases\n", kernel.c_str(), static_cast<long long>(cases));
     for (const auto &[name, why] : absent_backends()) std::printf("  absent: %s (%s)\n", name.c_str(), why.c_str());
     for (const auto &[name, refused] : refused_) {
         std::printf("  refused by %s: %lld cases;", name.c_str(), static_cast<long long>(refused.cases));

@@ -39,6 +39,8 @@ public:
     static Summary &instance();
     void add(const std::string &backend, const std::string &out_dtype, const Errors &);
     void note(const std::string &line) { notes_.push_back(line); }
+    // A case that a kernel serves, by its name.
+    void add_kernel(const std::string &kernel) { ++kernels_[kernel]; }
     // A case that the backend does not serve, and the options it named.
     void add_refusal(const std::string &backend, const std::vector<std::string> &names);
     void print() const;
@@ -50,6 +52,7 @@ private:
     };
     std::map<std::pair<std::string, std::string>, Line> lines_;
     std::vector<std::string> notes_;
+    std::map<std::string, std::int64_t> kernels_;
     struct Refused {
         std::int64_t cases = 0;
         std::map<std::string, std::int64_t> names;

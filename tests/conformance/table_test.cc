@@ -21,12 +21,28 @@ namespace {
 constexpr double subset_products = 2e6; // largest case of the reduced run
 constexpr double subset_option_products = 3e5;
 
-Errors run_on(const Backend &backend, Trial &trial)
+// The kernel that serves a plan, by its description; "" if that has none.
+std::string kernel_of(attn_plan plan)
+{
+    std::size_t needed = 0;
+    if (attn_plan_describe(plan, nullptr, 0, &needed) != ATTN_OK) return "";
+    std::string text(needed, 0);
+    if (attn_plan_describe(plan, text.data(), needed, nullptr) != ATTN_OK) return "";
+    const std::string key = "\"kernel\":\"";
+    const std::size_t begin = text.find(key);
+    if (begin == std::string::npos) return "";
+    return text.substr(begin + key.size(), text.find('"', begin + key.size()) - begin - key.size());
+}
+
+Errors run_on(const Backend &backend, Trial &trial, std::string *kernel)
 {
     const Case &c = trial.instance.spec();
     Errors e;
     const PlanPointer plan = make_plan(backend.handle(c.workers), Descriptor(c, trial.instance.bounds()), e.broken);
-    return plan ? trial.run(plan.get(), c.seed % 2 ? WorkspaceSize::bound : WorkspaceSize::for_actual_sizes) : e;
+    if (!plan) return e;
+    *kernel = kernel_of(plan.get());
+    Summary::instance().add_kernel(*kernel);
+    return trial.run(plan.get(), c.seed % 2 ? WorkspaceSize::bound : WorkspaceSize::for_actual_sizes);
 }
 
 using RefusedNames = std::set<std::string>;
@@ -45,11 +61,12 @@ void check(const Case &c, RefusedNames *refused = nullptr)
             continue;
         }
         Errors e;
+        std::string kernel;
         e.broken = refusal.broken;
         if (e.broken.empty()) {
             std::unique_ptr<Trial> &trial = trials[to_json(rest)];
             if (!trial) trial = std::make_unique<Trial>(rest);
-            e = run_on(*backend, *trial);
+            e = run_on(*backend, *trial, &kernel);
             if (lacks_compiler(ATTN_ERROR_COMPILE, e.broken) &&
                 e.broken.find(attn_status_name(ATTN_ERROR_COMPILE)) != std::string::npos) {
                 Summary::instance().add_refusal(backend->name(), {"no kernel without a compiler"});
@@ -58,7 +75,7 @@ void check(const Case &c, RefusedNames *refused = nullptr)
         }
         Summary::instance().add(backend->name(), rest.out_dtype, e);
         if (!e.broken.empty())
-            ADD_FAILURE() << backend->name() << ": " << e.broken << "\nFAILED-CASE " << to_json(rest);
+            ADD_FAILURE() << backend->name() << " " << kernel << ": " << e.broken << "\nFAILED-CASE " << to_json(rest);
         if (gpu_test::device_is_lost()) throw std::runtime_error("the device is lost");
     }
 }

@@ -1,6 +1,7 @@
 // Plans on a CUDA handle, through the C ABI: kernels that do not run, everything around them.
 #include "backends/cuda/cuda_backend.h"
 #include "handle.h"
+#include "tests/cuda/described.h"
 #include "tests/cuda/session.h"
 #include "tests/cuda/sweep.h"
 #include "tests/unit/core_allocations.h"
@@ -18,44 +19,6 @@
 
 namespace attn::cuda::test {
 namespace {
-
-/// A descriptor with all that it points to.
-struct Described {
-    const char *name;
-    attn_problem problem = {};
-    std::vector<attn_bind> binds;
-    attn_kind kind = ATTN_KIND_DENSE;
-    attn_bias_table table = {}; ///< Used where max_distance is set.
-    attn_term term = {};        ///< A mask program of one term, used where op is set.
-    attn_program program = {};
-    attn_dense dense = {};
-    attn_merge merge = {};
-    attn_append append = {};
-
-    explicit Described(const char *text, attn_kind wanted = ATTN_KIND_DENSE) : name(text), kind(wanted)
-    {
-        problem.size = sizeof problem, table.size = sizeof table, program.size = sizeof program;
-        dense.size = sizeof dense, merge.size = sizeof merge, append.size = sizeof append;
-        problem.q_dtype = ATTN_FLOAT16, problem.batch = 2, problem.heads_q = 4, problem.heads_k = 2;
-        problem.dim_qk = 64, problem.max_q = 100, problem.max_kv = 200;
-    }
-    void bind(attn_slot slot, uint32_t flags = 0)
-    {
-        attn_bind b = {};
-        b.slot = slot, b.flags = flags;
-        binds.push_back(b);
-    }
-    attn_status plan(attn_handle handle, attn_plan *out)
-    {
-        problem.binds = binds.data(), problem.bind_count = binds.size();
-        dense.problem = merge.problem = append.problem = &problem;
-        if (table.max_distance) dense.bias_table = &table;
-        if (term.op) program.terms = &term, program.term_count = 1, dense.mask = &program;
-        if (kind == ATTN_KIND_MERGE) return attn_plan_merge(handle, &merge, out);
-        if (kind == ATTN_KIND_APPEND) return attn_plan_append(handle, &append, out);
-        return attn_plan_dense(handle, &dense, out);
-    }
-};
 
 std::vector<Described> described_plans()
 {
@@ -79,50 +42,6 @@ std::vector<Described> described_plans()
     append.bind(ATTN_SLOT_SEQLENS_KV);
     return plans;
 }
-
-/// The tensors of a plan at their bounds, in memory that nothing reads.
-class Tensors {
-public:
-    explicit Tensors(attn_plan plan)
-    {
-        for (attn_bind bind; attn_plan_slot(plan, binds_.size(), &bind, nullptr) == ATTN_OK;) binds_.push_back(bind);
-        views_.resize(binds_.size());
-        memory_.resize(binds_.size());
-        for (size_t i = 0; i < binds_.size(); ++i) {
-            attn_bind bind;
-            EXPECT_EQ(attn_plan_slot(plan, i, &bind, &views_[i]), ATTN_OK);
-            int64_t stride = 1;
-            for (int axis = views_[i].ndim - 1; axis >= 0; --axis) {
-                if (views_[i].shape[axis] < 0) views_[i].shape[axis] = 4; // free: pages
-                views_[i].strides[axis] = stride;
-                stride *= views_[i].shape[axis];
-            }
-            memory_[i].resize(static_cast<size_t>(stride) * (bind.dtype >> 8 & 255) / 8);
-            views_[i].data = memory_[i].data();
-            args_.push_back({bind.slot, bind.index, &views_[i]});
-        }
-        size_t bytes = 0, alignment = 0;
-        EXPECT_EQ(attn_plan_workspace(plan, &bytes, &alignment), ATTN_OK);
-        bytes_ = bytes;
-        workspace_.resize(bytes + alignment);
-        void *at = workspace_.data();
-        size_t space = workspace_.size();
-        aligned_ = std::align(alignment, bytes, at, space);
-    }
-    attn_status execute(attn_plan plan, void *stream) const
-    {
-        return attn_execute(plan, args_.data(), args_.size(), aligned_, bytes_, stream);
-    }
-
-private:
-    std::vector<attn_bind> binds_;
-    std::vector<attn_tensor> views_;
-    std::vector<std::vector<char>> memory_;
-    std::vector<attn_arg> args_;
-    std::vector<char> workspace_;
-    void *aligned_ = nullptr;
-    size_t bytes_ = 0;
-};
 
 class Plans : public Session {
 protected:
@@ -237,10 +156,7 @@ TEST_F(Plans, Launches)
     EXPECT_STREQ(launch.kernel, "attn_dense_forward");
     EXPECT_GE(launch.grid[0], 2u * 4u) << "a block for each sequence and head at least";
     EXPECT_EQ(launch.context, fake_cuda_primary_context(0));
-    size_t needed = 0;
-    ASSERT_EQ(attn_plan_describe(plan, nullptr, 0, &needed), ATTN_OK);
-    std::string text(needed, 0);
-    ASSERT_EQ(attn_plan_describe(plan, text.data(), needed, nullptr), ATTN_OK);
+    const std::string text = describe(plan);
     EXPECT_NE(text.find("\"backend\":\"cuda\""), std::string::npos) << text;
     attn_plan_destroy(plan);
     attn_destroy(handle);

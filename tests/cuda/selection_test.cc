@@ -45,6 +45,15 @@ attn_status make(const Problem &, gpu::Device &, std::unique_ptr<Executor> *out)
     return ATTN_OK;
 }
 
+attn_status lack(const Problem &, gpu::Device &, std::unique_ptr<Executor> *)
+{
+    return fail(ATTN_ERROR_COMPILE, "no such kernel");
+}
+attn_status fail_to_make(const Problem &, gpu::Device &, std::unique_ptr<Executor> *)
+{
+    return fail(ATTN_ERROR_MEMORY, "out of memory");
+}
+
 class Selections : public Session {
 protected:
     /// The refusals on the way to the choice, "NAME: REASON;" each, or the message that there is none.
@@ -63,18 +72,26 @@ protected:
 
 TEST_F(Selections, FirstThatServes)
 {
-    const gpu::Implementation tuned = {ATTN_KIND_DENSE, "tuned", false, serve, make};
-    const gpu::Implementation narrow = {ATTN_KIND_DENSE, "narrow", false, refuse, make};
-    const gpu::Implementation other = {ATTN_KIND_MERGE, "other", true, serve, make};
-    const gpu::Implementation portable = {ATTN_KIND_DENSE, "portable", true, serve, make};
-    EXPECT_EQ(choose({other, tuned, portable}, gpu::Selection::best), "");
-    EXPECT_EQ(choose({narrow, tuned, portable}, gpu::Selection::best), "narrow: does not compute anything;");
+    using gpu::Family;
+    const gpu::Implementation tuned = {ATTN_KIND_DENSE, "tuned", Family::sm90, serve, make};
+    const gpu::Implementation narrow = {ATTN_KIND_DENSE, "narrow", Family::sm90, refuse, make};
+    const gpu::Implementation absent = {ATTN_KIND_DENSE, "absent", Family::sm90, serve, lack};
+    const gpu::Implementation broken = {ATTN_KIND_DENSE, "broken", Family::sm90, serve, fail_to_make};
+    const gpu::Implementation other = {ATTN_KIND_MERGE, "other", Family::portable, serve, make};
+    const gpu::Implementation portable = {ATTN_KIND_DENSE, "portable", Family::portable, serve, make};
+    EXPECT_EQ(choose({other, tuned, portable}, gpu::Selection::sm90), "");
+    EXPECT_EQ(choose({narrow, tuned, portable}, gpu::Selection::sm90), "narrow: does not compute anything;");
+    EXPECT_EQ(choose({tuned, portable}, gpu::Selection::standard),
+              "tuned: is taken only where ATTN_GPU_IMPLEMENTATION = sm90: it has not yet passed the conformance tests "
+              "on a GPU;");
     EXPECT_EQ(choose({narrow, tuned, portable}, gpu::Selection::portable),
               "narrow: is not portable: ATTN_GPU_IMPLEMENTATION = portable;"
               "tuned: is not portable: ATTN_GPU_IMPLEMENTATION = portable;");
-    EXPECT_EQ(choose({narrow, other}, gpu::Selection::best),
+    EXPECT_EQ(choose({absent, portable}, gpu::Selection::sm90), "absent: no such kernel;");
+    EXPECT_EQ(choose({broken, portable}, gpu::Selection::sm90), "out of memory");
+    EXPECT_EQ(choose({narrow, other}, gpu::Selection::sm90),
               "attn_dense: no kernel of the cuda backend serves this: narrow does not compute anything");
-    EXPECT_EQ(choose({other}, gpu::Selection::best), "attn_dense: no kernel of the cuda backend serves this");
+    EXPECT_EQ(choose({other}, gpu::Selection::standard), "attn_dense: no kernel of the cuda backend serves this");
 }
 
 TEST_F(Selections, EveryKindHasAPortableImplementation)
@@ -82,7 +99,7 @@ TEST_F(Selections, EveryKindHasAPortableImplementation)
     for (const attn_kind kind : {ATTN_KIND_DENSE, ATTN_KIND_MERGE, ATTN_KIND_APPEND}) {
         bool found = false;
         for (const gpu::Implementation &implementation : implementations())
-            found |= implementation.kind == kind && implementation.portable;
+            found |= implementation.kind == kind && implementation.family == gpu::Family::portable;
         EXPECT_TRUE(found) << kind;
     }
 }
@@ -92,14 +109,14 @@ TEST_F(Selections, Variable)
     attn_options options = {};
     options.size = sizeof options, options.device = ATTN_DEVICE_CUDA;
     attn_handle handle = nullptr;
-    for (const char *value : {"portable", ""}) {
+    for (const char *value : {"portable", "sm90", ""}) {
         const Variable variable(value);
         ASSERT_EQ(attn_create(&options, &handle), ATTN_OK) << last_error();
         attn_destroy(handle);
     }
     const Variable variable("fastest");
     EXPECT_TRUE(failed_with(attn_create(&options, &handle), ATTN_ERROR_INVALID,
-                            {"ATTN_GPU_IMPLEMENTATION = fastest: must be portable"}));
+                            {"ATTN_GPU_IMPLEMENTATION = fastest: must be portable or sm90"}));
     EXPECT_EQ(attn_create(nullptr, &handle), ATTN_OK) << "no matter of the CPU";
     attn_destroy(handle);
 }

@@ -228,6 +228,15 @@ void fake_cuda_clear_launches()
     for (const auto &thread : s.threads) thread->launches.clear();
 }
 
+bool fake_cuda_get_tensor_map(int i, fake_cuda_tensor_map *out)
+{
+    const Thread &thread = this_thread();
+    const auto kept = static_cast<int64_t>(thread.maps.size());
+    if (i < 0 || i >= std::min(kept, thread.map_count)) return false;
+    *out = thread.maps[static_cast<size_t>((thread.map_count - 1 - i) % kept)];
+    return true;
+}
+
 int64_t fake_cuda_violations(char *text, size_t capacity)
 {
     State &s = state();

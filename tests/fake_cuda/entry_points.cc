@@ -544,22 +544,56 @@ CUresult memcpy_htod_async(CUdeviceptr to, const void *from, size_t bytes, CUstr
     return CUDA_SUCCESS;
 }
 
+int64_t element_bytes(CUtensorMapDataType type)
+{
+    return type == CU_TENSOR_MAP_DATA_TYPE_UINT8 ? 1 : type == CU_TENSOR_MAP_DATA_TYPE_FLOAT32 ? 4 : 2;
+}
+
+/// What the driver's documentation asks for; the text says what is wrong.
+const char *check_tensor(const CUtensorMap *map, CUtensorMapDataType type, uint32_t rank, const void *address,
+                         const uint64_t *extents, const uint64_t *strides, const uint32_t *box,
+                         const uint32_t *element_strides, CUtensorMapSwizzle swizzle)
+{
+    constexpr uint64_t kMostExtent = uint64_t{1} << 32, kMostStride = uint64_t{1} << 40;
+    if (reinterpret_cast<uintptr_t>(map) % 64 != 0) return "the map must be aligned to 64 bytes";
+    if (rank < 1 || rank > 5) return "the rank must be 1 to 5";
+    if (!address || reinterpret_cast<uintptr_t>(address) % 16 != 0) return "the address must be a multiple of 16";
+    for (uint32_t i = 0; i < rank; ++i) {
+        if (extents[i] < 1 || extents[i] > kMostExtent) return "extents must be 1 to 2^32";
+        if (box[i] < 1 || box[i] > 256) return "a box has 1 to 256 places along each axis";
+        if (element_strides[i] < 1 || element_strides[i] > 8) return "strides of elements must be 1 to 8";
+        if (i + 1 < rank && (strides[i] % 16 != 0 || strides[i] >= kMostStride))
+            return "strides must be multiples of 16 below 2^40";
+    }
+    const int64_t inner = box[0] * element_bytes(type);
+    if (inner % 16 != 0) return "the innermost axis of a box must be a multiple of 16 bytes";
+    constexpr int64_t kSpans[] = {INT64_MAX, 32, 64, 128}; // by CUtensorMapSwizzle
+    if (inner > kSpans[swizzle]) return "the innermost axis of a box must not be longer than the swizzle";
+    return nullptr;
+}
+
 CUresult tensor_map_encode_tiled(CUtensorMap *map, CUtensorMapDataType type, uint32_t rank, void *address,
                                  const uint64_t *extents, const uint64_t *strides, const uint32_t *box,
-                                 const uint32_t *element_strides, CUtensorMapInterleave, CUtensorMapSwizzle,
-                                 CUtensorMapL2promotion, CUtensorMapFloatOOBfill)
+                                 const uint32_t *element_strides, CUtensorMapInterleave interleave,
+                                 CUtensorMapSwizzle swizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill fill)
 {
     if (const CUresult result = begin(Entry::tensor_map_encode_tiled)) return result;
-    if (rank < 1 || rank > 5 || reinterpret_cast<uintptr_t>(address) % 16 != 0) return CUDA_ERROR_INVALID_VALUE;
-    for (uint32_t i = 0; i < rank; ++i) {
-        const bool fits = extents[i] >= 1 && extents[i] <= uint64_t{1} << 32 && box[i] >= 1 && box[i] <= 256 &&
-                          element_strides[i] >= 1 && element_strides[i] <= 8;
-        if (!fits || (i + 1 < rank && (strides[i] % 16 != 0 || strides[i] >= uint64_t{1} << 40)))
-            return CUDA_ERROR_INVALID_VALUE;
+    const char *fault = check_tensor(map, type, rank, address, extents, strides, box, element_strides, swizzle);
+    if (!fault && (interleave != CU_TENSOR_MAP_INTERLEAVE_NONE || fill != CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE))
+        fault = "no interleaving, and zeros beyond the tensor, is what kernels count on";
+    if (fault) {
+        violate("cuTensorMapEncodeTiled: %s", fault);
+        return CUDA_ERROR_INVALID_VALUE;
     }
     memset(map, 0, sizeof *map);
     map->opaque[0] = reinterpret_cast<uint64_t>(address);
     map->opaque[1] = static_cast<uint64_t>(type) << 32 | rank;
+    fake_cuda_tensor_map record = {type, static_cast<int>(rank), swizzle, address, {}, {}, {}};
+    std::copy_n(extents, rank, record.extents);
+    std::copy_n(strides, rank - 1, record.strides);
+    std::copy_n(box, rank, record.box);
+    Thread &thread = this_thread();
+    thread.maps[static_cast<size_t>(thread.map_count++) % thread.maps.size()] = record;
     return CUDA_SUCCESS;
 }
 

@@ -81,6 +81,16 @@ FAKE_CUDA_API int64_t fake_cuda_launch_count();
 FAKE_CUDA_API bool fake_cuda_get_launch(int64_t i, fake_cuda_launch *out);
 FAKE_CUDA_API void fake_cuda_clear_launches();
 
+/// What cuTensorMapEncodeTiled() was given. Axes from the innermost on; those beyond `rank` are 0.
+struct fake_cuda_tensor_map {
+    int type, rank, swizzle;
+    const void *address;
+    uint64_t extents[5], strides[4]; ///< Strides in bytes, of the axes from 1 on.
+    uint32_t box[5];
+};
+/// The last maps of this thread, 0 being the latest, up to 7.
+FAKE_CUDA_API bool fake_cuda_get_tensor_map(int i, fake_cuda_tensor_map *out);
+
 /// Their number since the last reset, and the texts, one a line, cut to fit.
 FAKE_CUDA_API int64_t fake_cuda_violations(char *text, size_t capacity);
 

@@ -114,6 +114,8 @@ struct Thread {
     std::vector<Context *> stack;
     attn::cuda::CUstreamCaptureMode mode = attn::cuda::CU_STREAM_CAPTURE_MODE_GLOBAL;
     std::vector<fake_cuda_launch> launches;
+    std::array<fake_cuda_tensor_map, 8> maps = {}; ///< A ring.
+    int64_t map_count = 0;
 };
 
 struct State {

@@ -3,6 +3,7 @@
 # here, and no network is used. The last line counts the checks; exits with 0 if all passed.
 #
 # usage: run.sh [--list] [--only STAGE[,STAGE...]] [--quick] [--seed N] [--random N] [--jobs N] [--limit S] [--build DIR]
+#   --only      also stages that are left out otherwise: sm90, the conformance table by kernels that are taken on request
 #   --quick     a part of the conformance table, and small samples everywhere
 #   --random N  random descriptors of either table (300); each may need a kernel of its own from the compiler
 #   --jobs N    processes at a time (all cores): the oracle, on the CPU, takes most of the time
@@ -12,11 +13,12 @@ set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 
 stages=(device conformance packs nvrtc gpu memcheck racecheck python first_plan)
+on_request=(sm90)
 only=${stages[*]} quick='' seed=$RANDOM$RANDOM random='' jobs=$(nproc) build='' limit=540
-usage() { sed -n '5,10s/^# //p' "$0"; exit 2; }
+usage() { sed -n '5,11s/^# //p' "$0"; exit 2; }
 while [ "$#" -gt 0 ]; do
   case $1 in
-    --list) printf '%s\n' "${stages[@]}"; exit ;;
+    --list) printf '%s\n' "${stages[@]}" "${on_request[@]}"; exit ;;
     --only) only=${2//,/ }; shift ;;
     --quick) quick=1 ;;
     --seed) seed=$2; shift ;;
@@ -29,7 +31,8 @@ while [ "$#" -gt 0 ]; do
   shift || usage
 done
 for stage in $only; do
-  [[ " ${stages[*]} " == *" $stage "* ]] || { echo "no stage $stage; there are: ${stages[*]}"; exit 2; }
+  [[ " ${stages[*]} ${on_request[*]} " == *" $stage "* ]] ||
+    { echo "no stage $stage; there are: ${stages[*]} ${on_request[*]}"; exit 2; }
 done
 for candidate in build/gpu-bundle build/release; do
   [ -n "$build" ] || { [ -x $candidate/tests/conformance/attn_conformance ] && build=$candidate; }
@@ -96,6 +99,14 @@ stage_packs() {
 # No packs: every kernel comes from the compiler, or from the cache that it has filled in this run.
 stage_nvrtc() {
   conformance_jobs ATTN_KERNEL_SOURCES=nvrtc "Append*:Merge*" | jobs_of nvrtc 250
+}
+
+# The Hopper kernel wherever it serves: "served by" in the summary says how often that was. Then the tests of whole calls.
+stage_sm90() {
+  {
+    conformance_jobs ATTN_GPU_IMPLEMENTATION=sm90 "Property*:Far*"
+    printf 'gpu\tATTN_GPU_IMPLEMENTATION=sm90 %s\n' "$gpu_tests"
+  } | jobs_of sm90 400
 }
 
 # Graphs, streams, contexts, faults, checked mode, in one process: some tests look at the whole device. Bits of masks.
@@ -172,7 +183,7 @@ if [[ " $only " == *" device "* ]]; then
     exit 2
   fi
 fi
-for stage in "${stages[@]}"; do
+for stage in "${stages[@]}" "${on_request[@]}"; do
   [[ "$stage" != device && " $only " == *" $stage "* ]] || continue
   begin=$SECONDS
   "stage_$stage"

@@ -51,7 +51,7 @@ std::string plan(const attn_dense &dense, gpu::Device *device)
     if (read_dense(&dense, &problem) != ATTN_OK) return last_error();
     std::unique_ptr<Executor> executor;
     const attn_status status =
-        gpu::choose(cuda::implementations(), gpu::Selection::best, "cuda", problem, *device, &executor);
+        gpu::choose(cuda::implementations(), gpu::Selection::standard, "cuda", problem, *device, &executor);
     return status == ATTN_OK ? "" : last_error();
 }
 

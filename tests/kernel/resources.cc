@@ -1,7 +1,7 @@
-// Compares what the kernels of the embedded pack take of the machine with a committed table, so that a change that
-// costs registers, or spills them, is seen without a GPU.
-// usage: attn_kernel_resources PACK TABLE            exit code 0: as in the table; 1: not; 77: the compilers differ
-//        attn_kernel_resources PACK TABLE --update   writes the table
+// Compares what the kernels of packs take of the machine with a committed table, so that a change that costs registers,
+// or spills them, is seen without a GPU. Kernels of Hopper may spill none. usage: attn_kernel_resources TABLE PACK...
+// exit code 0: as in the table; 1: not; 77: the compilers differ
+//        attn_kernel_resources --update TABLE PACK...   writes the table
 
 #include "cubin.h"
 
@@ -29,25 +29,30 @@ std::string read_file(const std::string &path)
 }
 
 /// A line for each kernel, sorted, after the name of the compiler and the heading.
-std::vector<std::string> list_resources(const std::string &path)
+std::vector<std::string> list_resources(const std::vector<std::string> &paths)
 {
-    const std::string bytes = read_file(path);
-    Pack pack;
-    std::string why;
-    if (!pack.open(nullptr, bytes.data(), bytes.size(), &why)) throw std::runtime_error(path + ' ' + why);
     std::vector<std::string> lines;
     std::set<std::string> compilers;
-    for (const PackEntry &entry : pack.entries()) {
-        compilers.insert("# NVRTC " + version_text(entry.compiler));
-        if (entry.is_ptx) continue; // the driver chooses registers
-        std::string image;
-        if (!pack.load(entry, &image, &why)) throw std::runtime_error(why);
-        for (const KernelResources &kernel : read_cubin(image))
-            lines.push_back(entry.target + ',' + std::to_string(kernel.registers) + ',' +
-                            std::to_string(kernel.local_bytes) + ',' + std::to_string(kernel.shared_bytes) + ',' +
-                            entry.label);
+    for (const std::string &path : paths) {
+        const std::string bytes = read_file(path);
+        Pack pack;
+        std::string why;
+        if (!pack.open(nullptr, bytes.data(), bytes.size(), &why)) throw std::runtime_error(path + ' ' + why);
+        for (const PackEntry &entry : pack.entries()) {
+            compilers.insert("# NVRTC " + version_text(entry.compiler));
+            if (entry.is_ptx) continue; // the driver chooses registers
+            std::string image;
+            if (!pack.load(entry, &image, &why)) throw std::runtime_error(why);
+            for (const KernelResources &kernel : read_cubin(image)) {
+                if (kernel.local_bytes > 0 && kernel.name.find("sm90") != std::string::npos)
+                    throw std::runtime_error(entry.label + " spills registers: warpgroups that share them out may not");
+                lines.push_back(entry.target + ',' + std::to_string(kernel.registers) + ',' +
+                                std::to_string(kernel.local_bytes) + ',' + std::to_string(kernel.shared_bytes) + ',' +
+                                entry.label);
+            }
+        }
     }
-    if (compilers.size() > 1) throw std::runtime_error("the pack is by several compilers; compile it anew");
+    if (compilers.size() > 1) throw std::runtime_error("the packs are by several compilers; compile them anew");
     std::sort(lines.begin(), lines.end(), [](const std::string &a, const std::string &b) {
         const auto order = [](const std::string &line) { // target, then kernel
             size_t comma = line.find(',');
@@ -62,9 +67,9 @@ std::vector<std::string> list_resources(const std::string &path)
     return lines;
 }
 
-int run(const std::string &pack, const std::string &table, bool update)
+int run(const std::vector<std::string> &packs, const std::string &table, bool update)
 {
-    const std::vector<std::string> found = list_resources(pack);
+    const std::vector<std::string> found = list_resources(packs);
     std::string text;
     for (const std::string &line : found) text += line + '\n';
     if (update) {
@@ -103,13 +108,17 @@ int run(const std::string &pack, const std::string &table, bool update)
 
 int main(int count, char **words)
 {
-    const bool update = count == 4 && std::string(words[3]) == "--update";
-    if (count != 3 && !update) {
-        std::fputs("usage: attn_kernel_resources PACK TABLE [--update]\n", stderr);
+    std::vector<std::string> arguments(words + 1, words + count);
+    const bool update = !arguments.empty() && arguments[0] == "--update";
+    if (update) arguments.erase(arguments.begin());
+    if (arguments.size() < 2) {
+        std::fputs("usage: attn_kernel_resources [--update] TABLE PACK...\n", stderr);
         return 2;
     }
+    const std::string table = arguments[0];
+    arguments.erase(arguments.begin());
     try {
-        return run(words[1], words[2], update);
+        return run(arguments, table, update);
     } catch (const std::exception &error) {
         std::fprintf(stderr, "attn_kernel_resources: %s\n", error.what());
         return 1;

@@ -1,5 +1,6 @@
 #include "backends/gpu/dense/executor.h"
 
+#include "backends/gpu/dense/binding.h"
 #include "backends/gpu/dense/mask_bits.h"
 #include "backends/gpu/dense/mask_plan.h"
 #include "backends/gpu/dense/params.h"
@@ -20,22 +21,12 @@
 namespace attn::gpu {
 namespace {
 
-constexpr double kLog2e = 1.44269504088896340736;
-/// Places in a sequence are 32-bit numbers in kernels (offsets in memory are not).
-constexpr int64_t kLongestSequence = int64_t{1} << 29;
 constexpr int64_t kMostBlocks = (int64_t{1} << 31) - 1; ///< Of threads, in a launch.
-/// What the keys of a section may take of the L2 cache.
-constexpr double kSectionShare = 0.6;
 
 i64 round_up(i64 value, i64 multiple)
 {
     return (value + multiple - 1) / multiple * multiple;
 }
-
-/// Sizes of one execute that launches follow from.
-struct LaunchSizes {
-    int64_t batch, max_q, max_kv;
-};
 
 class Forward final : public Executor {
 public:
@@ -46,8 +37,7 @@ public:
 
     attn_status prepare()
     {
-        constant_ = {};
-        set_constants();
+        constant_ = forward_constants(p_);
         if (const attn_status status = choose()) return status;
         if (const attn_status status = upload()) return status;
         rules_.capacity = std::max(1, device_.facts().compute_units * std::max(1, best().kernel.blocks_per_unit));
@@ -68,7 +58,7 @@ public:
     {
         Sizes longest = sizes;
         longest.at(Axis::query) = longest.at(Axis::key) = kFree;
-        return lay_out(launch_sizes(longest)).bytes;
+        return lay_out(launch_sizes(p_, longest)).bytes;
     }
 
     attn_status execute(const attn_handle_s &, const Arguments &arguments, void *workspace, size_t bytes,
@@ -85,7 +75,7 @@ public:
         json.add("registers", int64_t{best().kernel.registers});
         json.add("blocks_per_unit", int64_t{best().kernel.blocks_per_unit});
         json.add("products", s.floats() ? "float32" : s.type == 1 ? "float16" : "bfloat16");
-        json.add("kernel_origin", origin_name(best().kernel.origin));
+        json.add("kernel_origin", kernel::origin_name(best().kernel.origin));
         if (program_.present()) json.add("mask_program", program_.has_text() ? "compiled" : "bits");
     }
 
@@ -97,20 +87,6 @@ private:
     struct Layout {
         size_t partials = 0, row_scales = 0, program = 0, bytes = 0;
     };
-
-    static const char *origin_name(kernel::Origin origin)
-    {
-        switch (origin) {
-        case kernel::Origin::embedded:
-            return "embedded pack";
-        case kernel::Origin::pack:
-            return "pack";
-        case kernel::Origin::disk:
-            return "disk cache";
-        default:
-            return "compiled";
-        }
-    }
 
     const Loaded &best() const noexcept { return plain_.kernel.function ? plain_ : general_; }
 
@@ -215,16 +191,12 @@ private:
         return device_.upload(map.data(), map.size() * sizeof(int32_t), &map_);
     }
 
-    void set_constants();
-    LaunchSizes launch_sizes(const Sizes &sizes) const noexcept;
     Layout lay_out(const LaunchSizes &sizes) const noexcept;
     int64_t tiles_of(const LaunchSizes &sizes, const Shape &shape) const noexcept
     {
         const int64_t rows = (sizes.max_q * p_.group + shape.rows() - 1) / shape.rows();
         return sizes.batch * (p_.heads_out / p_.group) * rows;
     }
-    void bind(const Arguments &arguments, ForwardParams *params) const noexcept;
-    void bind_sequences(const Arguments &arguments, const LaunchSizes &sizes, SequenceParams *s) const noexcept;
     MaskPlan::Sizes program_sizes(const LaunchSizes &sizes) const noexcept
     {
         const Shape &shape = best().shape;
@@ -247,57 +219,6 @@ private:
     SplitRules rules_;
 };
 
-void Forward::set_constants()
-{
-    ForwardParams &c = constant_;
-    c.dim_qk = static_cast<i32>(p_.dim_qk), c.dim_v = static_cast<i32>(p_.dim_v);
-    c.heads_q = static_cast<i32>(p_.heads_q), c.heads_k = static_cast<i32>(p_.heads_k);
-    c.heads_v = static_cast<i32>(p_.heads_v), c.heads_out = static_cast<i32>(p_.heads_out);
-    c.group = static_cast<i32>(p_.group);
-    c.sequences.page_size = static_cast<i32>(p_.page_size);
-    c.sequences.bottom_right = p_.mask.align == ATTN_BOTTOM_RIGHT;
-    c.mask.causal = p_.mask.causal, c.mask.has_left = p_.mask.has_left, c.mask.has_right = p_.mask.has_right;
-    c.mask.by_position = p_.mask.align == ATTN_BY_POSITION;
-    c.mask.left = p_.mask.left, c.mask.right = p_.mask.right;
-    c.mask.window_left = static_cast<i32>(std::min(p_.mask.left, kLongestSequence));
-    c.mask.window_right = static_cast<i32>(std::min(p_.mask.right, kLongestSequence));
-    c.mask.sink_tokens = static_cast<i32>(std::min(p_.mask.sink_tokens, kLongestSequence));
-
-    // Scores are kept in units of 1 / `unit`; see ForwardShape of the CPU.
-    const bool has_bias = p_.bias_table.present || p_.has(ATTN_SLOT_BIAS) || p_.has(ATTN_SLOT_ALIBI_SLOPES);
-    const double unit = p_.activation == ATTN_RELU ? 1.0 : kLog2e;
-    const bool bias_first = p_.softcap != 0 && has_bias && p_.bias_stage == ATTN_BIAS_PRE_SOFTCAP;
-    const double inner = bias_first ? 1.0 : p_.softcap != 0 ? 1.0 / p_.softcap : unit;
-    c.unit = static_cast<float>(unit);
-    c.score_factor = static_cast<float>(p_.scale * inner);
-    c.rank_factor = static_cast<float>(inner);
-    c.cap_factor = static_cast<float>(p_.softcap * unit);
-    c.cap_inverse = bias_first ? static_cast<float>(1.0 / p_.softcap) : 0.0f;
-    c.activation = p_.activation == ATTN_SIGMOID ? kSigmoid : p_.activation == ATTN_RELU ? kRelu : kSoftmax;
-    c.gate = p_.gate == ATTN_GATE_LINEAR ? kGateLinear : p_.gate == ATTN_GATE_SILU ? kGateSilu : kGateSigmoid;
-    c.weight_bias = static_cast<float>(p_.activation_bias * kLog2e);
-    c.weight_length = p_.activation_length;
-    c.has_entropy = p_.has(ATTN_SLOT_ROW_ENTROPY);
-    c.bias_rank = static_cast<i32>(p_.bias_rank);
-    c.mask_heads = 1;
-    const BiasTable &table = p_.bias_table;
-    if (!table.present) return;
-    c.lookup = table.kind == ATTN_TABLE_GRID ? kTableByGrid : kTableByDistance;
-    c.max_distance = table.max_distance;
-    c.grid_tokens = static_cast<i32>(table.grid_offset.size());
-    c.grid_center = static_cast<i32>(table.grid_center);
-}
-
-LaunchSizes Forward::launch_sizes(const Sizes &sizes) const noexcept
-{
-    const auto within = [](int64_t bound, int64_t extent) { return extent == kFree ? bound : std::min(bound, extent); };
-    LaunchSizes s;
-    s.batch = within(p_.batch, sizes.at(Axis::batch));
-    s.max_q = within(within(p_.max_q, sizes.at(Axis::query)), sizes.at(Axis::total_q));
-    s.max_kv = within(within(p_.max_kv, sizes.at(Axis::key)), sizes.at(Axis::total_kv));
-    return s;
-}
-
 Forward::Layout Forward::lay_out(const LaunchSizes &sizes) const noexcept
 {
     Layout layout;
@@ -316,80 +237,6 @@ Forward::Layout Forward::lay_out(const LaunchSizes &sizes) const noexcept
     layout.program = at;
     layout.bytes = at + program_.workspace_bytes(program_sizes(sizes));
     return layout;
-}
-
-void Forward::bind_sequences(const Arguments &arguments, const LaunchSizes &sizes, SequenceParams *s) const noexcept
-{
-    const auto view = [&](attn_slot slot) -> const attn_tensor * {
-        const int position = p_.find(slot);
-        return position < 0 ? nullptr : arguments.view[position];
-    };
-    const auto integers = [&](attn_slot slot, IntegerVector *out) {
-        if (const attn_tensor *v = view(slot)) *out = integer_vector(*v);
-    };
-    s->batch = static_cast<i32>(sizes.batch);
-    s->max_q = static_cast<i32>(sizes.max_q), s->max_kv = static_cast<i32>(sizes.max_kv);
-    integers(ATTN_SLOT_CU_SEQLENS_Q, &s->cu_q);
-    integers(ATTN_SLOT_CU_SEQLENS_KV, &s->cu_kv);
-    integers(ATTN_SLOT_SEQLENS_Q, &s->used_q);
-    integers(ATTN_SLOT_SEQLENS_KV, &s->used_kv);
-    integers(ATTN_SLOT_BLOCK_TABLE, &s->table);
-    integers(ATTN_SLOT_BLOCK_TABLE_PTR, &s->table_ptr);
-    const Sizes &extents = arguments.sizes;
-    s->total_q = extents.at(Axis::total_q), s->total_kv = extents.at(Axis::total_kv);
-    s->table_entries = extents.at(Axis::table_entries);
-    if (const attn_tensor *table = view(ATTN_SLOT_BLOCK_TABLE); table && table->ndim == 2) {
-        s->table_row_step = bytes_of_step(*table, 0);
-        s->table_columns = static_cast<i32>(std::min(table->shape[1], kLongestSequence));
-    }
-    const int64_t k_pages = extents.at(Axis::k_pages), v_pages = extents.at(Axis::v_pages);
-    s->pages = v_pages == kFree ? k_pages : std::min(k_pages, v_pages); // no V where it aliases K
-}
-
-void Forward::bind(const Arguments &arguments, ForwardParams *params) const noexcept
-{
-    const auto view = [&](attn_slot slot) -> const attn_tensor * {
-        const int position = p_.find(slot);
-        return position < 0 ? nullptr : arguments.view[position];
-    };
-    const bool packed_q = p_.packed_q, packed_kv = p_.storage == Storage::packed;
-    const auto token = [&](attn_slot slot, bool query, bool heads, bool channels, TokenView *out) {
-        if (const attn_tensor *v = view(slot)) *out = token_view(*v, query ? !packed_q : !packed_kv, heads, channels);
-    };
-    const auto score = [&](attn_slot slot, bool packed, bool keys, ScoreView *out) {
-        if (const attn_tensor *v = view(slot)) *out = score_view(*v, packed, keys);
-    };
-    ForwardParams &f = *params;
-    token(ATTN_SLOT_Q, true, true, true, &f.q);
-    token(ATTN_SLOT_K, false, true, true, &f.k);
-    token(p_.flags & ATTN_V_ALIASES_K ? ATTN_SLOT_K : ATTN_SLOT_V, false, true, true, &f.v);
-    token(ATTN_SLOT_OUT, true, true, true, &f.out);
-    score(ATTN_SLOT_LSE, packed_q, false, &f.lse);
-    token(ATTN_SLOT_POSITIONS_Q, true, false, false, &f.mask.q_positions);
-    token(ATTN_SLOT_POSITIONS_KV, false, false, false, &f.mask.k_positions);
-    token(ATTN_SLOT_Q_TEMPERATURE, true, true, false, &f.q_temperature);
-    token(ATTN_SLOT_V_TEMPERATURE, false, true, false, &f.v_temperature);
-    token(ATTN_SLOT_BIAS_LOWRANK_Q, true, true, true, &f.rank_q);
-    token(ATTN_SLOT_BIAS_LOWRANK_K, false, true, true, &f.rank_k);
-    token(ATTN_SLOT_GATE, true, true, true, &f.gate_values);
-    token(ATTN_SLOT_HEAD_WEIGHT, true, true, false, &f.head_weight);
-    score(ATTN_SLOT_BIAS, packed_q, true, &f.bias);
-    score(ATTN_SLOT_ROW_MAX, packed_q, false, &f.row_max);
-    score(ATTN_SLOT_ROW_ENTROPY, packed_q, false, &f.row_entropy);
-    if (const attn_tensor *v = view(ATTN_SLOT_COLUMN_MASS)) { // its last axis is keys, or rows of K
-        f.column_mass = score_view(*v, packed_kv, true);
-        if (packed_kv) f.column_mass.keys = INT32_MAX;
-    }
-    const auto by_head = [&](attn_slot slot, const char **base, i64 *step) {
-        if (const attn_tensor *v = view(slot)) *base = address_of(*v), *step = bytes_of_step(*v, 0);
-    };
-    by_head(ATTN_SLOT_ALIBI_SLOPES, &f.slopes, &f.slope_step);
-    by_head(ATTN_SLOT_SINK_LOGITS, &f.sinks, &f.sink_step);
-    if (const attn_tensor *v = view(ATTN_SLOT_BIAS_TABLE)) {
-        f.table = address_of(*v);
-        f.table_entry_step = bytes_of_step(*v, 0), f.table_head_step = bytes_of_step(*v, 1);
-    }
-    if (map_) f.entry_of_distance = f.grid_offset = static_cast<const i32 *>(map_->data());
 }
 
 attn_status Forward::launch_check(const Arguments &arguments, const ForwardParams &params, void *stream) const noexcept
@@ -421,13 +268,13 @@ attn_status Forward::launch_mass(ForwardParams params, const LaunchSizes &sizes,
 attn_status Forward::execute(const attn_handle_s &, const Arguments &arguments, void *workspace, size_t bytes,
                              void *stream) const noexcept
 {
-    const LaunchSizes sizes = launch_sizes(arguments.sizes);
+    const LaunchSizes sizes = launch_sizes(p_, arguments.sizes);
     const Layout layout = lay_out(sizes);
     if (const attn_status status = check_workspace(workspace, bytes, layout.bytes, workspace_alignment()))
         return status;
     ForwardParams params = constant_;
-    bind_sequences(arguments, sizes, &params.sequences);
-    bind(arguments, &params);
+    bind_forward(p_, arguments, sizes, &params);
+    if (map_) params.entry_of_distance = params.grid_offset = static_cast<const i32 *>(map_->data());
 
     const bool vector = params.q.vector && params.k.vector && params.v.vector && params.out.vector;
     const Loaded &chosen = plain_.kernel.function && (vector || !general_.kernel.function) ? plain_ : general_;
@@ -454,11 +301,7 @@ attn_status Forward::execute(const attn_handle_s &, const Arguments &arguments, 
     char *base = static_cast<char *>(workspace);
     params.row_tiles = static_cast<i32>(row_tiles);
     params.splits = static_cast<i32>(splits);
-    const double section_bytes = static_cast<double>(sizes.max_kv) * static_cast<double>(p_.dim_qk + p_.dim_v) *
-                                 static_cast<double>(dtype_bytes(p_.k_dtype));
-    const double share = kSectionShare * static_cast<double>(device_.facts().l2_bytes);
-    params.section = static_cast<i32>(
-        std::clamp(share / std::max(section_bytes, 1.0), 1.0, static_cast<double>(std::max<int64_t>(pairs, 1))));
+    params.section = section_of(p_, device_.facts(), sizes, pairs);
     params.partials = splits > 1 ? reinterpret_cast<float *>(base + layout.partials) : nullptr;
     params.row_scales = mass_.kernel.function && p_.activation == ATTN_SOFTMAX
                             ? reinterpret_cast<float *>(base + layout.row_scales)

@@ -9,6 +9,7 @@
 // groups, LSE) is compiled into kernels with ATTN_GENERAL alone.
 #include "backends/gpu/dense/results.cuh"
 #include "backends/gpu/dense/softmax.cuh"
+#include "backends/gpu/dense/write_row.cuh"
 #include "backends/gpu/dense/walk.cuh"
 
 namespace attn::gpu {
@@ -69,32 +70,6 @@ ATTN_DEVICE void write_two(const ForwardParams &p, char *row, int channel, float
     if (channel + 1 < p.dim_v) write_element(to + p.out.channel_step, type, b);
 }
 
-/// The channels of a row of the plain operator, whose rows are aligned: the four lanes of a row hold pairs of each group of eight;
-/// they exchange them, so that each writes 16 bytes of four groups. All lanes of the warp take part.
-ATTN_DEVICE void write_aligned(const float (&o)[kWarpChannels / 8][4], int half, char *row, float factor, int lane,
-                               int channels)
-{
-    const int quad = lane % 4;
-#pragma unroll
-    for (int i = 0; i < kWarpChannels / 32; ++i) { // eight channels of each lane: whole ones, dim_v is a multiple
-        u32 w[4];
-#pragma unroll
-        for (int j = 0; j < 4; ++j)
-            w[j] = pack_pair<kFloats ? kBfloat16 : kType>(o[4 * i + j][2 * half] * factor,
-                                                          o[4 * i + j][2 * half + 1] * factor);
-        // Lane q ends with words 0 .. 3 of group q: a transpose of 4 x 4, in two steps of pairs.
-        const bool odd = quad & 1, high = quad & 2;
-        const u32 first = __shfl_xor_sync(kAllLanes, odd ? w[0] : w[1], 1);
-        const u32 second = __shfl_xor_sync(kAllLanes, odd ? w[2] : w[3], 1);
-        const u32 a0 = odd ? first : w[0], a1 = odd ? w[1] : first;
-        const u32 b0 = odd ? second : w[2], b1 = odd ? w[3] : second;
-        const u32 c0 = __shfl_xor_sync(kAllLanes, high ? a0 : b0, 2);
-        const u32 c1 = __shfl_xor_sync(kAllLanes, high ? a1 : b1, 2);
-        const uint4 words = make_uint4(high ? c0 : a0, high ? c1 : a1, high ? b0 : c0, high ? b1 : c1);
-        if (32 * i + 8 * quad < channels) *reinterpret_cast<uint4 *>(row + 64 * i + 16 * quad) = words;
-    }
-}
-
 /// Writes the partial results of a split.
 ATTN_DEVICE void write_partial(const ForwardParams &p, const Work &work, int token, int i, const Place &at,
                                const Pieces<kWarpChannels> &o, const RowSums &sums)
@@ -138,8 +113,8 @@ ATTN_DEVICE void write_rows(const ForwardParams &p, const Sequence &s, const Wor
         }
         if constexpr (!kGeneral && kWarpChannels % 32 == 0) {
             const int channels = token < 0 ? 0 : p.dim_v - at.warp_n * kWarpChannels;
-            write_aligned(o[i / 2], i % 2, out + at.warp_n * kWarpChannels * 2, factor.zero ? 0.0f : factor.factor,
-                          at.lane, channels);
+            write_aligned<kFloats ? kBfloat16 : kType>(o[i / 2], i % 2, out + at.warp_n * kWarpChannels * 2,
+                                                       factor.zero ? 0.0f : factor.factor, at.lane, channels);
             continue;
         }
         if (token < 0) continue;

@@ -1,11 +1,10 @@
 #include "backends/gpu/dense/variants.h"
 
+#include "backends/gpu/shape_override.h"
 #include "backends/gpu/views.h"
 
 #include <algorithm>
 #include <cstdlib>
-#include <iterator>
-#include <sstream>
 #include <string>
 
 namespace attn::gpu {
@@ -137,39 +136,17 @@ Shape mass_shape_of(const Wish &wish) noexcept
     return s;
 }
 
-namespace {
-
-struct ShapeField {
-    const char *name;
-    i32 Shape::*field;
-};
-constexpr ShapeField kShapeFields[] = {
-    {"type", &Shape::type},       {"general", &Shape::general},     {"dim_qk", &Shape::dim_qk},
-    {"dim_v", &Shape::dim_v},     {"row_tiles", &Shape::row_tiles}, {"warps_m", &Shape::warps_m},
-    {"warps_n", &Shape::warps_n}, {"warps_k", &Shape::warps_k},     {"keys", &Shape::keys},
-    {"stages", &Shape::stages},   {"blocks", &Shape::blocks}};
-
-} // namespace
-
 attn_status override_shape(Shape *shape)
 {
-    const char *text = std::getenv("ATTN_GPU_DENSE_SHAPE");
-    if (!text) return ATTN_OK;
-    std::istringstream list(text);
-    for (std::string entry; std::getline(list, entry, ',');) {
-        const size_t equals = entry.find('=');
-        const auto *field = std::find_if(std::begin(kShapeFields), std::end(kShapeFields),
-                                         [&](const ShapeField &f) { return entry.compare(0, equals, f.name) == 0; });
-        char *end = nullptr;
-        const char *number = equals == std::string::npos ? "" : entry.c_str() + equals + 1;
-        const long value = std::strtol(number, &end, 10);
-        if (field == std::end(kShapeFields) || end == number || *end || value < 0 || value > 1024)
-            return fail(ATTN_ERROR_INVALID, "ATTN_GPU_DENSE_SHAPE = %s: entries must be a field of a shape = 0 .. 1024",
-                        text);
-        shape->*(field->field) = static_cast<i32>(value);
-    }
-    if (const char *fault = shape->fault())
-        return fail(ATTN_ERROR_INVALID, "ATTN_GPU_DENSE_SHAPE = %s: %s", text, fault);
+    constexpr const char *kVariable = "ATTN_GPU_DENSE_SHAPE";
+    const ShapeField fields[] = {
+        {"type", &shape->type},       {"general", &shape->general},     {"dim_qk", &shape->dim_qk},
+        {"dim_v", &shape->dim_v},     {"row_tiles", &shape->row_tiles}, {"warps_m", &shape->warps_m},
+        {"warps_n", &shape->warps_n}, {"warps_k", &shape->warps_k},     {"keys", &shape->keys},
+        {"stages", &shape->stages},   {"blocks", &shape->blocks}};
+    if (const attn_status status = override_fields(kVariable, fields)) return status;
+    const char *fault = shape->fault();
+    if (fault && std::getenv(kVariable)) return fail(ATTN_ERROR_INVALID, "%s: %s", kVariable, fault);
     return ATTN_OK;
 }
 

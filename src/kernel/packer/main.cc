@@ -1,6 +1,8 @@
 // attn_packer: compiles the default kernels into the pack that the build embeds in the library.
-// usage: attn_packer --output FILE [--compiler PATH] [--cache DIRECTORY] [--jobs N]
+// usage: attn_packer --output FILE [--kernels default|sm90] [--compiler PATH] [--cache DIRECTORY] [--jobs N]
+//        sm90: those of Hopper that no pack has yet, for tests
 
+#include "backends/cuda/dense_sm90/variants.h"
 #include "backends/gpu/default_kernels.h"
 #include "kernel/pack_builder.h"
 
@@ -19,6 +21,7 @@ struct CommandLine {
     std::string output;
     kernel::StoreOptions options;
     int32_t jobs = 1;
+    bool sm90 = false;
 };
 
 bool read_command_line(int count, char **words, CommandLine *out)
@@ -29,6 +32,9 @@ bool read_command_line(int count, char **words, CommandLine *out)
         if (!value) return false;
         if (name == "--output") {
             out->output = value;
+        } else if (name == "--kernels") {
+            out->sm90 = std::strcmp(value, "sm90") == 0;
+            if (!out->sm90 && std::strcmp(value, "default") != 0) return false;
         } else if (name == "--compiler") {
             out->options.compiler_path = value;
         } else if (name == "--cache") {
@@ -43,8 +49,12 @@ bool read_command_line(int count, char **words, CommandLine *out)
 }
 
 /// The default kernels for each target; false if there are too many.
-bool list_items(std::vector<kernel::PackItem> *out)
+bool list_items(bool only_sm90, std::vector<kernel::PackItem> *out)
 {
+    if (only_sm90) {
+        for (const kernel::Request &request : sm90::common_requests()) out->push_back({request, "sm_90a"});
+        return true;
+    }
     for (const gpu::DefaultTarget &target : gpu::kDefaultTargets) {
         const std::vector<kernel::Request> requests = gpu::default_kernels(target);
         if (requests.size() > gpu::kMostDefaultKernels) {
@@ -73,8 +83,8 @@ int run(const CommandLine &line)
 {
     const auto begin = std::chrono::steady_clock::now();
     std::vector<kernel::PackItem> items;
-    if (!list_items(&items)) return 1;
-    kernel::PackBuilder builder(kernel::embedded_sources(), line.options);
+    if (!list_items(line.sm90, &items)) return 1;
+    kernel::PackBuilder builder(kernel::embedded_sources(), line.options, true);
     std::vector<kernel::PackImage> images;
     std::string why;
     if (!builder.open(&why) || !builder.make_all(items, line.jobs, &images, &why)) {
@@ -99,7 +109,9 @@ int main(int count, char **words)
 {
     CommandLine line;
     if (!read_command_line(count, words, &line)) {
-        std::fputs("usage: attn_packer --output FILE [--compiler PATH] [--cache DIRECTORY] [--jobs N]\n", stderr);
+        std::fputs("usage: attn_packer --output FILE [--kernels default|sm90] [--compiler PATH] [--cache DIRECTORY] "
+                   "[--jobs N]\n",
+                   stderr);
         return 2;
     }
     try {

@@ -1,0 +1,215 @@
+#include "backends/cuda/dense_sm90/executor.h"
+
+#include "backends/cuda/dense_sm90/variants.h"
+#include "backends/gpu/dense/binding.h"
+#include "backends/gpu/dense/executor.h"
+#include "backends/gpu/dense/variants.h"
+#include "dense.h"
+#include "json.h"
+#include "names.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace attn::sm90 {
+namespace {
+
+/// Coordinates of tiles are 32-bit numbers, and so is the number of a tile.
+constexpr int64_t kMostPlaces = (int64_t{1} << 31) - 1;
+/// Steps in memory that a tensor map can have.
+constexpr int64_t kMostBytes = (int64_t{1} << 40) - 1;
+/// Channels of a block in shared memory.
+constexpr uint32_t kBlockChannels = 64;
+/// Rows of a tile, with its heads as rows, up to which the portable kernel is meant for the problem: it splits keys.
+constexpr int64_t kFewRows = 16;
+/// Channels of V up to which registers suffice for features other than the gate.
+constexpr int64_t kFeaturedDimV = 192;
+
+/// A tensor as tiles of `rows` rows; false if it cannot be copied so.
+bool tiles_of(const gpu::TokenView &v, int64_t channels, int64_t length, int64_t heads, int64_t batch, i32 rows,
+              gpu::TensorTiles *out)
+{
+    const int64_t extents[] = {channels, length, heads, batch}, steps[] = {0, v.token_step, v.head_step, v.batch_step};
+    if (!v.base || !v.vector) return false;
+    out->base = v.base;
+    out->element = v.type;
+    for (int axis = 0; axis < 4; ++axis) {
+        if (extents[axis] < 1 || extents[axis] > kMostPlaces) return false;
+        out->extents[axis] = static_cast<uint64_t>(extents[axis]);
+        out->tile[axis] = 1;
+        if (axis == 0) continue;
+        // Along an axis of one place any step will do.
+        const int64_t step = extents[axis] == 1 ? (2 * channels + 15) / 16 * 16 : steps[axis];
+        if (step <= 0 || step > kMostBytes) return false;
+        out->steps[axis - 1] = static_cast<uint64_t>(step);
+    }
+    out->tile[0] = kBlockChannels;
+    out->tile[1] = static_cast<uint32_t>(rows);
+    return true;
+}
+
+class Forward final : public Executor {
+public:
+    Forward(const DenseProblem &problem, gpu::Device &device) : p_(problem), device_(device) {}
+
+    attn_status prepare()
+    {
+        constant_ = gpu::forward_constants(p_);
+        constant_.group = 1; // a tile has rows of one head
+        constant_.splits = 1;
+        shape_ = shape_of(wish_of(p_));
+        if (const attn_status status = override_shape(&shape_)) return status;
+        if (const attn_status status =
+                device_.load(forward_request(shape_), true, static_cast<uint32_t>(shape_.threads()),
+                             static_cast<uint32_t>(shape_.shared().bytes), &kernel_))
+            return status;
+        return gpu::make_forward(p_, device_, &portable_);
+    }
+
+    const char *kernel() const noexcept override { return "cuda.dense.forward_sm90"; }
+    // The kernel needs no workspace, but a call may be one for the portable kernel.
+    size_t workspace_alignment() const noexcept override { return portable_->workspace_alignment(); }
+    size_t workspace_bytes(const Sizes &sizes) const noexcept override { return portable_->workspace_bytes(sizes); }
+
+    attn_status execute(const attn_handle_s &handle, const Arguments &arguments, void *workspace, size_t bytes,
+                        void *stream) const noexcept override
+    {
+        gpu::ForwardParams params = constant_;
+        const gpu::LaunchSizes sizes = gpu::launch_sizes(p_, arguments.sizes);
+        gpu::bind_forward(p_, arguments, sizes, &params);
+        const int64_t pairs = sizes.batch * p_.heads_out;
+        const int64_t row_tiles = (sizes.max_q + shape_.rows() - 1) / shape_.rows();
+        gpu::TensorTiles q, k, v;
+        if (pairs * row_tiles < 1 || pairs * row_tiles > kMostPlaces ||
+            !tile_tensors(params, arguments.sizes, sizes, &q, &k, &v))
+            return portable_->execute(handle, arguments, workspace, bytes, stream);
+        if (const attn_status status =
+                check_workspace(workspace, bytes, workspace_bytes(arguments.sizes), workspace_alignment()))
+            return status;
+        params.row_tiles = static_cast<i32>(row_tiles);
+        // Heads of a group share the keys that a section is counted by.
+        params.section =
+            static_cast<i32>(std::min(pairs, p_.group * gpu::section_of(p_, device_.facts(), sizes, pairs)));
+        return launch(q, k, v, pairs * row_tiles, params, stream);
+    }
+
+    void describe(JsonWriter &json) const override
+    {
+        json.add("tile_rows", int64_t{shape_.rows()});
+        json.add("key_block", int64_t{shape_.keys});
+        json.add("stages", int64_t{shape_.stages});
+        json.add("query_buffers", int64_t{shape_.query_buffers});
+        json.add("turns", shape_.turns != 0);
+        json.add("features", int64_t{shape_.features});
+        json.add("mask_kind", int64_t{shape_.mask});
+        json.add("threads", int64_t{shape_.threads()});
+        json.add("shared_bytes", int64_t{shape_.shared().bytes});
+        json.add("registers", int64_t{kernel_.registers});
+        json.add("products", shape_.type == gpu::kFloat16 ? "float16" : "bfloat16");
+        json.add("kernel_origin", kernel::origin_name(kernel_.origin));
+        json.add("for_other_strides", portable_->kernel());
+    }
+
+private:
+    /// False if the call's tensors cannot be copied as tiles: strides that no tensor map has, or nothing to copy.
+    bool tile_tensors(const gpu::ForwardParams &f, const Sizes &extents, const gpu::LaunchSizes &sizes,
+                      gpu::TensorTiles *q, gpu::TensorTiles *k, gpu::TensorTiles *v) const noexcept
+    {
+        const bool packed = p_.storage == Storage::packed;
+        const int64_t queries = p_.packed_q ? extents.at(Axis::total_q) : sizes.max_q;
+        const int64_t keys = packed ? extents.at(Axis::total_kv) : sizes.max_kv;
+        const int64_t q_batch = p_.packed_q ? 1 : sizes.batch, k_batch = packed ? 1 : sizes.batch;
+        return f.out.vector && tiles_of(f.q, p_.dim_qk, queries, p_.heads_q, q_batch, shape_.rows(), q) &&
+               tiles_of(f.k, p_.dim_qk, keys, p_.heads_k, k_batch, shape_.keys, k) &&
+               tiles_of(f.v, p_.dim_v, keys, p_.heads_v, k_batch, shape_.keys, v);
+    }
+
+    attn_status launch(const gpu::TensorTiles &q, const gpu::TensorTiles &k, const gpu::TensorTiles &v, int64_t tiles,
+                       gpu::ForwardParams params, void *stream) const noexcept
+    {
+        gpu::TensorMap maps[3];
+        const gpu::Call call(device_, stream);
+        if (call.status() != ATTN_OK) return call.status();
+        const gpu::TensorTiles *const tensors[] = {&q, &k, &v};
+        for (int i = 0; i < 3; ++i)
+            if (const attn_status status = device_.encode(*tensors[i], &maps[i])) return status;
+        gpu::Grid grid;
+        grid.x = static_cast<uint32_t>(std::min<int64_t>(tiles, std::max(1, device_.facts().compute_units)));
+        grid.threads = static_cast<uint32_t>(shape_.threads());
+        grid.shared_bytes = static_cast<uint32_t>(shape_.shared().bytes);
+        void *parameters[] = {&maps[0], &maps[1], &maps[2], &params};
+        return device_.launch(kernel_, grid, stream, parameters);
+    }
+
+    const DenseProblem &p_; ///< Of the plan, which outlives its executor.
+    gpu::Device &device_;
+    gpu::ForwardParams constant_ = {}; ///< What does not change from call to call.
+    Shape shape_ = {};
+    gpu::Kernel kernel_;
+    std::unique_ptr<Executor> portable_; ///< For calls whose tensors this kernel cannot copy.
+};
+
+/// What of the problem the kernel does not compute.
+std::vector<std::string> list_faults(const DenseProblem &p)
+{
+    std::vector<std::string> faults = p.unserved;
+    const auto add = [&](bool is_fault, const char *what) {
+        if (is_fault) faults.emplace_back(what);
+    };
+    add(p.flags & ATTN_STRICT_NONFINITE, "attn_problem.flags: ATTN_STRICT_NONFINITE");
+    add(p.flags & ATTN_CHECKED, "attn_problem.flags: ATTN_CHECKED");
+    if (gpu::product_type(p) == gpu::kFloat32 && !(p.flags & ATTN_STRICT_NONFINITE))
+        add(true, "with these dtypes and options (float16 or bfloat16 throughout)");
+    add(p.program.present(), "attn_dense.mask");
+    add(p.storage == Storage::paged, "attn_problem.page_size");
+    add(p.mask.align == ATTN_BY_POSITION, "attn_dense.causal or align: by position");
+    add(p.activation != ATTN_SOFTMAX, "attn_dense.activation: other than softmax");
+    add(p.bias_rank != 0, "attn_dense.bias_rank");
+    add(p.bias_table.present, "attn_dense.bias_table");
+    for (const attn_slot slot : {ATTN_SLOT_BIAS, ATTN_SLOT_ROW_ENTROPY, ATTN_SLOT_COLUMN_MASS})
+        if (p.has(slot)) faults.push_back(std::string("slot ") + slot_name(slot));
+    if (!(p.scale > 0)) faults.push_back("attn_problem.scale = " + std::to_string(p.scale) + " (above 0)");
+    for (const auto &[name, dim] : {std::pair("dim_qk", p.dim_qk), std::pair("dim_v", p.dim_v)})
+        if (dim % 8 != 0 || dim > kLargestDim)
+            faults.push_back(std::string("attn_problem.") + name + " = " + std::to_string(dim) +
+                             " (a multiple of 8 up to " + std::to_string(kLargestDim) + ")");
+    if (p.dim_v > kFeaturedDimV && (wish_of(p).features & ~kGate))
+        faults.push_back("attn_problem.dim_v = " + std::to_string(p.dim_v) +
+                         " with softcap, ALiBi, temperatures, sink logits, head weights or row maximum (at most " +
+                         std::to_string(kFeaturedDimV) + ")");
+    if (p.max_q * p.group <= kFewRows)
+        faults.push_back("attn_problem.max_q = " + std::to_string(p.max_q) + " with " + std::to_string(p.group) +
+                         " heads on a key head (more than " + std::to_string(kFewRows) +
+                         " rows: fewer are split over keys)");
+    return faults;
+}
+
+} // namespace
+
+std::string refuse_forward(const Problem &problem, gpu::Device &device)
+{
+    const gpu::Facts &facts = device.facts();
+    if (facts.arch != "sm_90a")
+        return "needs compute capability 9.0, this is " + std::to_string(facts.major) + "." +
+               std::to_string(facts.minor);
+    if (!gpu::has_wide_memory(facts)) return "needs 227 KiB of shared memory for a block of threads";
+    const auto &dense = static_cast<const DenseProblem &>(problem);
+    std::string reason;
+    for (const std::string &fault : list_faults(dense)) reason += (reason.empty() ? "does not compute " : ", ") + fault;
+    if (!reason.empty()) return reason;
+    if (!device.waits_for_compiler() && !device.has(forward_request(shape_of(wish_of(dense)))))
+        return "is in no pack, and the handle does not wait for a compiler";
+    return gpu::refuse_forward(problem, device); // which serves strides that this kernel does not
+}
+
+attn_status make_forward(const Problem &problem, gpu::Device &device, std::unique_ptr<Executor> *out)
+{
+    auto made = std::make_unique<Forward>(static_cast<const DenseProblem &>(problem), device);
+    if (const attn_status status = made->prepare()) return status;
+    *out = std::move(made);
+    return ATTN_OK;
+}
+
+} // namespace attn::sm90

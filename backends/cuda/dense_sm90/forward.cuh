@@ -1,0 +1,419 @@
+// Dense attention, forward, for Hopper (sm_90a): O = softmax(scores of Q K^T) V, fp16 and bf16.
+//
+// One block of threads stays on an SM and takes tiles of query rows of one head, kRows = 64 kConsumers each, one after
+// the other (scheduler.cuh). Of its first warpgroup a warp finds tiles and a thread asks the tensor memory accelerator
+// for Q, K and V. The other warpgroups compute, 64 rows each: wgmma multiplies operands in shared memory, P goes from
+// registers.
+//
+//   copies       Q  K(n-1)  K(n-2) V(n-1)  K(n-3) V(n-2)  ...  K(0) V(1)  V(0) | Q K(m-1) ...          the next tile
+//                    |        |       |
+//   consumer 0   S = Q K(n-1) | S = Q K(n-2) and O += P V(n-1), together | ...
+//                             |   softmax of S while O is summed         | P = S, O *= alpha
+//   consumer 1                  the same, one turn later: multiplies while the other does softmax
+//
+// Blocks of keys are visited from the last to the first. Those that all rows see, all but a few, take the loop without
+// masks. Where a tile ends its last product runs together with the first of the next tile.
+//
+// Shared memory: kQueryBuffers tiles of Q, kStages of K and of V, a pair of barriers (full, empty) for each, and a ring
+// of descriptions of tiles. Registers: the first warpgroup gives its own to the consumers
+// (Shape::consumer_registers()). Rows of V that no row of a tile sees are set to 0 in shared memory: a weight of 0
+// would still make NaN of what is not finite there.
+//
+// Not yet run on a GPU, so there are no measurements.
+#include "backends/cuda/dense_sm90/epilogue.cuh"
+#include "backends/cuda/ptx/mbarrier.cuh"
+#include "backends/cuda/ptx/named_barrier.cuh"
+#include "backends/cuda/ptx/registers.cuh"
+#include "backends/cuda/ptx/tma.cuh"
+#include "backends/cuda/ptx/wgmma.cuh"
+
+namespace attn::sm90 {
+
+using namespace ptx;
+
+extern __shared__ __align__(1024) char shared_memory[];
+
+ATTN_DEVICE Tile *tile_slot(u32 slot)
+{
+    return reinterpret_cast<Tile *>(shared_memory + kAt.tiles + slot * Shape::kTileBytes);
+}
+
+// The first warpgroup: a warp that finds tiles and a thread that copies. `base` is the address of shared memory.
+
+/// Tiles that see no key are written here, others go to those who copy and compute.
+ATTN_DEVICE void find_tiles(const ForwardParams &params, u32 base)
+{
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    Ring<kTileSlots> tiles;
+    Order order;
+    for (bool found = true; found;) {
+        mbarrier_wait(empty_barrier(base + kAt.tile_barriers, tiles.slot()), tiles.parity() ^ 1);
+        __syncwarp(); // no lane reads the tile before any more
+        Tile *tile = tile_slot(tiles.slot());
+        // By an address that the compiler does not know: registers are few, and it would keep in them what it works out
+        // of parameters ahead of the loop. (Likewise the numbers of the block and of the lane.)
+        const ForwardParams *opaque = &params;
+        asm volatile("" : "+l"(opaque));
+        const ForwardParams &p = *opaque;
+        u32 number;
+        found = order.next(p, &number);
+        if (found && !find_tile(p, number, tile)) continue; // all lanes write the same
+        if (found && tile->schedule.count == 0) {
+            write_nothing(p, *tile);
+            continue;
+        }
+        tile->is_last = !found;
+        __syncwarp();
+        if (lane == 0) mbarrier_arrive(full_barrier(base + kAt.tile_barriers, tiles.slot()));
+        ++tiles.count;
+    }
+}
+
+struct TensorMaps {
+    const TensorMap &q, &k, &v;
+};
+
+/// Copies `rows` rows of `blocks` x 64 channels into the next buffer of a ring, once it is empty.
+template <int blocks, int rows, int buffers>
+ATTN_DEVICE void load_tile(Ring<buffers> &ring, u32 barriers, u32 to, const TensorMap &map, int row, int head,
+                           int batch)
+{
+    mbarrier_wait(empty_barrier(barriers, ring.slot()), ring.parity() ^ 1);
+    const u32 full = full_barrier(barriers, ring.slot());
+    mbarrier_expect(full, blocks * rows * 128);
+#pragma unroll
+    for (int b = 0; b < blocks; ++b)
+        tma_load(to + (ring.slot() * blocks + b) * rows * 128, map, full, 64 * b, row, head, batch);
+    ++ring.count;
+}
+
+ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 base)
+{
+    tma_prefetch(maps.q), tma_prefetch(maps.k), tma_prefetch(maps.v);
+    Ring<kQueryBuffers> q;
+    Ring<kStages> k, v;
+    Ring<kTileSlots> tiles;
+    for (;; ++tiles.count) {
+        mbarrier_wait(full_barrier(base + kAt.tile_barriers, tiles.slot()), tiles.parity());
+        const Tile &tile = *tile_slot(tiles.slot());
+        if (tile.is_last) return;
+        const Schedule &schedule = tile.schedule;
+        const int head = tile.head, count = schedule.count;
+        load_tile<kQkBlocks, kRows>(q, base + kAt.q_barriers, base + kAt.q, maps.q,
+                                    static_cast<int>(tile.sequence.q_first) + tile.first,
+                                    head * p.heads_q / p.heads_out, p.sequences.cu_q.base ? 0 : tile.sequence.index);
+        const int k_head = head * p.heads_k / p.heads_out, v_head = head * p.heads_v / p.heads_out;
+        const int batch = p.sequences.cu_kv.base ? 0 : tile.sequence.index;
+        const int first = static_cast<int>(tile.sequence.k_first);
+        // K runs one block ahead of V. All V is asked for before anything of the next tile: a consumer may wait for it
+        // while it holds Q.
+#pragma unroll 1
+        for (int i = count - 1; i >= -1; --i) {
+            if (i >= 0)
+                load_tile<kQkBlocks, kKeys>(k, base + kAt.k_barriers, base + kAt.k, maps.k,
+                                            first + schedule.block_of(i) * kKeys, k_head, batch);
+            if (i + 1 < count)
+                load_tile<kVBlocks, kKeys>(v, base + kAt.v_barriers, base + kAt.v, maps.v,
+                                           first + schedule.block_of(i + 1) * kKeys, v_head, batch);
+        }
+        mbarrier_arrive(empty_barrier(base + kAt.tile_barriers, tiles.slot()));
+    }
+}
+
+// The consumers: a warpgroup each.
+
+class Consumer {
+public:
+    ATTN_DEVICE Consumer(const ForwardParams &p, u32 base, int warpgroup)
+        : p_(p),
+          at_(warpgroup),
+          base_(base),
+          q_descriptor_(descriptor_along_k(base + kAt.q + warpgroup * 64 * 128)),
+          k_descriptor_(descriptor_along_k(base + kAt.k)),
+          v_descriptor_(descriptor_along_n(base + kAt.v, kKeys * 128))
+    {
+    }
+
+    ATTN_DEVICE void run()
+    {
+        // The first consumer has the first turn.
+        if (kTurns && at_.consumer == kConsumers - 1) named_barrier_arrive(kTurnBarrier, 2 * kWarpgroup);
+        const Tile *tile = take_tile();
+        if (!tile) return;
+        wait_for_queries();
+        wait_for_keys();
+        start_qk();
+        wgmma_wait<0>();
+        end_qk();
+        begin(*tile, v_);
+        pack_weights();
+        for (;;) {
+#pragma unroll
+            for (int j = 0; j < kDimV / 8; ++j)
+#pragma unroll
+                for (int e = 0; e < 4; ++e) o_[j][e] = 0.0f;
+            visit_keys(*tile);
+            release(empty_barrier(base_ + kAt.q_barriers, q_.slot()));
+            ++q_.count;
+            const Tile *next = take_tile();
+            if (!next) break;
+            // The last product of this tile, beside the first of the next.
+            wait_for_queries();
+            wait_for_keys();
+            wait_for_turn();
+            start_qk();
+            start_pv();
+            const RowState state = state_;
+            wgmma_wait<1>();
+            pass_turn();
+            end_qk();
+            begin(*next, v_.after(1));
+            wgmma_wait<0>();
+            end_pv();
+            pack_weights();
+            write_tile(p_, *tile, at_, state, o_);
+            end_tile();
+            tile = next;
+        }
+        start_pv();
+        wgmma_wait<0>();
+        end_pv();
+        write_tile(p_, *tile, at_, state_, o_);
+    }
+
+private:
+    // Tiles. The next is begun before the one whose O is summed is done, so two counters: taken and done. (With one,
+    // and what follows from it, the compiler of NVRTC 13.0 moves descriptors to uniform registers one by one.)
+
+    ATTN_DEVICE const Tile *take_tile()
+    {
+        mbarrier_wait(full_barrier(base_ + kAt.tile_barriers, taken_.slot()), taken_.parity());
+        const Tile *tile = tile_slot(taken_.slot());
+        ++taken_.count;
+        return tile->is_last ? nullptr : tile;
+    }
+    ATTN_DEVICE void end_tile()
+    {
+        __syncwarp();
+        release(empty_barrier(base_ + kAt.tile_barriers, done_.slot()));
+        ++done_.count;
+    }
+    ATTN_DEVICE void release(u32 barrier)
+    {
+        if (at_.lane == 0) mbarrier_arrive(barrier);
+    }
+
+    // Products. Their operands are in the buffers that q_, k_ and v_ name.
+
+    ATTN_DEVICE void wait_for_queries()
+    {
+        mbarrier_wait(full_barrier(base_ + kAt.q_barriers, q_.slot()), q_.parity());
+    }
+    ATTN_DEVICE void wait_for_keys()
+    {
+        mbarrier_wait(full_barrier(base_ + kAt.k_barriers, k_.slot()), k_.parity());
+    }
+    ATTN_DEVICE void start_qk()
+    {
+        const u64 q = q_descriptor_ + q_.slot() * descriptor_step(kQBytes);
+        const u64 k = k_descriptor_ + k_.slot() * descriptor_step(kKBytes);
+        wgmma_fence();
+#pragma unroll
+        for (int c = 0; c < kDimQk / 16; ++c)
+            Wgmma<kType, kKeys>::shared(x_, q + c / 4 * descriptor_step(kRows * 128) + c % 4 * descriptor_step(32),
+                                        k + c / 4 * descriptor_step(kKeys * 128) + c % 4 * descriptor_step(32), c > 0);
+        wgmma_commit();
+    }
+    ATTN_DEVICE void end_qk()
+    {
+        pin(x_);
+        release(empty_barrier(base_ + kAt.k_barriers, k_.slot()));
+        ++k_.count;
+    }
+    ATTN_DEVICE void start_pv()
+    {
+        mbarrier_wait(full_barrier(base_ + kAt.v_barriers, v_.slot()), v_.parity());
+        const u64 v = v_descriptor_ + v_.slot() * descriptor_step(kVBytes);
+        wgmma_fence();
+#pragma unroll
+        for (int k = 0; k < kKeys / 16; ++k)
+            Wgmma<kType, kDimV>::registers(o_, weights_[k], v + k * descriptor_step(16 * 128));
+        wgmma_commit();
+    }
+    ATTN_DEVICE void end_pv()
+    {
+        pin(o_);
+        release(empty_barrier(base_ + kAt.v_barriers, v_.slot()));
+        ++v_.count;
+    }
+    ATTN_DEVICE void wait_for_turn()
+    {
+        if (kTurns) named_barrier_wait(kTurnBarrier + at_.consumer, 2 * kWarpgroup);
+    }
+    ATTN_DEVICE void pass_turn()
+    {
+        if (kTurns) named_barrier_arrive(kTurnBarrier + (at_.consumer + 1) % kConsumers, 2 * kWarpgroup);
+    }
+
+    // Scores and weights.
+
+    ATTN_DEVICE int key_of_block(int i) const
+    {
+        if constexpr (kMask == kMaskWindow) return (i < sink_blocks_ ? i : i - sink_blocks_ + first_block_) * kKeys;
+        return i * kKeys;
+    }
+
+    /// From products to weights of block i. Its V is, or will be, in the buffer that `v` names.
+    template <bool masked>
+    ATTN_DEVICE void soften(const Tile &tile, int i, Ring<kStages> v, float (&alpha)[2])
+    {
+        const int block = key_of_block(i), first = block + at_.column;
+        if constexpr (kFinishesScores) finish_scores(p_, rows_, first, x_);
+        if constexpr (masked) {
+            mask_scores(rows_, first, x_);
+            if (!tile.schedule.contains(block, kKeys)) clear_hidden(tile.schedule, block, v);
+        }
+        state_.soften(p_, x_, alpha);
+        if constexpr (kHasValueTemperature) scale_weights(p_, tile, first, x_);
+    }
+
+    /// The first step of a tile, after QK of its last block of keys.
+    ATTN_DEVICE void begin(const Tile &tile, Ring<kStages> v)
+    {
+        rows_.set(p_, tile, at_);
+        if constexpr (kMask == kMaskWindow) {
+            sink_blocks_ = tile.schedule.sink_blocks;
+            first_block_ = tile.schedule.first;
+        }
+        state_.clear();
+        float alpha[2];
+        soften<true>(tile, tile.schedule.count - 1, v, alpha);
+    }
+
+    /// QK of block i, beside PV of the block above it.
+    template <bool masked>
+    ATTN_DEVICE void step(const Tile &tile, int i)
+    {
+        float alpha[2];
+        wait_for_keys();
+        wait_for_turn();
+        start_qk();
+        start_pv();
+        wgmma_wait<1>();
+        pass_turn();
+        end_qk();
+        soften<masked>(tile, i, v_.after(1), alpha);
+        wgmma_wait<0>();
+        end_pv();
+        pack_weights();
+#pragma unroll
+        for (int j = 0; j < kDimV / 8; ++j)
+#pragma unroll
+            for (int e = 0; e < 4; ++e) o_[j][e] *= alpha[e / 2];
+    }
+
+    /// All blocks of a tile but its last.
+    ATTN_DEVICE void visit_keys(const Tile &tile)
+    {
+        int i = tile.schedule.count - 2;
+        if constexpr (kMask == kMaskWindow) {
+            const int full_begin = tile.full_begin, full_end = tile.full_end;
+#pragma unroll 1
+            while (i >= 0) {
+                if (full_begin <= i && i < full_end) {
+#pragma unroll 1
+                    for (; i >= full_begin; --i) step<false>(tile, i);
+                } else {
+                    step<true>(tile, i);
+                    --i;
+                }
+            }
+        } else {
+            if constexpr (kMask == kMaskDiagonal) {
+                const int full_end = tile.full_end;
+#pragma unroll 1
+                for (; i >= full_end; --i) step<true>(tile, i);
+            }
+#pragma unroll kUnroll
+            for (; i >= 0; --i) step<false>(tile, i);
+        }
+    }
+
+    ATTN_DEVICE void pack_weights()
+    {
+#pragma unroll
+        for (int k = 0; k < kKeys / 16; ++k)
+#pragma unroll
+            for (int side = 0; side < 2; ++side)
+#pragma unroll
+                for (int half = 0; half < 2; ++half)
+                    weights_[k][2 * side + half] =
+                        pack_pair<kType>(x_[2 * k + side][2 * half], x_[2 * k + side][2 * half + 1]);
+    }
+
+    /// Sets rows of V that no row of the tile sees to 0. Other consumers do the same, to the same rows.
+    ATTN_DEVICE void clear_hidden(const Schedule &schedule, int block, Ring<kStages> v)
+    {
+        mbarrier_wait(full_barrier(base_ + kAt.v_barriers, v.slot()), v.parity());
+        char *tile = shared_memory + kAt.v + v.slot() * kVBytes;
+#pragma unroll 1
+        for (int unit = static_cast<int>(threadIdx.x) % kWarpgroup; unit < kVBytes / 16; unit += kWarpgroup)
+            if (!schedule.in_hull(block + unit / 8 % kKeys))
+                *reinterpret_cast<uint4 *>(tile + 16 * unit) = make_uint4(0, 0, 0, 0);
+        fence_shared_for_engines();
+        named_barrier_wait(kConsumerBarrier + at_.consumer, kWarpgroup);
+    }
+
+    const ForwardParams &p_;
+    const Place at_;
+    const u32 base_;                                       ///< Address of shared memory.
+    const u64 q_descriptor_, k_descriptor_, v_descriptor_; ///< Of the first buffers.
+    Ring<kQueryBuffers> q_;
+    Ring<kStages> k_, v_;
+    Ring<kTileSlots> taken_, done_;
+    Rows rows_;
+    RowState state_;
+    Scores x_;                   ///< Products, scores, weights.
+    u32 weights_[kKeys / 16][4]; ///< In pairs, while PV reads them.
+    Output o_;
+    int sink_blocks_, first_block_; ///< Of the schedule of x_.
+};
+
+} // namespace attn::sm90
+
+/// Grid: as many blocks as there are SMs, or tiles if those are fewer. The maps are of [batch, head, row, channel], in
+/// boxes of 64 channels and a tile's rows, swizzled by 128 bytes.
+extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
+    attn_dense_forward_sm90(const __grid_constant__ attn::ptx::TensorMap q,
+                            const __grid_constant__ attn::ptx::TensorMap k,
+                            const __grid_constant__ attn::ptx::TensorMap v,
+                            const __grid_constant__ attn::gpu::ForwardParams p)
+{
+    using namespace attn::sm90;
+    u32 base = shared_address(shared_memory);
+    asm volatile("" : "+r"(base)); // or the compiler works the address out again wherever it is used
+    if (threadIdx.x == 0) {
+        const auto set_up = [&](int at, int count, int readers) {
+            for (int i = 0; i < count; ++i) {
+                mbarrier_init(full_barrier(base + at, i), 1);
+                mbarrier_init(empty_barrier(base + at, i), readers);
+            }
+        };
+        constexpr int kReaders = 4 * kConsumers; // a lane of each warp
+        set_up(kAt.q_barriers, kQueryBuffers, kReaders);
+        set_up(kAt.k_barriers, kStages, kReaders);
+        set_up(kAt.v_barriers, kStages, kReaders);
+        set_up(kAt.tile_barriers, kTileSlots, kReaders + 1); // and the thread that copies
+        mbarrier_init_fence();
+    }
+    __syncthreads();
+    const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
+    if (warpgroup == 0) {
+        give_registers<kShape.producer_registers()>();
+        if (threadIdx.x == 0) copy_tiles(p, {q, k, v}, base);
+        if (threadIdx.x / 32 == 1) find_tiles(p, base);
+    } else {
+        take_registers<kShape.consumer_registers()>();
+        Consumer(p, base, warpgroup - 1).run();
+    }
+}

@@ -1,0 +1,173 @@
+// The two rows that a thread holds of its warp's 16 x n products: what they see, and what of their scores does not
+// change from key to key.
+#ifndef ATTN_BACKENDS_CUDA_DENSE_SM90_ROWS_CUH
+#define ATTN_BACKENDS_CUDA_DENSE_SM90_ROWS_CUH
+
+#include "backends/cuda/dense_sm90/scheduler.cuh"
+#include "backends/gpu/dense/results.cuh"
+
+namespace attn::sm90 {
+
+using Scores = float[kKeys / 8][4];
+using Output = float[kDimV / 8][4];
+
+/// The place of a thread among the consumers.
+struct Place {
+    int consumer, lane;
+    int row;    ///< Its first row of the tile; the other is 8 below.
+    int column; ///< Its first column of a piece of 8; the other is next to it.
+
+    ATTN_DEVICE explicit Place(int warpgroup)
+        : consumer(warpgroup),
+          lane(static_cast<int>(threadIdx.x % 32)),
+          row(64 * warpgroup + 16 * static_cast<int>(threadIdx.x / 32 % 4) + lane / 4),
+          column(2 * (lane % 4))
+    {
+    }
+};
+
+/// Calls visit(half, piece, element, column) for every score of a thread; `half` says which of its rows.
+template <class Visitor>
+ATTN_DEVICE void each_score(Visitor visit)
+{
+#pragma unroll
+    for (int j = 0; j < kKeys / 8; ++j)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) visit(e / 2, j, e, 8 * j + e % 2);
+}
+
+/// Rows past the end of the sequence are computed like others and not written.
+struct Rows {
+    KeyRange keys[2];
+    float factor[2]; ///< Of products, if scores are finished.
+    float slope;     ///< ALiBi, negative, in the unit of scores.
+    int query[2];    ///< Key level with the row.
+
+    ATTN_DEVICE void set(const ForwardParams &p, const Tile &tile, const Place &at)
+    {
+        const Sequence &s = tile.sequence;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int token = tile.first + at.row + 8 * half;
+            keys[half] = keys_of(p.mask, s, token);
+            query[half] = token + s.diagonal;
+            factor[half] = p.score_factor;
+            if constexpr (kHasQueryTemperature)
+                if (token < s.q_length) {
+                    const int head = tile.head * p.heads_q / p.heads_out;
+                    factor[half] *=
+                        read_element(token_address(p, p.q_temperature, s, token, head), p.q_temperature.type);
+                }
+        }
+        if constexpr (kHasAlibi) {
+            const float unit = kHasSoftcap && p.cap_inverse != 0.0f ? 1.0f : p.unit;
+            slope = -unit * *reinterpret_cast<const float *>(p.slopes + tile.head * p.slope_step);
+        }
+    }
+};
+
+/// tanh(x) within a few ulp, without branches: a polynomial near 0, where the other formula would cancel.
+ATTN_DEVICE float tanh_smooth(float x)
+{
+    const float y = x * x; // P(y), fitted on 0 .. 0.36 to 4e-10
+    float near = fmaf(y, 0.00238999794f, -0.00842818338f);
+    near = fmaf(y, near, 0.021794403f);
+    near = fmaf(y, near, -0.0539624132f);
+    near = fmaf(y, near, 0.133333176f);
+    near = fmaf(y, near, -0.333333343f);
+    const float far = 1.0f - __fdividef(2.0f, exp2_fast(2.0f * kLog2e * fabsf(x)) + 1.0f);
+    return fabsf(x) < 0.6f ? fmaf(x * y, near, x) : copysignf(far, x);
+}
+
+/// Products to scores in units of 1 / log2(e), as the portable kernel's finish_scores(). `first` is the key of column 0
+/// of this thread.
+ATTN_DEVICE void finish_scores(const ForwardParams &p, const Rows &rows, int first, Scores &x)
+{
+    const auto add_alibi = [&] {
+        const float distance[2] = {static_cast<float>(first - rows.query[0]),
+                                   static_cast<float>(first - rows.query[1])};
+        each_score([&](int half, int j, int e, int column) {
+            x[j][e] = fmaf(rows.slope, fabsf(distance[half] + static_cast<float>(column)), x[j][e]);
+        });
+    };
+    each_score([&](int half, int j, int e, int) { x[j][e] *= rows.factor[half]; });
+    const bool bias_first = kHasSoftcap && p.cap_inverse != 0.0f;
+    if (kHasAlibi && bias_first) add_alibi();
+    if constexpr (kHasSoftcap) {
+        const float inverse = bias_first ? p.cap_inverse : 1.0f;
+        each_score([&](int, int j, int e, int) { x[j][e] = tanh_smooth(x[j][e] * inverse) * p.cap_factor; });
+    }
+    if (kHasAlibi && !bias_first) add_alibi();
+}
+
+/// Scores of keys that a row does not see become -inf, whatever they were.
+ATTN_DEVICE void mask_scores(const Rows &rows, int first, Scores &x)
+{
+    each_score([&](int half, int j, int e, int column) {
+        const KeyRange &keys = rows.keys[half];
+        bool visible = column < keys.end - first;
+        if constexpr (kMask == kMaskWindow)
+            visible = (visible && column >= keys.begin - first) || column < keys.sinks - first;
+        if (!visible) x[j][e] = -infinity();
+    });
+}
+
+/// Online softmax: the running state of the two rows. Sums are of the thread's own columns until the end.
+struct RowState {
+    float max[2]; ///< Of scores, or of products where those are not finished.
+    float sum[2];
+
+    ATTN_DEVICE void clear() { max[0] = max[1] = -infinity(), sum[0] = sum[1] = 0.0f; }
+
+    /// Scores to weights. What was summed before is to be multiplied by `alpha`.
+    ATTN_DEVICE void soften(const ForwardParams &p, Scores &x, float (&alpha)[2])
+    {
+        const float factor = kFinishesScores ? 1.0f : p.score_factor;
+        // Several short chains of maxima and sums: a warp has to hide their latency itself.
+        float top[2][4], added[2][2] = {};
+        each_score([&](int half, int j, int e, int) {
+            float &best = top[half][2 * (j % 2) + e % 2];
+            best = j < 2 ? x[j][e] : fmaxf(best, x[j][e]);
+        });
+        float reference[2];
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const float here = fmaxf(fmaxf(top[half][0], top[half][1]), fmaxf(top[half][2], top[half][3]));
+            const float now = fmaxf(max[half], row_max(here));
+            // Nothing seen yet: every weight becomes 0.
+            reference[half] = now == -infinity() ? 0.0f : now * factor;
+            alpha[half] = exp2_fast(fmaf(max[half], factor, -reference[half]));
+            max[half] = now;
+        }
+        each_score([&](int half, int j, int e, int) {
+            x[j][e] = exp2_fast(fmaf(x[j][e], factor, -reference[half]));
+            added[half][e % 2] += x[j][e];
+        });
+#pragma unroll
+        for (int half = 0; half < 2; ++half) sum[half] = fmaf(sum[half], alpha[half], added[half][0] + added[half][1]);
+    }
+};
+
+/// Weights times what the temperature of each key's value is. `column` 0 of this thread is key `first`.
+ATTN_DEVICE void scale_weights(const ForwardParams &p, const Tile &tile, int first, Scores &x)
+{
+    const TokenView &v = p.v_temperature;
+    const Sequence &s = tile.sequence;
+    const i64 row = p.sequences.cu_kv.base ? s.k_first * v.token_step : s.index * v.batch_step;
+    const char *base = v.base + row + tile.head * p.heads_v / p.heads_out * v.head_step;
+#pragma unroll
+    for (int j = 0; j < kKeys / 8; ++j)
+#pragma unroll
+        for (int side = 0; side < 2; ++side) {
+            const int key = first + 8 * j + side;
+            if (!tile.schedule.in_hull(key)) continue; // weighs 0
+            const float temperature = read_element(base + key * v.token_step, v.type);
+#pragma unroll
+            for (int half = 0; half < 2; ++half)
+                if (x[j][2 * half + side] != 0.0f) x[j][2 * half + side] *= temperature;
+        }
+}
+
+} // namespace attn::sm90
+
+#endif

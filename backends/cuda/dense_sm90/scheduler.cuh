@@ -1,0 +1,82 @@
+// Which tiles a block of threads computes, in which order, and which blocks of keys each of them visits.
+//
+// Tiles are numbered by sections of sequences and heads whose keys stay in the L2 cache; within a section the last rows
+// come first, as those see the most keys where causal. Blocks of threads take the numbers in turn, in every other round
+// from the last of them to the first, so that who got the longest tile of a round gets the shortest of the next:
+//
+//     round 0   0 1 2 3      round 1   7 6 5 4      round 2   8 9 10 11
+//
+// This needs no counter in memory, and results that do not depend on who computed what.
+#ifndef ATTN_BACKENDS_CUDA_DENSE_SM90_SCHEDULER_CUH
+#define ATTN_BACKENDS_CUDA_DENSE_SM90_SCHEDULER_CUH
+
+#include "backends/cuda/dense_sm90/config.cuh"
+#include "backends/gpu/dense/sequence.cuh"
+
+namespace attn::sm90 {
+
+/// One tile of query rows of one head, as those who copy and compute get it.
+struct Tile {
+    Sequence sequence;
+    Schedule schedule; ///< Its blocks of keys are visited from the last to the first.
+    int head;          ///< Of OUT.
+    int first;         ///< Token of row 0.
+    /// Blocks that all rows see are those of the schedule from full_begin to full_end; below and above they are masked.
+    int full_begin, full_end;
+    int is_last; ///< No tile: there are no more.
+};
+static_assert(sizeof(Tile) <= Shape::kTileBytes, "a tile must fit its slot");
+
+/// The numbers of the tiles of this block of threads.
+class Order {
+public:
+    /// False if there are no more.
+    ATTN_DEVICE bool next(const ForwardParams &p, u32 *number)
+    {
+        const u32 tiles = static_cast<u32>(p.sequences.batch * p.heads_out * p.row_tiles);
+        u32 block;
+        asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(block));
+        *number = first_ + (backwards_ ? gridDim.x - 1 - block : block);
+        // Rounds but the last are full: only there may this block have none.
+        const bool found = *number < tiles;
+        first_ += gridDim.x;
+        backwards_ = !backwards_;
+        return found;
+    }
+
+private:
+    u32 first_ = 0;
+    bool backwards_ = false;
+};
+
+/// Fills in a tile by its number. False if it has no rows: the sequence is shorter than the longest.
+ATTN_DEVICE bool find_tile(const ForwardParams &p, u32 number, Tile *tile)
+{
+    const u32 section_tiles = static_cast<u32>(p.section) * static_cast<u32>(p.row_tiles);
+    const u32 section = number / section_tiles, rest = number - section * section_tiles;
+    const u32 pairs = static_cast<u32>(p.sequences.batch) * static_cast<u32>(p.heads_out);
+    const u32 here = pairs - section * p.section < static_cast<u32>(p.section) ? pairs - section * p.section
+                                                                               : static_cast<u32>(p.section);
+    const u32 pair = section * p.section + rest % here;
+    const int batch = static_cast<int>(pair / p.heads_out);
+    tile->head = static_cast<int>(pair - static_cast<u32>(batch) * p.heads_out);
+    tile->first = (p.row_tiles - 1 - static_cast<int>(rest / here)) * kRows;
+    const Sequence s = sequence_of(p.sequences, batch);
+    if (tile->first >= s.q_length) return false;
+    const int last = smaller(tile->first + kRows, s.q_length) - 1;
+    const Schedule schedule(p.mask, s, tile->first, last, kKeys);
+    // In blocks of the sequence, then in those of the schedule.
+    const int end = schedule.first + schedule.count - schedule.sink_blocks;
+    const int full_begin = larger((schedule.full_begin + kKeys - 1) / kKeys, schedule.first);
+    const int full_end = smaller(schedule.full_end / kKeys, end);
+    const int shift = schedule.sink_blocks - schedule.first;
+    tile->full_end = larger(full_end, schedule.first) + shift;
+    tile->full_begin = smaller(full_begin + shift, tile->full_end);
+    tile->sequence = s;
+    tile->schedule = schedule;
+    return true;
+}
+
+} // namespace attn::sm90
+
+#endif

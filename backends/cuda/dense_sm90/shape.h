@@ -1,0 +1,103 @@
+// The compile-time shape of the Hopper kernel of dense attention, and what follows from it. The host chooses a shape,
+// the kernel is compiled for it, both read this.
+//
+// A block of threads is one warpgroup that copies and `consumers` warpgroups that compute, of 64 query rows each. Tiles
+// in shared memory are blocks of 64 channels: [channels / 64][rows][64], a row of a block being the 128 bytes that the
+// swizzle of copies and products works on.
+#ifndef ATTN_BACKENDS_CUDA_DENSE_SM90_SHAPE_H
+#define ATTN_BACKENDS_CUDA_DENSE_SM90_SHAPE_H
+
+#include "backends/gpu/types.h"
+
+namespace attn::sm90 {
+
+using gpu::i32;
+
+/// What beside the products a kernel computes: bits of Shape::features.
+enum Feature : i32 {
+    kSoftcap = 1,
+    kAlibi = 2,
+    kQueryTemperature = 4,
+    kValueTemperature = 8,
+    kEpilogue = 16, ///< Sink logits, head weights, row maximum: those of them that the plan has.
+    kGate = 32
+};
+
+/// Which blocks of keys may hold some that a row of a tile does not see.
+enum MaskKind : i32 {
+    kMaskEnd = 0,      ///< The last one.
+    kMaskDiagonal = 1, ///< Some of the last.
+    kMaskWindow = 2    ///< Some of the first too; sink tokens may stand before them.
+};
+
+/// Where parts of shared memory begin, in bytes. Barriers come in pairs, full and empty, for each buffer.
+struct SharedLayout {
+    i32 q, k, v, q_barriers, k_barriers, v_barriers, tile_barriers, tiles, bytes;
+};
+
+struct Shape {
+    i32 type; ///< gpu::Element: fp16 or bf16.
+    i32 features, mask;
+    i32 dim_qk;        ///< Channels of Q and K, rounded up to 16. In memory they take whole blocks of 64.
+    i32 dim_v;         ///< Of V and OUT, rounded up to 64.
+    i32 consumers;     ///< Warpgroups that compute.
+    i32 keys;          ///< Of a step.
+    i32 stages;        ///< Buffers of K, and of V.
+    i32 query_buffers; ///< With two the next tile's Q is there when a tile ends.
+    i32 turns;         ///< 1: consumers take turns on the matrix units, one multiplying while others do softmax.
+    i32 unroll;        ///< Of the loop over keys that all rows see.
+
+    static constexpr i32 kTileSlots = 4; ///< Tiles that the producer may be ahead.
+    static constexpr i32 kTileBytes = 128;
+
+    constexpr i32 threads() const { return 128 * (consumers + 1); }
+    constexpr i32 rows() const { return 64 * consumers; }
+    constexpr i32 qk_blocks() const { return (dim_qk + 63) / 64; }
+    constexpr i32 v_blocks() const { return dim_v / 64; }
+    constexpr i32 q_bytes() const { return rows() * 128 * qk_blocks(); }
+    constexpr i32 k_bytes() const { return keys * 128 * qk_blocks(); }
+    constexpr i32 v_bytes() const { return keys * 128 * v_blocks(); }
+
+    /// Registers of a thread: what the block is launched with (65536 in multiples of 8), and after they were shared
+    /// out.
+    constexpr i32 launch_registers() const { return 65536 / threads() / 8 * 8; }
+    constexpr i32 producer_registers() const { return consumers == 2 ? 40 : 32; }
+    constexpr i32 consumer_registers() const { return consumers == 2 ? 232 : 160; }
+
+    constexpr SharedLayout shared() const
+    {
+        SharedLayout at = {};
+        at.q = 0;
+        at.k = at.q + query_buffers * q_bytes();
+        at.v = at.k + stages * k_bytes();
+        at.q_barriers = at.v + stages * v_bytes();
+        at.k_barriers = at.q_barriers + 16 * query_buffers;
+        at.v_barriers = at.k_barriers + 16 * stages;
+        at.tile_barriers = at.v_barriers + 16 * stages;
+        at.tiles = at.tile_barriers + 16 * kTileSlots;
+        at.bytes = at.tiles + kTileSlots * kTileBytes;
+        return at;
+    }
+
+    static constexpr i32 kMostSharedBytes = 227 * 1024;
+
+    /// Why no kernel can have this shape; NULL if one can.
+    constexpr const char *fault() const
+    {
+        if (type != 1 && type != 2) return "products are of fp16 or bf16";
+        if (mask < kMaskEnd || mask > kMaskWindow || features < 0 || features > 63) return "no such options";
+        if (dim_qk < 16 || dim_qk % 16 != 0 || dim_qk > 256) return "dim_qk must be a multiple of 16 up to 256";
+        if (dim_v < 64 || dim_v % 64 != 0 || dim_v > 256) return "dim_v must be a multiple of 64 up to 256";
+        if (consumers != 2 && consumers != 3) return "there are 2 or 3 consumers";
+        if (keys != 64 && keys != 80 && keys != 96 && keys != 128) return "keys must be 64, 80, 96 or 128";
+        if (stages < 2 || stages > 4) return "stages must be 2 to 4: a step holds two blocks of V";
+        if (query_buffers < 1 || query_buffers > 2) return "query_buffers must be 1 or 2";
+        if (turns < 0 || turns > 1 || unroll < 1 || unroll > 4) return "turns are 0 or 1, unroll 1 to 4";
+        if (shared().bytes > kMostSharedBytes) return "shared memory is at most 227 KiB";
+        return nullptr;
+    }
+};
+
+} // namespace attn::sm90
+
+#endif

@@ -1,0 +1,136 @@
+#include "backends/cuda/dense_sm90/variants.h"
+
+#include "backends/gpu/dense/variants.h"
+#include "backends/gpu/shape_override.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+
+namespace attn::sm90 {
+namespace {
+
+i32 round_up(int64_t value, i32 multiple)
+{
+    return static_cast<i32>((value + multiple - 1) / multiple * multiple);
+}
+
+/// Registers of a thread for scores, weights and output: of 232 what the rest leaves. Found by compiling.
+constexpr i32 kMostTileRegisters = 176;
+
+i32 tile_registers(const Shape &s)
+{
+    return s.keys / 2 + s.keys / 4 + s.dim_v / 2;
+}
+
+} // namespace
+
+Wish wish_of(const DenseProblem &p) noexcept
+{
+    Wish wish;
+    wish.type = gpu::product_type(p);
+    wish.dim_qk = p.dim_qk, wish.dim_v = p.dim_v;
+    if (p.softcap != 0) wish.features |= kSoftcap;
+    if (p.has(ATTN_SLOT_ALIBI_SLOPES)) wish.features |= kAlibi;
+    if (p.has(ATTN_SLOT_Q_TEMPERATURE)) wish.features |= kQueryTemperature;
+    if (p.has(ATTN_SLOT_V_TEMPERATURE)) wish.features |= kValueTemperature;
+    if (p.has(ATTN_SLOT_SINK_LOGITS) || p.has(ATTN_SLOT_HEAD_WEIGHT) || p.has(ATTN_SLOT_ROW_MAX))
+        wish.features |= kEpilogue;
+    if (p.has(ATTN_SLOT_GATE)) wish.features |= kGate;
+    const DenseMask &mask = p.mask;
+    const bool has_window = mask.has_left || mask.has_right;
+    if (mask.has_left || (has_window && mask.sink_tokens > 0))
+        wish.mask = kMaskWindow;
+    else if (mask.causal || mask.has_right)
+        wish.mask = kMaskDiagonal;
+    return wish;
+}
+
+Shape shape_of(const Wish &wish) noexcept
+{
+    Shape s = {};
+    s.type = wish.type, s.features = wish.features, s.mask = wish.mask;
+    s.dim_qk = round_up(wish.dim_qk, 16), s.dim_v = round_up(wish.dim_v, 64);
+    // Three consumers have fewer registers each: enough for small heads, if nothing but softmax is to be done.
+    const bool is_small = s.dim_qk <= 64 && s.dim_v <= 64;
+    s.consumers = is_small && s.features == 0 ? 3 : 2;
+    s.stages = 2, s.query_buffers = 1, s.unroll = 1;
+    // With larger heads the registers that turns take are missing, and products are long enough without.
+    s.turns = s.dim_v <= 128;
+    for (const i32 keys : {128, 96, 80, 64}) {
+        s.keys = keys;
+        if (tile_registers(s) <= kMostTileRegisters && s.fault() == nullptr) break;
+    }
+    s.query_buffers = 2;
+    if (s.fault() != nullptr) s.query_buffers = 1;
+    return s;
+}
+
+attn_status override_shape(Shape *shape)
+{
+    constexpr const char *kVariable = "ATTN_GPU_SM90_SHAPE";
+    const gpu::ShapeField fields[] = {{"consumers", &shape->consumers}, {"keys", &shape->keys},
+                                      {"stages", &shape->stages},       {"query_buffers", &shape->query_buffers},
+                                      {"turns", &shape->turns},         {"unroll", &shape->unroll}};
+    if (const attn_status status = gpu::override_fields(kVariable, fields)) return status;
+    if (const char *fault = shape->fault())
+        return fail(ATTN_ERROR_INVALID, "%s = %s: %s", kVariable, std::getenv(kVariable), fault);
+    return ATTN_OK;
+}
+
+kernel::Request forward_request(const Shape &s)
+{
+    kernel::Request request;
+    request.source = "backends/cuda/dense_sm90/forward.cuh";
+    request.entry = "attn_dense_forward_sm90";
+    const struct {
+        const char *name;
+        i32 value;
+    } defines[] = {{"ATTN_TYPE", s.type},     {"ATTN_FEATURES", s.features}, {"ATTN_MASK", s.mask},
+                   {"ATTN_DIM_QK", s.dim_qk}, {"ATTN_DIM_V", s.dim_v},       {"ATTN_CONSUMERS", s.consumers},
+                   {"ATTN_KEYS", s.keys},     {"ATTN_STAGES", s.stages},     {"ATTN_QUERY_BUFFERS", s.query_buffers},
+                   {"ATTN_TURNS", s.turns},   {"ATTN_UNROLL", s.unroll}};
+    for (const auto &define : defines)
+        request.defines.push_back(std::string(define.name) + "=" + std::to_string(define.value));
+    return request;
+}
+
+std::vector<kernel::Request> common_requests()
+{
+    constexpr i32 kHalves = 1, kBfloats = 2;
+    const struct {
+        i32 type, features, mask;
+        int64_t dim_qk, dim_v;
+    } list[] = {
+        {kBfloats, 0, kMaskEnd, 64, 64},
+        {kBfloats, 0, kMaskDiagonal, 64, 64},
+        {kBfloats, 0, kMaskWindow, 64, 64},
+        {kBfloats, 0, kMaskEnd, 96, 96},
+        {kBfloats, 0, kMaskDiagonal, 96, 96},
+        {kBfloats, 0, kMaskEnd, 128, 128},
+        {kBfloats, 0, kMaskDiagonal, 128, 128},
+        {kBfloats, 0, kMaskWindow, 128, 128},
+        {kBfloats, 0, kMaskEnd, 192, 128},
+        {kBfloats, 0, kMaskDiagonal, 192, 128},
+        {kBfloats, 0, kMaskEnd, 256, 256},
+        {kBfloats, 0, kMaskDiagonal, 256, 256},
+        {kBfloats, 0, kMaskWindow, 256, 256},
+        {kHalves, 0, kMaskEnd, 64, 64},
+        {kHalves, 0, kMaskDiagonal, 64, 64},
+        {kHalves, 0, kMaskEnd, 128, 128},
+        {kHalves, 0, kMaskDiagonal, 128, 128},
+        {kBfloats, kSoftcap, kMaskDiagonal, 128, 128},
+        {kBfloats, kSoftcap, kMaskWindow, 128, 128},
+        {kBfloats, kValueTemperature, kMaskDiagonal, 128, 128},
+        {kBfloats, kAlibi, kMaskDiagonal, 128, 128},
+        {kBfloats, kEpilogue, kMaskDiagonal, 64, 64},
+        {kBfloats, kEpilogue, kMaskWindow, 64, 64},
+        {kBfloats, kGate, kMaskDiagonal, 128, 128},
+    };
+    std::vector<kernel::Request> requests;
+    for (const auto &[type, features, mask, dim_qk, dim_v] : list)
+        requests.push_back(forward_request(shape_of({type, features, mask, dim_qk, dim_v})));
+    return requests;
+}
+
+} // namespace attn::sm90

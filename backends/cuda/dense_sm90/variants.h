@@ -1,0 +1,35 @@
+// Which Hopper kernel of dense attention a plan gets.
+#ifndef ATTN_BACKENDS_CUDA_DENSE_SM90_VARIANTS_H
+#define ATTN_BACKENDS_CUDA_DENSE_SM90_VARIANTS_H
+
+#include "backends/cuda/dense_sm90/shape.h"
+#include "dense.h"
+#include "kernel/store.h"
+
+#include <vector>
+
+namespace attn::sm90 {
+
+constexpr int64_t kLargestDim = 256;
+
+/// What the kernel is to compute.
+struct Wish {
+    i32 type = 0; ///< gpu::Element: fp16 or bf16.
+    i32 features = 0, mask = kMaskEnd;
+    int64_t dim_qk = 0, dim_v = 0; ///< At most kLargestDim.
+};
+Wish wish_of(const DenseProblem &problem) noexcept;
+Shape shape_of(const Wish &wish) noexcept;
+
+/// Changes fields of a shape as the environment variable ATTN_GPU_SM90_SHAPE says ("keys=96,turns=0"), for tests and
+/// for tuning. Fails if it names no field or if no kernel can have the shape.
+[[nodiscard]] attn_status override_shape(Shape *shape);
+
+kernel::Request forward_request(const Shape &shape);
+
+/// The kernels of common models. No pack has them while they are taken on request only; tests compile each.
+std::vector<kernel::Request> common_requests();
+
+} // namespace attn::sm90
+
+#endif

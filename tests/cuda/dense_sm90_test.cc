@@ -1,0 +1,353 @@
+// Plans for the Hopper kernel of dense attention: shapes, refusals, launches, tensor maps. Kernels do not run.
+#include "backends/cuda/cuda_backend.h"
+#include "backends/cuda/dense_sm90/executor.h"
+#include "backends/cuda/dense_sm90/variants.h"
+#include "handle.h"
+#include "tests/cuda/described.h"
+#include "tests/cuda/session.h"
+#include "tests/cuda/sweep.h"
+#include "tests/unit/core_allocations.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <functional>
+#include <set>
+#include <unistd.h>
+
+namespace attn::cuda::test {
+namespace {
+
+/// A problem that the kernel serves.
+Described served(const char *name = "served")
+{
+    Described described(name);
+    described.problem.q_dtype = ATTN_BFLOAT16;
+    described.problem.batch = 3, described.problem.heads_q = 8, described.problem.heads_k = 2;
+    described.problem.dim_qk = 128, described.problem.max_q = 1000, described.problem.max_kv = 1500;
+    described.dense.causal = ATTN_BOTTOM_RIGHT;
+    return described;
+}
+
+class DenseSm90 : public Session {
+protected:
+    void SetUp() override
+    {
+        Session::SetUp();
+        record_->parameters = 4;
+    }
+    attn_handle create(gpu::Selection selection, int device_id = 0)
+    {
+        DeviceOptions options;
+        options.device_id = device_id;
+        auto handle = std::make_unique<attn_handle_s>();
+        handle->device = ATTN_DEVICE_CUDA;
+        handle->device_id = device_id;
+        handle->process = getpid();
+        handle->backend = make_backend(open(options), selection);
+        return handle.release();
+    }
+    /// Why the kernel does not serve a problem.
+    std::string refusal(Described described, int device_id = 0)
+    {
+        DeviceOptions options;
+        options.device_id = device_id;
+        const auto device = open(options);
+        described.problem.binds = described.binds.data(), described.problem.bind_count = described.binds.size();
+        described.dense.problem = &described.problem;
+        DenseProblem problem;
+        if (read_dense(&described.dense, &problem) != ATTN_OK) return std::string("not read: ") + last_error();
+        return sm90::refuse_forward(problem, *device);
+    }
+};
+
+TEST_F(DenseSm90, EveryWishHasAShape)
+{
+    for (int64_t dim_qk = 8; dim_qk <= sm90::kLargestDim; dim_qk += 8)
+        for (int64_t dim_v = 8; dim_v <= sm90::kLargestDim; dim_v += 8)
+            for (const sm90::i32 features : {0, 1, 16, 63})
+                for (const sm90::i32 mask : {sm90::kMaskEnd, sm90::kMaskDiagonal, sm90::kMaskWindow}) {
+                    const sm90::Shape s = sm90::shape_of({2, features, mask, dim_qk, dim_v});
+                    ASSERT_EQ(s.fault(), nullptr) << dim_qk << " " << dim_v << " " << features;
+                    EXPECT_GE(s.dim_qk, dim_qk);
+                    EXPECT_GE(s.dim_v, dim_v);
+                    const sm90::SharedLayout at = s.shared();
+                    for (const sm90::i32 tile : {at.q, at.k, at.v, s.q_bytes(), s.k_bytes(), s.v_bytes()})
+                        EXPECT_EQ(tile % 1024, 0) << "the pattern of the swizzle";
+                    // Of what the block is launched with, warpgroups take no more than there is.
+                    EXPECT_LE(s.producer_registers() + s.consumers * s.consumer_registers(),
+                              (s.consumers + 1) * s.launch_registers());
+                    EXPECT_LE(s.keys / 2 + s.keys / 4 + s.dim_v / 2, 176);
+                }
+    EXPECT_EQ(sm90::shape_of({2, 0, 0, 64, 64}).consumers, 3);
+    EXPECT_EQ(sm90::shape_of({2, 0, 0, 96, 96}).dim_qk, 96) << "no products of padding";
+    EXPECT_EQ(sm90::shape_of({2, 0, 0, 96, 96}).dim_v, 128);
+    EXPECT_EQ(sm90::shape_of({2, 0, 0, 128, 128}).query_buffers, 2);
+    EXPECT_EQ(sm90::shape_of({2, 0, 0, 192, 128}).keys, 128);
+    EXPECT_EQ(sm90::shape_of({2, 0, 0, 256, 256}).keys, 64);
+}
+
+TEST_F(DenseSm90, CommonKernelsAreApart)
+{
+    const std::vector<kernel::Request> all = sm90::common_requests();
+    for (size_t i = 0; i < all.size(); ++i) EXPECT_EQ(std::count(all.begin(), all.end(), all[i]), 1) << i;
+}
+
+TEST_F(DenseSm90, Refusals)
+{
+    EXPECT_EQ(refusal(served()), "");
+    const struct {
+        std::function<void(Described &)> change;
+        const char *reason;
+    } table[] = {
+        {[](Described &d) { d.problem.q_dtype = ATTN_FLOAT32; }, "float16 or bfloat16 throughout"},
+        {[](Described &d) { d.problem.out_dtype = ATTN_FLOAT32; }, "float16 or bfloat16 throughout"},
+        {[](Described &d) { d.problem.flags = ATTN_STRICT_NONFINITE; }, "ATTN_STRICT_NONFINITE"},
+        {[](Described &d) { d.problem.page_size = 16; }, "attn_problem.page_size"},
+        {[](Described &d) { d.problem.scale = -1; }, "attn_problem.scale = -1"},
+        {[](Described &d) { d.problem.dim_qk = 264; }, "attn_problem.dim_qk = 264 (a multiple of 8 up to 256)"},
+        {[](Described &d) { d.problem.dim_v = 100; }, "attn_problem.dim_v = 100 (a multiple of 8"},
+        {[](Described &d) { d.problem.dim_qk = 256, d.dense.softcap = 30; }, "attn_problem.dim_v = 256 with softcap"},
+        {[](Described &d) { d.problem.max_q = 4; }, "attn_problem.max_q = 4 with 4 heads on a key head"},
+        {[](Described &d) { d.dense.causal = ATTN_BY_POSITION; }, "by position"},
+        {[](Described &d) { d.dense.activation = ATTN_SIGMOID; }, "attn_dense.activation"},
+        {[](Described &d) { d.bind(ATTN_SLOT_BIAS); }, "slot BIAS"},
+        {[](Described &d) { d.bind(ATTN_SLOT_ROW_ENTROPY); }, "slot ROW_ENTROPY"},
+        {[](Described &d) { d.bind(ATTN_SLOT_COLUMN_MASS); }, "slot COLUMN_MASS"},
+    };
+    for (const auto &[change, reason] : table) {
+        Described described = served();
+        change(described);
+        EXPECT_NE(refusal(described).find(reason), std::string::npos) << reason << ": " << refusal(described);
+    }
+    EXPECT_EQ(refusal(served(), 1), "needs compute capability 9.0, this is 8.0");
+    fake_cuda_set_attribute(0, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, 10);
+    EXPECT_EQ(refusal(served()), "needs compute capability 9.0, this is 10.0");
+}
+
+/// Options become features; a plan without them gets none.
+TEST_F(DenseSm90, Features)
+{
+    const struct {
+        std::function<void(Described &)> change;
+        int features, mask;
+    } table[] = {
+        {[](Described &) {}, 0, sm90::kMaskDiagonal},
+        {[](Described &d) { d.dense.causal = ATTN_ALIGN_NONE; }, 0, sm90::kMaskEnd},
+        {[](Described &d) { d.dense.flags = ATTN_WINDOW_LEFT, d.dense.window_left = 64; }, 0, sm90::kMaskWindow},
+        {[](Described &d) { d.dense.softcap = 30; }, sm90::kSoftcap, sm90::kMaskDiagonal},
+        {[](Described &d) { d.bind(ATTN_SLOT_ALIBI_SLOPES); }, sm90::kAlibi, sm90::kMaskDiagonal},
+        {[](Described &d) { d.bind(ATTN_SLOT_Q_TEMPERATURE); }, sm90::kQueryTemperature, sm90::kMaskDiagonal},
+        {[](Described &d) { d.bind(ATTN_SLOT_SINK_LOGITS); }, sm90::kEpilogue, sm90::kMaskDiagonal},
+        {[](Described &d) { d.bind(ATTN_SLOT_GATE); }, sm90::kGate, sm90::kMaskDiagonal},
+        {[](Described &d) { d.bind(ATTN_SLOT_LSE); }, 0, sm90::kMaskDiagonal},
+    };
+    attn_handle handle = create(gpu::Selection::sm90);
+    for (const auto &[change, features, mask] : table) {
+        Described described = served();
+        change(described);
+        attn_plan plan = nullptr;
+        ASSERT_EQ(described.plan(handle, &plan), ATTN_OK) << last_error();
+        const std::string text = describe(plan);
+        EXPECT_NE(text.find("\"features\":" + std::to_string(features) + ","), std::string::npos) << text;
+        EXPECT_NE(text.find("\"mask_kind\":" + std::to_string(mask) + ","), std::string::npos) << text;
+        attn_plan_destroy(plan);
+    }
+    attn_destroy(handle);
+}
+
+/// On request only; what it does not serve, and why, is in the description.
+TEST_F(DenseSm90, Chosen)
+{
+    const auto description = [&](gpu::Selection selection, Described described) {
+        attn_handle handle = create(selection);
+        attn_plan plan = nullptr;
+        EXPECT_EQ(described.plan(handle, &plan), ATTN_OK) << last_error();
+        std::string text = describe(plan);
+        attn_plan_destroy(plan);
+        attn_destroy(handle);
+        return text;
+    };
+    const auto has = [](const std::string &text, const char *part) { return text.find(part) != std::string::npos; };
+    std::string text = description(gpu::Selection::sm90, served());
+    EXPECT_TRUE(has(text, "\"kernel\":\"cuda.dense.forward_sm90\"")) << text;
+    EXPECT_TRUE(has(text, "\"refusals\":[]")) << text;
+    EXPECT_TRUE(has(text, "\"for_other_strides\":\"gpu.dense.forward")) << text;
+    text = description(gpu::Selection::standard, served());
+    EXPECT_TRUE(has(text, "\"kernel\":\"gpu.dense.forward")) << text;
+    EXPECT_TRUE(has(text, "\"kernel\":\"cuda.dense.forward_sm90\",\"reason\":\"is taken only where")) << text;
+    Described paged = served();
+    paged.problem.page_size = 16;
+    text = description(gpu::Selection::sm90, paged);
+    EXPECT_TRUE(has(text, "\"reason\":\"does not compute attn_problem.page_size\"")) << text;
+}
+
+TEST_F(DenseSm90, LaunchAndMaps)
+{
+    attn_handle handle = create(gpu::Selection::sm90);
+    attn_plan plan = nullptr;
+    ASSERT_EQ(served().plan(handle, &plan), ATTN_OK) << last_error();
+    Tensors tensors(plan);
+    ASSERT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
+    ASSERT_EQ(fake_cuda_launch_count(), 1);
+    fake_cuda_launch launch;
+    ASSERT_TRUE(fake_cuda_get_launch(0, &launch));
+    EXPECT_STREQ(launch.kernel, "attn_dense_forward_sm90");
+    EXPECT_EQ(launch.grid[0], 132u) << "3 * 8 heads * 8 tiles of 128 rows, on as many SMs as there are";
+    EXPECT_EQ(launch.block[0], 384u);
+    fake_cuda_tensor_map v, k, q;
+    ASSERT_TRUE(fake_cuda_get_tensor_map(0, &v) && fake_cuda_get_tensor_map(1, &k) && fake_cuda_get_tensor_map(2, &q));
+    const struct {
+        const fake_cuda_tensor_map &map;
+        attn_slot slot;
+        uint64_t rows, heads;
+    } table[] = {{q, ATTN_SLOT_Q, 1000, 8}, {k, ATTN_SLOT_K, 1500, 2}, {v, ATTN_SLOT_V, 1500, 2}};
+    for (const auto &[map, slot, rows, heads] : table) {
+        SCOPED_TRACE(slot);
+        EXPECT_EQ(map.address, tensors.view(slot).data);
+        EXPECT_EQ(map.type, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16);
+        EXPECT_EQ(map.swizzle, CU_TENSOR_MAP_SWIZZLE_128B);
+        ASSERT_EQ(map.rank, 4);
+        const uint64_t extents[] = {128, rows, heads, 3}, strides[] = {heads * 256, 256, rows * heads * 256};
+        EXPECT_TRUE(std::equal(extents, extents + 4, map.extents));
+        EXPECT_TRUE(std::equal(strides, strides + 3, map.strides));
+        const uint32_t box[] = {64, 128, 1, 1};
+        EXPECT_TRUE(std::equal(box, box + 4, map.box));
+    }
+    // Few tiles: as many blocks.
+    fake_cuda_clear_launches();
+    for (const attn_slot slot : {ATTN_SLOT_Q, ATTN_SLOT_OUT}) tensors.view(slot).shape[1] = 120;
+    ASSERT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
+    ASSERT_TRUE(fake_cuda_get_launch(0, &launch));
+    EXPECT_EQ(launch.grid[0], 24u);
+    attn_plan_destroy(plan);
+    attn_destroy(handle);
+}
+
+TEST_F(DenseSm90, PackedSequences)
+{
+    Described described = served();
+    described.bind(ATTN_SLOT_CU_SEQLENS_Q), described.bind(ATTN_SLOT_CU_SEQLENS_KV);
+    described.problem.total_q = 1800, described.problem.total_kv = 2500;
+    attn_handle handle = create(gpu::Selection::sm90);
+    attn_plan plan = nullptr;
+    ASSERT_EQ(described.plan(handle, &plan), ATTN_OK) << last_error();
+    const Tensors tensors(plan);
+    ASSERT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
+    fake_cuda_tensor_map q, k;
+    ASSERT_TRUE(fake_cuda_get_tensor_map(1, &k) && fake_cuda_get_tensor_map(2, &q));
+    const uint64_t q_extents[] = {128, 1800, 8, 1}, k_extents[] = {128, 2500, 2, 1};
+    EXPECT_TRUE(std::equal(q_extents, q_extents + 4, q.extents));
+    EXPECT_TRUE(std::equal(k_extents, k_extents + 4, k.extents));
+    attn_plan_destroy(plan);
+    attn_destroy(handle);
+}
+
+/// Calls whose tensors are no tiles go to the portable kernel.
+TEST_F(DenseSm90, OtherStrides)
+{
+    record_->parameters = 1; // those of the kernels that are launched
+    attn_handle handle = create(gpu::Selection::sm90);
+    attn_plan plan = nullptr;
+    ASSERT_EQ(served().plan(handle, &plan), ATTN_OK) << last_error();
+    const std::function<void(Tensors &)> changes[] = {
+        [](Tensors &t) { t.view(ATTN_SLOT_K).byte_offset = 2; },   // not aligned
+        [](Tensors &t) { t.view(ATTN_SLOT_V).strides[2] = 0; },    // heads of V that are one
+        [](Tensors &t) { t.view(ATTN_SLOT_Q).strides[1] = 1025; }, // rows that are not aligned
+        [](Tensors &t) { t.view(ATTN_SLOT_OUT).byte_offset = 8; }, // written 16 bytes at a time
+        [](Tensors &t) {                                           // nothing to copy
+            for (const attn_slot slot : {ATTN_SLOT_K, ATTN_SLOT_V}) t.view(slot).shape[1] = 0;
+        },
+    };
+    for (const auto &change : changes) {
+        Tensors tensors(plan);
+        change(tensors);
+        fake_cuda_clear_launches();
+        ASSERT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
+        fake_cuda_launch launch;
+        ASSERT_TRUE(fake_cuda_get_launch(0, &launch));
+        EXPECT_STREQ(launch.kernel, "attn_dense_forward");
+    }
+    Tensors none(plan);
+    for (const attn_slot slot : {ATTN_SLOT_Q, ATTN_SLOT_OUT}) none.view(slot).shape[1] = 0;
+    fake_cuda_clear_launches();
+    EXPECT_EQ(none.execute(plan, nullptr), ATTN_OK) << last_error();
+    EXPECT_EQ(fake_cuda_launch_count(), 0);
+    attn_plan_destroy(plan);
+    attn_destroy(handle);
+}
+
+/// Encodes three maps and launches; no memory of the host, no call that a capture forbids.
+TEST_F(DenseSm90, ExecuteOnlyLaunches)
+{
+    attn_handle handle = create(gpu::Selection::sm90);
+    attn_plan plan = nullptr;
+    ASSERT_EQ(served().plan(handle, &plan), ATTN_OK) << last_error();
+    const Tensors tensors(plan);
+    void *stream = fake_cuda_create_stream(fake_cuda_primary_context(0));
+    ASSERT_EQ(tensors.execute(plan, stream), ATTN_OK) << last_error();
+    fake_cuda_clear_calls();
+    fake_cuda_begin_capture();
+    attn_status status;
+    int64_t allocations;
+    {
+        const attn::test::AllocationScope scope;
+        status = tensors.execute(plan, stream);
+        allocations = scope.count();
+    }
+    fake_cuda_end_capture();
+    EXPECT_EQ(status, ATTN_OK) << last_error();
+    EXPECT_EQ(allocations, 0);
+    const std::set<std::string> allowed = {"cuCtxPushCurrent", "cuCtxPopCurrent",  "cuCtxGetCurrent",
+                                           "cuStreamGetCtx",   "cuLaunchKernelEx", "cuTensorMapEncodeTiled"};
+    for (int i = 0; i < fake_cuda_entry_count(); ++i)
+        if (!allowed.count(fake_cuda_entry_name(i))) {
+            EXPECT_EQ(fake_cuda_calls(fake_cuda_entry_name(i)), 0) << fake_cuda_entry_name(i);
+        }
+    EXPECT_EQ(fake_cuda_calls("cuTensorMapEncodeTiled"), 3);
+    EXPECT_EQ(fake_cuda_calls("cuLaunchKernelEx"), 1);
+    attn_plan_destroy(plan);
+    attn_destroy(handle);
+}
+
+TEST_F(DenseSm90, EveryCallFails)
+{
+    const Sweep sweep = fail_every_call([&](const auto &ending) -> attn_status {
+        const Driver *driver = nullptr;
+        if (const attn_status status = open_driver(&driver)) return status;
+        std::unique_ptr<CudaDevice> device;
+        if (const attn_status status = CudaDevice::open(*driver, {}, std::make_unique<FakeStore>(record_), &device))
+            return status;
+        auto handle = std::make_unique<attn_handle_s>();
+        handle->device = ATTN_DEVICE_CUDA;
+        handle->process = getpid();
+        handle->backend = make_backend(std::move(device), gpu::Selection::sm90);
+        attn_plan plan = nullptr;
+        attn_status status = served().plan(handle.get(), &plan);
+        if (status == ATTN_OK) status = Tensors(plan).execute(plan, nullptr);
+        ending();
+        attn_destroy(handle.release());
+        attn_plan_destroy(plan);
+        return status;
+    });
+    EXPECT_EQ(sweep.faults.count("cuTensorMapEncodeTiled"), 1u);
+}
+
+TEST_F(DenseSm90, ShapeOverride)
+{
+    attn_handle handle = create(gpu::Selection::sm90);
+    attn_plan plan = nullptr;
+    setenv("ATTN_GPU_SM90_SHAPE", "keys=96,turns=0", 1);
+    ASSERT_EQ(served().plan(handle, &plan), ATTN_OK) << last_error();
+    EXPECT_NE(describe(plan).find("\"key_block\":96"), std::string::npos);
+    attn_plan_destroy(plan);
+    setenv("ATTN_GPU_SM90_SHAPE", "keys=100", 1);
+    EXPECT_TRUE(failed_with(served().plan(handle, &plan), ATTN_ERROR_INVALID,
+                            {"ATTN_GPU_SM90_SHAPE = keys=100: keys must be 64, 80, 96 or 128"}));
+    setenv("ATTN_GPU_SM90_SHAPE", "rows=64", 1);
+    EXPECT_TRUE(failed_with(served().plan(handle, &plan), ATTN_ERROR_INVALID, {"must be a field of a shape"}));
+    unsetenv("ATTN_GPU_SM90_SHAPE");
+    attn_destroy(handle);
+}
+
+} // namespace
+} // namespace attn::cuda::test
