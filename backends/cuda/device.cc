@@ -219,6 +219,15 @@ attn_status CudaDevice::encode(const gpu::TensorTiles &tiles, gpu::TensorMap *ou
     return ATTN_OK;
 }
 
+attn_status CudaDevice::clear(void *memory, size_t count, void *stream) const noexcept
+{
+    const Driver &driver = context_->driver();
+    if (const CUresult result =
+            driver.cuMemsetD32Async(reinterpret_cast<CUdeviceptr>(memory), 0, count, static_cast<CUstream>(stream)))
+        return fail_call(driver, "cuMemsetD32Async", result);
+    return ATTN_OK;
+}
+
 attn_status CudaDevice::launch(const gpu::Kernel &kernel, const gpu::Grid &grid, void *stream,
                                void **parameters) const noexcept
 {

@@ -41,6 +41,7 @@ public:
     [[nodiscard]] attn_status enter(void *stream) const noexcept override;
     void leave() const noexcept override { context_->pop(); }
     [[nodiscard]] attn_status encode(const gpu::TensorTiles &tiles, gpu::TensorMap *out) const noexcept override;
+    [[nodiscard]] attn_status clear(void *memory, size_t count, void *stream) const noexcept override;
     [[nodiscard]] attn_status launch(const gpu::Kernel &kernel, const gpu::Grid &grid, void *stream,
                                      void **parameters) const noexcept override;
 

@@ -180,6 +180,7 @@ attn_status find_entry_points(void *library, Driver *driver)
     search.required("cuMemAlloc", 3020, &driver->cuMemAlloc);
     search.required("cuMemFree", 3020, &driver->cuMemFree);
     search.required("cuMemcpyHtoDAsync", 3020, &driver->cuMemcpyHtoDAsync);
+    search.required("cuMemsetD32Async", 3020, &driver->cuMemsetD32Async);
     search.required("cuTensorMapEncodeTiled", 12000, &driver->cuTensorMapEncodeTiled);
     if (!search.missing) return ATTN_OK;
     return fail(ATTN_ERROR_NO_DEVICE, "the CUDA driver lacks the function %s of version %d.%d", search.missing,

@@ -56,6 +56,7 @@ struct Driver {
     CUresult (*cuMemAlloc)(CUdeviceptr *address, size_t bytes) = nullptr;
     CUresult (*cuMemFree)(CUdeviceptr address) = nullptr;
     CUresult (*cuMemcpyHtoDAsync)(CUdeviceptr to, const void *from, size_t bytes, CUstream stream) = nullptr;
+    CUresult (*cuMemsetD32Async)(CUdeviceptr to, unsigned int value, size_t count, CUstream stream) = nullptr;
 
     CUresult (*cuTensorMapEncodeTiled)(CUtensorMap *map, CUtensorMapDataType type, uint32_t rank, void *address,
                                        const uint64_t *extents, const uint64_t *strides, const uint32_t *box,

@@ -94,6 +94,11 @@ public:
     {
         return fail(ATTN_ERROR_UNSUPPORTED, "this device copies no tiles");
     }
+    /// Enqueues zeros: at an address, so many words of 4 bytes, on a stream.
+    [[nodiscard]] virtual attn_status clear(void *, size_t, void *) const noexcept
+    {
+        return fail(ATTN_ERROR_UNSUPPORTED, "this device clears no memory");
+    }
     /// Enqueues a kernel; `parameters` as the driver wants them, an array of addresses.
     [[nodiscard]] virtual attn_status launch(const Kernel &kernel, const Grid &grid, void *stream,
                                              void **parameters) const noexcept = 0;

@@ -33,7 +33,7 @@ protected:
     void SetUp() override
     {
         Session::SetUp();
-        record_->parameters = 4;
+        record_->parameters = 5;
     }
     attn_handle create(gpu::Selection selection, int device_id = 0)
     {
@@ -188,9 +188,12 @@ TEST_F(DenseSm90, LaunchAndMaps)
     ASSERT_EQ(served().plan(handle, &plan), ATTN_OK) << last_error();
     Tensors tensors(plan);
     ASSERT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
-    ASSERT_EQ(fake_cuda_launch_count(), 1);
+    // Causal, so tiles take unequally long: a counter says who takes which.
+    ASSERT_EQ(fake_cuda_launch_count(), 2);
     fake_cuda_launch launch;
     ASSERT_TRUE(fake_cuda_get_launch(0, &launch));
+    EXPECT_STREQ(launch.kernel, "cuMemsetD32Async");
+    ASSERT_TRUE(fake_cuda_get_launch(1, &launch));
     EXPECT_STREQ(launch.kernel, "attn_dense_forward_sm90");
     EXPECT_EQ(launch.grid[0], 132u) << "3 * 8 heads * 8 tiles of 128 rows, on as many SMs as there are";
     EXPECT_EQ(launch.block[0], 384u);
@@ -213,10 +216,11 @@ TEST_F(DenseSm90, LaunchAndMaps)
         const uint32_t box[] = {64, 128, 1, 1};
         EXPECT_TRUE(std::equal(box, box + 4, map.box));
     }
-    // Few tiles: as many blocks.
+    // Few tiles: as many blocks, and nothing to count.
     fake_cuda_clear_launches();
     for (const attn_slot slot : {ATTN_SLOT_Q, ATTN_SLOT_OUT}) tensors.view(slot).shape[1] = 120;
     ASSERT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
+    ASSERT_EQ(fake_cuda_launch_count(), 1);
     ASSERT_TRUE(fake_cuda_get_launch(0, &launch));
     EXPECT_EQ(launch.grid[0], 24u);
     attn_plan_destroy(plan);
@@ -276,7 +280,7 @@ TEST_F(DenseSm90, OtherStrides)
     attn_destroy(handle);
 }
 
-/// Encodes three maps and launches; no memory of the host, no call that a capture forbids.
+/// Encodes three maps, clears a counter and launches; no memory of the host, no call that a capture forbids.
 TEST_F(DenseSm90, ExecuteOnlyLaunches)
 {
     attn_handle handle = create(gpu::Selection::sm90);
@@ -297,16 +301,37 @@ TEST_F(DenseSm90, ExecuteOnlyLaunches)
     fake_cuda_end_capture();
     EXPECT_EQ(status, ATTN_OK) << last_error();
     EXPECT_EQ(allocations, 0);
-    const std::set<std::string> allowed = {"cuCtxPushCurrent", "cuCtxPopCurrent",  "cuCtxGetCurrent",
-                                           "cuStreamGetCtx",   "cuLaunchKernelEx", "cuTensorMapEncodeTiled"};
+    const std::set<std::string> allowed = {"cuCtxPushCurrent",      "cuCtxPopCurrent",  "cuCtxGetCurrent",
+                                           "cuStreamGetCtx",        "cuMemsetD32Async", "cuLaunchKernelEx",
+                                           "cuTensorMapEncodeTiled"};
     for (int i = 0; i < fake_cuda_entry_count(); ++i)
         if (!allowed.count(fake_cuda_entry_name(i))) {
             EXPECT_EQ(fake_cuda_calls(fake_cuda_entry_name(i)), 0) << fake_cuda_entry_name(i);
         }
     EXPECT_EQ(fake_cuda_calls("cuTensorMapEncodeTiled"), 3);
+    EXPECT_EQ(fake_cuda_calls("cuMemsetD32Async"), 1);
     EXPECT_EQ(fake_cuda_calls("cuLaunchKernelEx"), 1);
     attn_plan_destroy(plan);
     attn_destroy(handle);
+}
+
+/// Where all tiles see as many keys there is no counter; where lengths come from the device there is.
+TEST_F(DenseSm90, Counters)
+{
+    for (const bool has_lengths : {false, true}) {
+        Described described = served();
+        described.dense.causal = ATTN_ALIGN_NONE;
+        if (has_lengths) described.bind(ATTN_SLOT_SEQLENS_KV);
+        attn_handle handle = create(gpu::Selection::sm90);
+        attn_plan plan = nullptr;
+        ASSERT_EQ(described.plan(handle, &plan), ATTN_OK) << last_error();
+        const Tensors tensors(plan);
+        fake_cuda_clear_launches();
+        ASSERT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
+        EXPECT_EQ(fake_cuda_launch_count(), has_lengths ? 2 : 1);
+        attn_plan_destroy(plan);
+        attn_destroy(handle);
+    }
 }
 
 TEST_F(DenseSm90, EveryCallFails)
@@ -330,6 +355,7 @@ TEST_F(DenseSm90, EveryCallFails)
         return status;
     });
     EXPECT_EQ(sweep.faults.count("cuTensorMapEncodeTiled"), 1u);
+    EXPECT_EQ(sweep.faults.count("cuMemsetD32Async"), 1u);
 }
 
 TEST_F(DenseSm90, ShapeOverride)

@@ -544,6 +544,32 @@ CUresult memcpy_htod_async(CUdeviceptr to, const void *from, size_t bytes, CUstr
     return CUDA_SUCCESS;
 }
 
+/// Recorded as a launch, of as many threads as there are words. Nothing is written: workspaces may be mere addresses.
+CUresult memset_async(CUdeviceptr to, unsigned int value, size_t count, CUstream handle)
+{
+    if (const CUresult result = begin(Entry::memset_async)) return result;
+    Context *context = require_context("cuMemsetD32Async");
+    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!is_default(handle)) {
+        const Stream *stream = check_stream("cuMemsetD32Async", handle);
+        if (!stream) return CUDA_ERROR_INVALID_HANDLE;
+        if (stream->context != context) {
+            violate("cuMemsetD32Async on a stream of another context");
+            return CUDA_ERROR_INVALID_HANDLE;
+        }
+    }
+    if (to == 0 || to % 4 != 0 || count < 1 || value != 0) {
+        violate("cuMemsetD32Async of %zu words %u at %p", count, value, reinterpret_cast<void *>(to));
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    fake_cuda_launch record = {
+        "cuMemsetD32Async", {1, 1, 1}, {static_cast<unsigned int>(count), 1, 1}, 0, 0, handle, context};
+    if (state().has_failed.load(std::memory_order_relaxed))
+        state().launches_after_failure.fetch_add(1, std::memory_order_relaxed);
+    this_thread().launches.push_back(record);
+    return CUDA_SUCCESS;
+}
+
 int64_t element_bytes(CUtensorMapDataType type)
 {
     return type == CU_TENSOR_MAP_DATA_TYPE_UINT8 ? 1 : type == CU_TENSOR_MAP_DATA_TYPE_FLOAT32 ? 4 : 2;
@@ -640,6 +666,7 @@ const std::array<EntryInfo, kEntryCount> kEntries = {
     entry("cuMemAlloc", 3020, kNow, mem_alloc),
     entry("cuMemFree", 3020, kNow, mem_free),
     entry("cuMemcpyHtoDAsync", 3020, kNow, memcpy_htod_async),
+    entry("cuMemsetD32Async", 3020, kNow, memset_async),
     entry("cuTensorMapEncodeTiled", 12000, kNow, tensor_map_encode_tiled),
 };
 

@@ -53,6 +53,7 @@ enum class Entry {
     mem_alloc,
     mem_free,
     memcpy_htod_async,
+    memset_async,
     tensor_map_encode_tiled,
     count
 };

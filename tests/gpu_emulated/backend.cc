@@ -29,11 +29,13 @@ public:
     {
         static constexpr std::array<attn::gpu::Implementation, 2> list = {{
             {ATTN_KIND_MERGE, "gpu.merge", attn::gpu::Family::portable, attn::gpu::refuse_merge, attn::gpu::make_merge},
-            {ATTN_KIND_APPEND, "gpu.append", attn::gpu::Family::portable, attn::gpu::refuse_append, attn::gpu::make_append},
+            {ATTN_KIND_APPEND, "gpu.append", attn::gpu::Family::portable, attn::gpu::refuse_append,
+             attn::gpu::make_append},
         }};
 #if defined(ATTN_EMULATED_DENSE)
         static constexpr std::array<attn::gpu::Implementation, 1> dense = {
-            {{ATTN_KIND_DENSE, "gpu.dense.forward", attn::gpu::Family::portable, attn::gpu::refuse_forward, attn::gpu::make_forward}}};
+            {{ATTN_KIND_DENSE, "gpu.dense.forward", attn::gpu::Family::portable, attn::gpu::refuse_forward,
+              attn::gpu::make_forward}}};
         if (problem.kind == ATTN_KIND_DENSE)
             return attn::gpu::choose(dense, attn::gpu::Selection::standard, name(), problem, device_, executor);
 #endif

@@ -50,6 +50,9 @@ bool tiles_of(const gpu::TokenView &v, int64_t channels, int64_t length, int64_t
     return true;
 }
 
+/// Of the counter of tiles, at the beginning of the workspace.
+constexpr size_t kCounterBytes = 16;
+
 class Forward final : public Executor {
 public:
     Forward(const DenseProblem &problem, gpu::Device &device) : p_(problem), device_(device) {}
@@ -60,6 +63,8 @@ public:
         constant_.group = 1; // a tile has rows of one head
         constant_.splits = 1;
         shape_ = shape_of(wish_of(p_));
+        counts_ = shape_.mask != kMaskEnd || p_.packed_q || p_.storage == Storage::packed ||
+                  p_.has(ATTN_SLOT_SEQLENS_Q) || p_.has(ATTN_SLOT_SEQLENS_KV);
         if (const attn_status status = override_shape(&shape_)) return status;
         if (const attn_status status =
                 device_.load(forward_request(shape_), true, static_cast<uint32_t>(shape_.threads()),
@@ -69,9 +74,12 @@ public:
     }
 
     const char *kernel() const noexcept override { return "cuda.dense.forward_sm90"; }
-    // The kernel needs no workspace, but a call may be one for the portable kernel.
+    // The kernel needs a counter at most, but a call may be one for the portable kernel.
     size_t workspace_alignment() const noexcept override { return portable_->workspace_alignment(); }
-    size_t workspace_bytes(const Sizes &sizes) const noexcept override { return portable_->workspace_bytes(sizes); }
+    size_t workspace_bytes(const Sizes &sizes) const noexcept override
+    {
+        return std::max(portable_->workspace_bytes(sizes), counts_ ? kCounterBytes : 0);
+    }
 
     attn_status execute(const attn_handle_s &handle, const Arguments &arguments, void *workspace, size_t bytes,
                         void *stream) const noexcept override
@@ -92,7 +100,9 @@ public:
         // Heads of a group share the keys that a section is counted by.
         params.section =
             static_cast<i32>(std::min(pairs, p_.group * gpu::section_of(p_, device_.facts(), sizes, pairs)));
-        return launch(q, k, v, pairs * row_tiles, params, stream);
+        const bool counts = counts_ && pairs * row_tiles > device_.facts().compute_units;
+        return launch(q, k, v, pairs * row_tiles, params, counts ? static_cast<uint32_t *>(workspace) : nullptr,
+                      stream);
     }
 
     void describe(JsonWriter &json) const override
@@ -127,7 +137,7 @@ private:
     }
 
     attn_status launch(const gpu::TensorTiles &q, const gpu::TensorTiles &k, const gpu::TensorTiles &v, int64_t tiles,
-                       gpu::ForwardParams params, void *stream) const noexcept
+                       gpu::ForwardParams params, uint32_t *counter, void *stream) const noexcept
     {
         gpu::TensorMap maps[3];
         const gpu::Call call(device_, stream);
@@ -135,11 +145,13 @@ private:
         const gpu::TensorTiles *const tensors[] = {&q, &k, &v};
         for (int i = 0; i < 3; ++i)
             if (const attn_status status = device_.encode(*tensors[i], &maps[i])) return status;
+        if (counter)
+            if (const attn_status status = device_.clear(counter, 1, stream)) return status;
         gpu::Grid grid;
         grid.x = static_cast<uint32_t>(std::min<int64_t>(tiles, std::max(1, device_.facts().compute_units)));
         grid.threads = static_cast<uint32_t>(shape_.threads());
         grid.shared_bytes = static_cast<uint32_t>(shape_.shared().bytes);
-        void *parameters[] = {&maps[0], &maps[1], &maps[2], &params};
+        void *parameters[] = {&maps[0], &maps[1], &maps[2], &params, &counter};
         return device_.launch(kernel_, grid, stream, parameters);
     }
 
@@ -148,6 +160,7 @@ private:
     gpu::ForwardParams constant_ = {}; ///< What does not change from call to call.
     Shape shape_ = {};
     gpu::Kernel kernel_;
+    bool counts_ = false;                ///< Tiles may take unequally long: see the kernel's scheduler.
     std::unique_ptr<Executor> portable_; ///< For calls whose tensors this kernel cannot copy.
 };
 

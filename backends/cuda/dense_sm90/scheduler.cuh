@@ -1,12 +1,9 @@
 // Which tiles a block of threads computes, in which order, and which blocks of keys each of them visits.
 //
 // Tiles are numbered by sections of sequences and heads whose keys stay in the L2 cache; within a section the last rows
-// come first, as those see the most keys where causal. Blocks of threads take the numbers in turn, in every other round
-// from the last of them to the first, so that who got the longest tile of a round gets the shortest of the next:
-//
-//     round 0   0 1 2 3      round 1   7 6 5 4      round 2   8 9 10 11
-//
-// This needs no counter in memory, and results that do not depend on who computed what.
+// come first, as those see the most keys where causal. A block of threads begins with the tile of its own number. Where
+// tiles take equally long, blocks go on in turns; else each takes the next number from a counter in memory when it has
+// room for a tile. Results do not depend on who computed what.
 #ifndef ATTN_BACKENDS_CUDA_DENSE_SM90_SCHEDULER_CUH
 #define ATTN_BACKENDS_CUDA_DENSE_SM90_SCHEDULER_CUH
 
@@ -30,23 +27,26 @@ static_assert(sizeof(Tile) <= Shape::kTileBytes, "a tile must fit its slot");
 /// The numbers of the tiles of this block of threads.
 class Order {
 public:
-    /// False if there are no more.
-    ATTN_DEVICE bool next(const ForwardParams &p, u32 *number)
+    /// False if there are no more. `counter`, of tiles that were taken beyond the first of each block, is NULL where
+    /// blocks take turns. All lanes of a warp ask together.
+    ATTN_DEVICE bool next(const ForwardParams &p, u32 *counter, u32 *number)
     {
         const u32 tiles = static_cast<u32>(p.sequences.batch * p.heads_out * p.row_tiles);
-        u32 block;
-        asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(block));
-        *number = first_ + (backwards_ ? gridDim.x - 1 - block : block);
-        // Rounds but the last are full: only there may this block have none.
-        const bool found = *number < tiles;
+        if (first_ > 0 && counter) {
+            u32 taken = 0;
+            if (threadIdx.x % 32 == 0) taken = atomicAdd(counter, 1);
+            *number = gridDim.x + __shfl_sync(kAllLanes, taken, 0);
+        } else {
+            u32 block;
+            asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(block));
+            *number = first_ + block;
+        }
         first_ += gridDim.x;
-        backwards_ = !backwards_;
-        return found;
+        return *number < tiles;
     }
 
 private:
     u32 first_ = 0;
-    bool backwards_ = false;
 };
 
 /// Fills in a tile by its number. False if it has no rows: the sequence is shorter than the longest.

@@ -28,7 +28,7 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
     const Schedule every(all, s, 0, 0, kKeys);
     stage_facts(p, s, every, v_head, block, facts);
     __syncthreads();
-    const BlockCopy<kDimQk, kQkStep> k_copy(p, p.k, s, head_of(p, head, p.heads_k), p.dim_qk);
+    const BlockCopy<kDimQk, kQkStep, kSwizzlesQk> k_copy(p, p.k, s, head_of(p, head, p.heads_k), p.dim_qk);
     k_copy.stage(every, block, facts, shared, kAt.k);
 
     float sums[kWarpKeys / 8][2] = {};

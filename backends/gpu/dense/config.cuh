@@ -28,10 +28,26 @@ constexpr int kWarpChannels = kShape.warp_channels();
 constexpr bool kSharedWeights = kShape.shares_weights(); ///< Weights pass through shared memory.
 constexpr int kBytes = kShape.element_bytes();
 constexpr int kQkStep = kShape.qk_step(), kVStep = kShape.v_step(), kWeightStep = kShape.weight_step();
+constexpr bool kSwizzlesQk = kShape.swizzles_qk(), kSwizzlesV = kShape.swizzles_v();
 constexpr int kKBytes = kShape.k_bytes(), kVBytes = kShape.v_bytes();
 constexpr int kFactSlots = Shape::kFactSlots;
 constexpr int kMergeStep = kShape.merge_step();
 constexpr SharedLayout kAt = kShape.shared();
+
+/// Byte of channel `channel`, a multiple of 8, of row `row` in shared memory.
+template <bool swizzles, int step>
+ATTN_DEVICE int place_of(int row, int channel)
+{
+    return row * step + (swizzles ? channel ^ (row & 7) * 8 : channel) * kBytes;
+}
+
+/// Address of the same row, 16 `pieces` channels further: `at` is one of the first 16 channels of a warp.
+template <bool swizzles>
+ATTN_DEVICE u32 further(u32 at, int pieces)
+{
+    return swizzles ? (at ^ static_cast<u32>(pieces % 4 * 32)) + static_cast<u32>(pieces / 4 * 128)
+                    : at + static_cast<u32>(pieces * 32);
+}
 
 /// The place of this thread: its warp in the grid, its row (lane / 4, and 8 below it) and column (2 (lane % 4), + 1) in
 /// a product.

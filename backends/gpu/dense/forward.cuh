@@ -272,8 +272,8 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
     const auto prepare = [&](int ahead) {
         if (has_facts && walk.has(ahead)) stage_facts(p, s, schedule, v_head, first_key(ahead), facts_of(ahead));
     };
-    const BlockCopy<kDimQk, kQkStep> k_copy(p, p.k, s, k_head, p.dim_qk);
-    const BlockCopy<kDimV, kVStep> v_copy(p, p.v, s, v_head, p.dim_v);
+    const BlockCopy<kDimQk, kQkStep, kSwizzlesQk> k_copy(p, p.k, s, k_head, p.dim_qk);
+    const BlockCopy<kDimV, kVStep, kSwizzlesV> v_copy(p, p.v, s, v_head, p.dim_v);
     const auto stage_k = [&](int ahead) {
         k_copy.stage(schedule, first_key(ahead), facts_of(ahead), shared,
                      kAt.k + (walk.step + ahead) % kStages * kKBytes);

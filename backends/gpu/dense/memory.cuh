@@ -102,7 +102,10 @@ ATTN_DEVICE void stage_queries(const ForwardParams &p, const Sequence &s, const 
         constexpr int kRowsApart = kThreads / kUnits;
         const int first = threadIdx.x / kUnits, c = threadIdx.x % kUnits * 8;
         const int bytes = larger(smaller((p.dim_qk - c) * 2, 16), 0);
-        const u32 to = shared_address(shared + kAt.q) + static_cast<u32>(first * kQkStep + c * 2);
+        const auto to = [&](int round) {
+            return shared_address(shared + kAt.q) +
+                   static_cast<u32>(place_of<kSwizzlesQk, kQkStep>(first + round * kRowsApart, c));
+        };
         const char *base = query_row(p, p.q, s, 0, head_of(p, tile.head0, p.heads_q)) + c * 2;
         const int row = tile.first + first;
         if (p.group == 1) {
@@ -110,13 +113,13 @@ ATTN_DEVICE void stage_queries(const ForwardParams &p, const Sequence &s, const 
             const i64 apart = kRowsApart * p.q.token_step;
 #pragma unroll
             for (int round = 0; round < kTotal / kThreads; ++round, from += apart)
-                copy_async(to + round * kRowsApart * kQkStep, from, row + round * kRowsApart < tile.total ? bytes : 0);
+                copy_async(to(round), from, row + round * kRowsApart < tile.total ? bytes : 0);
         } else { // a group of more than one has a head of Q for each of OUT
 #pragma unroll 1
             for (int round = 0; round < kTotal / kThreads; ++round) {
                 const int token = (row + round * kRowsApart) / p.group;
                 const int head = row + round * kRowsApart - token * p.group;
-                copy_async(to + round * kRowsApart * kQkStep, base + token * p.q.token_step + head * p.q.head_step,
+                copy_async(to(round), base + token * p.q.token_step + head * p.q.head_step,
                            row + round * kRowsApart < tile.total ? bytes : 0);
             }
         }
@@ -130,14 +133,14 @@ ATTN_DEVICE void stage_queries(const ForwardParams &p, const Sequence &s, const 
                 const int token = row / p.group, head = tile.head0 + row - token * p.group;
                 from = query_row(p, p.q, s, token, head_of(p, head, p.heads_q));
             }
-            stage_channels(shared, kAt.q + r * kQkStep + c * kBytes, p.q, from, c, p.dim_qk);
+            stage_channels(shared, kAt.q + place_of<kSwizzlesQk, kQkStep>(r, c), p.q, from, c, p.dim_qk);
         }
     }
 }
 
 /// Copies blocks of K or V of one head into shared memory. Keys out of reach of the whole tile become 0, so that what
 /// they hold cannot matter.
-template <int dim, int step>
+template <int dim, int step, bool swizzles>
 class BlockCopy {
 public:
     ATTN_DEVICE BlockCopy(const ForwardParams &p, const TokenView &v, const Sequence &s, int head, int actual_dim)
@@ -154,7 +157,10 @@ public:
     {
         if constexpr (kEven) {
             const int bytes = larger(smaller((dim_ - channel()) * 2, 16), 0);
-            const u32 to = shared_address(shared + at) + static_cast<u32>(row() * step + channel() * 2);
+            const auto to = [&](int round) {
+                return shared_address(shared + at) +
+                       static_cast<u32>(place_of<swizzles, step>(row() + round * kRowsApart, channel()));
+            };
             const bool inside = schedule.contains(first_key, kKeys);
             if (p_.sequences.page_size) {
 #pragma unroll 2
@@ -162,8 +168,7 @@ public:
                     const int r = row() + round * kRowsApart;
                     const KeyFacts f = facts[r];
                     const bool reached = (inside | schedule.in_hull(first_key + r)) & (f.page >= 0);
-                    copy_async(to + round * kRowsApart * step, from_ + f.page * v_.batch_step + f.row * v_.token_step,
-                               reached ? bytes : 0);
+                    copy_async(to(round), from_ + f.page * v_.batch_step + f.row * v_.token_step, reached ? bytes : 0);
                 }
                 return;
             }
@@ -171,13 +176,11 @@ public:
             const i64 apart = kRowsApart * v_.token_step;
             if (inside) {
 #pragma unroll
-                for (int round = 0; round < kRounds; ++round, from += apart)
-                    copy_async(to + round * kRowsApart * step, from, bytes);
+                for (int round = 0; round < kRounds; ++round, from += apart) copy_async(to(round), from, bytes);
             } else {
 #pragma unroll 1
                 for (int round = 0; round < kRounds; ++round, from += apart)
-                    copy_async(to + round * kRowsApart * step, from,
-                               schedule.in_hull(first_key + row() + round * kRowsApart) ? bytes : 0);
+                    copy_async(to(round), from, schedule.in_hull(first_key + row() + round * kRowsApart) ? bytes : 0);
             }
         } else {
 #pragma unroll 1
@@ -186,7 +189,7 @@ public:
                 const int key = first_key + r;
                 const bool reached = schedule.in_hull(key) && (!p_.sequences.page_size || facts[r].page >= 0);
                 const char *row = reached ? key_row(p_, v_, s_, key, head_, facts + r) : nullptr;
-                stage_channels(shared, at + r * step + c * kBytes, v_, row, c, dim_);
+                stage_channels(shared, at + place_of<swizzles, step>(r, c), v_, row, c, dim_);
             }
         }
     }

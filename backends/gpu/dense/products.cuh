@@ -29,19 +29,20 @@ ATTN_DEVICE void multiply_qk(Pieces<kWarpKeys> &s, const char *shared, const Pla
     clear<kWarpKeys>(s);
     if constexpr (!kFloats) {
         // Lanes 0-15 name the rows of Q, lanes 16-31 the same 8 channels on; K: keys by lane % 8 and lane / 16.
-        const u32 q = shared_address(shared + kAt.q) +
-                      static_cast<u32>((at.warp_m * kWarpRows + at.lane % 16) * kQkStep + at.lane / 16 * 16);
-        const u32 k = shared_address(shared + k_at) +
-                      static_cast<u32>((first + at.lane % 8 + at.lane / 16 * 8) * kQkStep + at.lane / 8 % 2 * 16);
+        const u32 q =
+            shared_address(shared + kAt.q) +
+            static_cast<u32>(place_of<kSwizzlesQk, kQkStep>(at.warp_m * kWarpRows + at.lane % 16, at.lane / 16 * 8));
+        const u32 k = shared_address(shared + k_at) + static_cast<u32>(place_of<kSwizzlesQk, kQkStep>(
+                                                          first + at.lane % 8 + at.lane / 16 * 8, at.lane / 8 % 2 * 8));
 #pragma unroll
         for (int c = 0; c < kDimQk / 16; ++c) {
             u32 a[kRowTiles][4];
 #pragma unroll
-            for (int t = 0; t < kRowTiles; ++t) load_matrices(a[t], q + t * 16 * kQkStep + c * 32);
+            for (int t = 0; t < kRowTiles; ++t) load_matrices(a[t], further<kSwizzlesQk>(q, c) + t * 16 * kQkStep);
 #pragma unroll
             for (int j = 0; j < kWarpKeys / 16; ++j) {
                 u32 b[4];
-                load_matrices(b, k + j * 16 * kQkStep + c * 32);
+                load_matrices(b, further<kSwizzlesQk>(k, c) + j * 16 * kQkStep);
 #pragma unroll
                 for (int t = 0; t < kRowTiles; ++t) {
                     multiply<kType>(s[t][2 * j], a[t], b[0], b[1]);
@@ -65,8 +66,8 @@ ATTN_DEVICE void multiply_qk(Pieces<kWarpKeys> &s, const char *shared, const Pla
                 for (int t = 0; t < kRowTiles; ++t)
 #pragma unroll
                     for (int half = 0; half < 2; ++half)
-                        a[t][half] = *reinterpret_cast<const float4 *>(q + (16 * t + 8 * half) * kQkStep +
-                                                                       (piece + c) * 4);
+                        a[t][half] =
+                            *reinterpret_cast<const float4 *>(q + (16 * t + 8 * half) * kQkStep + (piece + c) * 4);
 #pragma unroll
                 for (int j = 0; j < kWarpKeys / 8; ++j)
 #pragma unroll
@@ -122,31 +123,38 @@ ATTN_DEVICE void multiply_pv_pairs(Pieces<kWarpChannels> &o, const Pieces<kWarpK
     const u32 weights = shared_address(shared + kAt.weights) +
                         static_cast<u32>((at.warp_m * kWarpRows + at.lane % 16) * kWeightStep + at.lane / 16 * 16);
     const u32 v = shared_address(shared + v_at) +
-                  static_cast<u32>((at.warp_k * kStepKeys + at.lane % 16) * kVStep +
-                                   (at.warp_n * kWarpChannels + at.lane / 16 * 8) * 2);
+                  static_cast<u32>(place_of<kSwizzlesV, kVStep>(at.warp_k * kStepKeys + at.lane % 16,
+                                                                at.warp_n * kWarpChannels + at.lane / 16 * 8));
+    constexpr int kPieces = kWarpChannels / 16, kLoads = kStepKeys / 16 * kPieces;
+    u32 a[kStepKeys / 16][kRowTiles][4];
+    if constexpr (!kSharedWeights)
 #pragma unroll
-    for (int k = 0; k < kStepKeys / 16; ++k) {
-        u32 a[kRowTiles][4];
+        for (int k = 0; k < kStepKeys / 16; ++k)
+#pragma unroll
+            for (int t = 0; t < kRowTiles; ++t)
+#pragma unroll
+                for (int half = 0; half < 4; ++half) {
+                    const float *pair = w[t][2 * k + half / 2] + half % 2 * 2;
+                    a[k][t][half] = pack_pair<kType>(pair[0], pair[1]);
+                }
+    // Matrices of V are loaded one ahead.
+    u32 b[2][4];
+    const auto load = [&](int i) {
+        load_matrices_transposed(b[i % 2], further<kSwizzlesV>(v, i % kPieces) + i / kPieces * 16 * kVStep);
+    };
+    load(0);
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+        const int k = i / kPieces, j = i % kPieces;
+        if (i + 1 < kLoads) load(i + 1);
+        if constexpr (kSharedWeights)
+            if (j == 0)
+#pragma unroll
+                for (int t = 0; t < kRowTiles; ++t) load_matrices(a[k][t], weights + t * 16 * kWeightStep + k * 32);
 #pragma unroll
         for (int t = 0; t < kRowTiles; ++t) {
-            if constexpr (kSharedWeights) {
-                load_matrices(a[t], weights + t * 16 * kWeightStep + k * 32);
-            } else {
-                a[t][0] = pack_pair<kType>(w[t][2 * k][0], w[t][2 * k][1]);
-                a[t][1] = pack_pair<kType>(w[t][2 * k][2], w[t][2 * k][3]);
-                a[t][2] = pack_pair<kType>(w[t][2 * k + 1][0], w[t][2 * k + 1][1]);
-                a[t][3] = pack_pair<kType>(w[t][2 * k + 1][2], w[t][2 * k + 1][3]);
-            }
-        }
-#pragma unroll
-        for (int j = 0; j < kWarpChannels / 16; ++j) {
-            u32 b[4];
-            load_matrices_transposed(b, v + k * 16 * kVStep + j * 32);
-#pragma unroll
-            for (int t = 0; t < kRowTiles; ++t) {
-                multiply<kType>(o[t][2 * j], a[t], b[0], b[1]);
-                multiply<kType>(o[t][2 * j + 1], a[t], b[2], b[3]);
-            }
+            multiply<kType>(o[t][2 * j], a[k][t], b[i % 2][0], b[i % 2][1]);
+            multiply<kType>(o[t][2 * j + 1], a[k][t], b[i % 2][2], b[i % 2][3]);
         }
     }
 }
@@ -171,8 +179,7 @@ ATTN_DEVICE void multiply_pv_floats(Pieces<kWarpChannels> &o, const char *shared
             for (int t = 0; t < kRowTiles; ++t)
 #pragma unroll
                 for (int half = 0; half < 2; ++half)
-                    a[t][half] =
-                        *reinterpret_cast<const float *>(weights + (16 * t + 8 * half) * kWeightStep + k * 4);
+                    a[t][half] = *reinterpret_cast<const float *>(weights + (16 * t + 8 * half) * kWeightStep + k * 4);
 #pragma unroll
             for (int j = 0; j < kColumns / 8; ++j) {
                 const float2 b = *reinterpret_cast<const float2 *>(v + k * kVStep + j * 32);

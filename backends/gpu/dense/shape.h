@@ -47,10 +47,13 @@ struct Shape {
     constexpr bool shares_weights() const { return warps_n > 1 || floats(); }
 
     constexpr i32 element_bytes() const { return floats() ? 4 : 2; }
-    /// Rows in shared memory are 16 bytes longer than their channels, an odd number of such units: eight of them begin
-    /// in eight different groups of banks.
-    constexpr i32 qk_step() const { return dim_qk * element_bytes() + 16; }
-    constexpr i32 v_step() const { return dim_v * element_bytes() + 16; }
+    /// Eight rows of a matrix must begin in eight different groups of banks. Where a row is whole groups of 128 bytes,
+    /// its units of 16 bytes change places within them (unit u of row r lies at u ^ r % 8), and copies write whole
+    /// groups; else rows are 16 bytes longer than their channels.
+    constexpr bool swizzles_qk() const { return !floats() && dim_qk % 64 == 0; }
+    constexpr bool swizzles_v() const { return !floats() && warp_channels() % 64 == 0; }
+    constexpr i32 qk_step() const { return dim_qk * element_bytes() + (swizzles_qk() ? 0 : 16); }
+    constexpr i32 v_step() const { return dim_v * element_bytes() + (swizzles_v() ? 0 : 16); }
     constexpr i32 weight_step() const { return keys * element_bytes() + 16; }
     constexpr i32 k_bytes() const { return keys * qk_step(); }
     constexpr i32 v_bytes() const { return keys * v_step(); }

@@ -20,12 +20,17 @@ struct RowState {
     }
 };
 
-/// Largest scores of the rows over all warps that share them.
-ATTN_DEVICE void largest_scores(const Pieces<kWarpKeys> &x, char *shared, const Place &at, float (&top)[kRowsOfThread])
+/// Largest scores of the rows of a thread, of its own columns.
+ATTN_DEVICE void own_largest_scores(const Pieces<kWarpKeys> &x, float (&top)[kRowsOfThread])
 {
 #pragma unroll
     for (int i = 0; i < kRowsOfThread; ++i) top[i] = -infinity();
     each_score([&](int r, int t, int j, int e, int) { top[r] = fmaxf(top[r], x[t][j][e]); });
+}
+
+/// From those to the largest over all lanes and warps that share a row.
+ATTN_DEVICE void share_largest_scores(char *shared, const Place &at, float (&top)[kRowsOfThread])
+{
 #pragma unroll
     for (int i = 0; i < kRowsOfThread; ++i) top[i] = row_max(top[i]);
     if constexpr (kWarpsN > 1) {
@@ -54,14 +59,17 @@ ATTN_DEVICE bool soften(const ForwardParams &p, Pieces<kWarpKeys> &x, RowState &
     // The plain operator keeps products as they are; their factor joins the exponent.
     const float factor = kGeneral ? 1.0f : p.score_factor;
     float top[kRowsOfThread], reference[kRowsOfThread], added[kRowsOfThread], spread[kRowsOfThread];
-    largest_scores(x, shared, at, top);
-    bool moves = kGeneral;
-    if constexpr (!kGeneral) {
+    own_largest_scores(x, top);
+    // Lanes and warps that share a row keep the same reference: those of a warp move together, those of several always.
+    constexpr bool kWaits = !kGeneral && kWarpsN == 1;
+    bool moves = !kWaits;
+    if constexpr (kWaits) {
 #pragma unroll
         for (int i = 0; i < kRowsOfThread; ++i) moves |= (top[i] - state.max[i]) * factor > kSlack;
         moves = __any_sync(kAllLanes, moves);
     }
     if (moves) {
+        share_largest_scores(shared, at, top);
 #pragma unroll
         for (int i = 0; i < kRowsOfThread; ++i) {
             const float old = state.max[i], now = fmaxf(old, top[i]);
