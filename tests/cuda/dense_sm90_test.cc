@@ -33,7 +33,7 @@ protected:
     void SetUp() override
     {
         Session::SetUp();
-        record_->parameters = 5;
+        record_->parameters = 4;
     }
     attn_handle create(gpu::Selection selection, int device_id = 0)
     {

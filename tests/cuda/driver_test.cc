@@ -149,7 +149,7 @@ TEST(Driver, EntryPointMissing)
                   "")
             << name;
     }
-    EXPECT_EQ(required, 31);
+    EXPECT_EQ(required, 32);
 }
 
 TEST(Driver, InitialisationFails)

@@ -68,15 +68,21 @@ jobs_of() {
     echo $? >"$1/$name.status"' job "$logs/$1"
 }
 
-# The tables in shards, then one job for each other test of the filter.
+# One job for each test of the filter.
+test_jobs() { # SETTINGS FILTER [PREFIX]
+  local test
+  "$conformance" --gtest_list_tests --gtest_filter="$2" |
+    awk '/^[A-Z]/ { suite = $1 } /^  / { print suite $1 }' |
+    while read -r test; do printf '%s\t%s %s --gtest_filter="%s"\n' "${3:-}$test" "$1" "$conformance" "$test"; done
+}
+
+# The tables in shards, then other tests.
 conformance_jobs() { # SETTINGS FILTER
-  local shard test
+  local shard
   for ((shard = 0; shard < jobs; ++shard)); do
     printf 'table-%02d\t%s ATTN_TEST_SHARD=%d/%d %s --gtest_filter="Table*"\n' "$shard" "$1" "$shard" "$jobs" "$conformance"
   done
-  "$conformance" --gtest_list_tests --gtest_filter="$2" |
-    awk '/^[A-Z]/ { suite = $1 } /^  / { print suite $1 }' |
-    while read -r test; do printf '%s\t%s %s --gtest_filter="%s"\n' "$test" "$1" "$conformance" "$test"; done
+  test_jobs "$1" "$2"
 }
 
 stage_device() {
@@ -88,7 +94,13 @@ stage_device() {
 
 # Everything, kernels from wherever the library finds them.
 stage_conformance() {
-  conformance_jobs "" "Property*:Append*:Merge*:Described*:Far*" | jobs_of conformance 300
+  # These two make hundreds of plans, most of which would have a kernel of their own: those of the packs do.
+  local many=Described.PlansWithOptionsReadBack programs=PropertyVisibility.SingleKeysOutsideMaskPrograms
+  {
+    conformance_jobs "" "Property*:Append*:Merge*:Described*:Far*:-$many:$programs"
+    test_jobs ATTN_TEST_HANDLE_FLAGS=NO_COMPILE "$many:$programs"
+    test_jobs ATTN_TEST_SUBSET=1 "$programs" compiled-
+  } | jobs_of conformance 300
 }
 
 # Embedded packs alone: what needs a compiler counts as refused.

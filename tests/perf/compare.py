@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import argparse
 import csv
+import signal
 import statistics
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import compare_rows
 from compare_rows import Row
@@ -28,6 +30,7 @@ from compare_rows import Row
 REST_S = 0.1
 WARM_UPS = 5
 TIMED = 30
+PEER_S = 90  # for a peer to get ready: some compile
 # Largest errors of a bfloat16 or float16 result: of all sampled rows, and of the worst.
 TOLERANCES = {"bfloat16": (4e-3, 1e-2), "float16": (6e-4, 2e-3)}
 LIBRARIES = ("build/gpu-bundle/libattn.so.0", "build/release/libattn.so.0", "libattn.so.0")
@@ -114,6 +117,22 @@ def bar_of(row: Row, rates: dict[str, float], ceilings: dict[str, float]) -> flo
     return 0.0
 
 
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError where what is inside takes longer, on the main thread."""
+
+    def stop(signum: int, frame: object) -> None:
+        raise TimeoutError(f"not ready after {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def run_row(handle: Any, row: Row, peers: set[str], rounds: int, seed: int, ceilings: dict[str, float]) -> list[Result]:
     import attn_ctypes
     import compare_peers
@@ -134,14 +153,16 @@ def run_row(handle: Any, row: Row, peers: set[str], rounds: int, seed: int, ceil
             continue
         results[name] = Result(row, name)
         try:
-            libraries[name] = compare_peers.peer(name, handle, row, all_inputs)
+            with at_most(PEER_S):
+                libraries[name] = compare_peers.peer(name, handle, row, all_inputs)
         except Exception as error:  # a peer that cannot is no failure of ours
             results[name].note = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     inputs = all_inputs[0]
     for name, functions in list(libraries.items()):
         try:
-            out = functions[0]()
-            torch.cuda.synchronize()
+            with at_most(PEER_S):
+                out = functions[0]()
+                torch.cuda.synchronize()
             # Ours lies in inputs.out; PyTorch's has tokens and heads exchanged.
             out = inputs.out if name in ("libattn", "contiguous") else out.transpose(1, 2)
             results[name].error, results[name].worst_row = compare_peers.sampled_error(row, inputs, out, seed)
@@ -311,6 +332,7 @@ def main() -> int:
         if time.monotonic() - begin > options.budget:
             skipped.append(row.name)
             continue
+        print(f"{row.name} ...", end="\r", file=sys.stderr, flush=True)
         results = run_row(handle, row, set(options.peers.split(",")), rounds, options.seed, ceilings)
         all_results.append(results)
         print(say(results, ceilings), flush=True)

@@ -52,10 +52,12 @@ struct Source {
     std::uint64_t flags;
     const char *kernel_sources; // value of ATTN_KERNEL_SOURCES
     bool primed;                // a process before the measured ones fills the disk cache
+    const char *origin;         // what the plan must say of its kernel
 };
-constexpr Source kSources[] = {{"embedded pack", ATTN_HANDLE_NO_COMPILE | ATTN_HANDLE_NO_DISK_CACHE, "", false},
-                               {"disk cache", 0, "nvrtc", true},
-                               {"NVRTC", ATTN_HANDLE_NO_DISK_CACHE, "nvrtc", false}};
+constexpr Source kSources[] = {
+    {"embedded pack", ATTN_HANDLE_NO_COMPILE | ATTN_HANDLE_NO_DISK_CACHE, "", false, "embedded pack"},
+    {"disk cache", 0, "nvrtc", true, "disk cache"},
+    {"NVRTC", ATTN_HANDLE_NO_DISK_CACHE, "nvrtc", false, "compiled"}};
 
 struct Times {
     double create = 0, first = 0, warm = 0; // ms
@@ -74,7 +76,21 @@ attn_plan make_plan(attn_handle handle, const Operation &operation)
     return plan;
 }
 
-Times measure(const Source &source, const Operation &operation)
+// A figure is of kernels from where its row says, or of nothing.
+void check_origin(attn_plan plan, const char *origin)
+{
+    std::size_t length = 0;
+    attn_plan_describe(plan, nullptr, 0, &length);
+    std::vector<char> text(length + 1);
+    if (attn_plan_describe(plan, text.data(), text.size(), nullptr) != ATTN_OK)
+        throw std::runtime_error(attn_last_error());
+    const char *found = std::strstr(text.data(), "\"kernel_origin\"");
+    const std::string says = std::string(found ? found : "no kernel_origin").substr(0, 40);
+    if (says.find(origin) == std::string::npos)
+        throw std::runtime_error(std::string("the kernel is not from: ") + origin + "; the plan says " + says);
+}
+
+Times measure(const Source &source, const Operation &operation, bool primes)
 {
     const gpu_test::Context context = gpu_test::primary_context();
     static_cast<void>(context);
@@ -88,6 +104,7 @@ Times measure(const Source &source, const Operation &operation)
     begin = Clock::now();
     attn_plan plan = make_plan(handle, operation);
     times.first = milliseconds_since(begin);
+    if (!primes) check_origin(plan, source.origin);
     attn_plan_destroy(plan);
     std::vector<double> warm;
     for (int n = 0; n < kWarmPlans; ++n) {
@@ -102,7 +119,7 @@ Times measure(const Source &source, const Operation &operation)
 }
 
 // Runs this program again as the child that measures one combination. Throws with what the child said.
-Times run_child(const char *program, std::size_t source, std::size_t operation)
+Times run_child(const char *program, std::size_t source, std::size_t operation, bool primes = false)
 {
     int pipe_ends[2];
     if (pipe(pipe_ends) != 0) throw std::runtime_error("pipe() failed");
@@ -111,7 +128,8 @@ Times run_child(const char *program, std::size_t source, std::size_t operation)
         dup2(pipe_ends[1], STDOUT_FILENO);
         close(pipe_ends[0]), close(pipe_ends[1]);
         const std::string s = std::to_string(source), o = std::to_string(operation);
-        execl(program, program, "--child", s.c_str(), o.c_str(), static_cast<char *>(nullptr));
+        execl(program, program, "--child", s.c_str(), o.c_str(), primes ? "primes" : "measures",
+              static_cast<char *>(nullptr));
         _exit(127);
     }
     close(pipe_ends[1]);
@@ -127,10 +145,10 @@ Times run_child(const char *program, std::size_t source, std::size_t operation)
     return times;
 }
 
-int child(const Source &source, const Operation &operation)
+int child(const Source &source, const Operation &operation, bool primes)
 {
     try {
-        const Times times = measure(source, operation);
+        const Times times = measure(source, operation, primes);
         std::printf("%.6f %.6f %.6f\n", times.create, times.first, times.warm);
         return 0;
     } catch (const std::exception &error) {
@@ -143,8 +161,8 @@ int child(const Source &source, const Operation &operation)
 
 int main(int argc, char **argv)
 {
-    if (argc == 4 && std::strcmp(argv[1], "--child") == 0)
-        return child(kSources[std::atoi(argv[2])], kOperations[std::atoi(argv[3])]);
+    if (argc == 5 && std::strcmp(argv[1], "--child") == 0)
+        return child(kSources[std::atoi(argv[2])], kOperations[std::atoi(argv[3])], argv[4][0] == 'p');
     const int processes = argc > 1 ? std::atoi(argv[1]) : kDefaultProcesses;
     if (processes < 1) {
         std::fprintf(stderr, "usage: attn_first_plan [PROCESSES]\n");
@@ -161,7 +179,7 @@ int main(int argc, char **argv)
             setenv("ATTN_KERNEL_SOURCES", kSources[s].kernel_sources, 1);
             std::vector<double> create, first, both, warm;
             try {
-                if (kSources[s].primed) run_child("/proc/self/exe", s, o);
+                if (kSources[s].primed) run_child("/proc/self/exe", s, o, true);
                 for (int n = 0; n < processes; ++n) {
                     const Times times = run_child("/proc/self/exe", s, o);
                     create.push_back(times.create), first.push_back(times.first), warm.push_back(1000 * times.warm);

@@ -101,8 +101,8 @@ public:
         params.section =
             static_cast<i32>(std::min(pairs, p_.group * gpu::section_of(p_, device_.facts(), sizes, pairs)));
         const bool counts = counts_ && pairs * row_tiles > device_.facts().compute_units;
-        return launch(q, k, v, pairs * row_tiles, params, counts ? static_cast<uint32_t *>(workspace) : nullptr,
-                      stream);
+        if (counts) params.tile_counter = static_cast<uint32_t *>(workspace);
+        return launch(q, k, v, pairs * row_tiles, params, stream);
     }
 
     void describe(JsonWriter &json) const override
@@ -137,7 +137,7 @@ private:
     }
 
     attn_status launch(const gpu::TensorTiles &q, const gpu::TensorTiles &k, const gpu::TensorTiles &v, int64_t tiles,
-                       gpu::ForwardParams params, uint32_t *counter, void *stream) const noexcept
+                       gpu::ForwardParams params, void *stream) const noexcept
     {
         gpu::TensorMap maps[3];
         const gpu::Call call(device_, stream);
@@ -145,13 +145,13 @@ private:
         const gpu::TensorTiles *const tensors[] = {&q, &k, &v};
         for (int i = 0; i < 3; ++i)
             if (const attn_status status = device_.encode(*tensors[i], &maps[i])) return status;
-        if (counter)
-            if (const attn_status status = device_.clear(counter, 1, stream)) return status;
+        if (params.tile_counter)
+            if (const attn_status status = device_.clear(params.tile_counter, 1, stream)) return status;
         gpu::Grid grid;
         grid.x = static_cast<uint32_t>(std::min<int64_t>(tiles, std::max(1, device_.facts().compute_units)));
         grid.threads = static_cast<uint32_t>(shape_.threads());
         grid.shared_bytes = static_cast<uint32_t>(shape_.shared().bytes);
-        void *parameters[] = {&maps[0], &maps[1], &maps[2], &params, &counter};
+        void *parameters[] = {&maps[0], &maps[1], &maps[2], &params};
         return device_.launch(kernel_, grid, stream, parameters);
     }
 

@@ -41,9 +41,9 @@ ATTN_DEVICE Tile *tile_slot(u32 slot)
 // The first warpgroup: a warp that finds tiles and a thread that copies. `base` is the address of shared memory.
 
 /// Tiles that see no key are written here, others go to those who copy and compute.
-ATTN_DEVICE void find_tiles(const ForwardParams &params, u32 *counter, u32 base)
+ATTN_DEVICE void find_tiles(const ForwardParams &params, u32 base)
 {
-    const int lane = static_cast<int>(threadIdx.x % 32);
+
     Ring<kTileSlots> tiles;
     Order order;
     for (bool found = true; found;) {
@@ -56,7 +56,7 @@ ATTN_DEVICE void find_tiles(const ForwardParams &params, u32 *counter, u32 base)
         asm volatile("" : "+l"(opaque));
         const ForwardParams &p = *opaque;
         u32 number;
-        found = order.next(p, counter, &number);
+        found = order.next(p, &number);
         if (found && !find_tile(p, number, tile)) continue; // all lanes write the same
         if (found && tile->schedule.count == 0) {
             write_nothing(p, *tile);
@@ -64,7 +64,7 @@ ATTN_DEVICE void find_tiles(const ForwardParams &params, u32 *counter, u32 base)
         }
         tile->is_last = !found;
         __syncwarp();
-        if (lane == 0) mbarrier_arrive(full_barrier(base + kAt.tile_barriers, tiles.slot()));
+        if (threadIdx.x % 32 == 0) mbarrier_arrive(full_barrier(base + kAt.tile_barriers, tiles.slot()));
         ++tiles.count;
     }
 }
@@ -109,6 +109,10 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 
         // while it holds Q.
 #pragma unroll 1
         for (int i = count - 1; i >= -1; --i) {
+            // Only now does the slot of the tile before become free, for the next: two steps or so before this one
+            // ends. Taken earlier, tiles would not go to who is done first.
+            if (i == 0 && tiles.count > 0)
+                mbarrier_arrive(empty_barrier(base + kAt.tile_barriers, tiles.after(kTileSlots - 1).slot()));
             if (i >= 0)
                 load_tile<kQkBlocks, kKeys>(k, base + kAt.k_barriers, base + kAt.k, maps.k,
                                             first + schedule.block_of(i) * kKeys, k_head, batch);
@@ -116,7 +120,6 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 
                 load_tile<kVBlocks, kKeys>(v, base + kAt.v_barriers, base + kAt.v, maps.v,
                                            first + schedule.block_of(i + 1) * kKeys, v_head, batch);
         }
-        mbarrier_arrive(empty_barrier(base + kAt.tile_barriers, tiles.slot()));
     }
 }
 
@@ -395,7 +398,7 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
     attn_dense_forward_sm90(const __grid_constant__ attn::ptx::TensorMap q,
                             const __grid_constant__ attn::ptx::TensorMap k,
                             const __grid_constant__ attn::ptx::TensorMap v,
-                            const __grid_constant__ attn::gpu::ForwardParams p, unsigned *counter)
+                            const __grid_constant__ attn::gpu::ForwardParams p)
 {
     using namespace attn::sm90;
     u32 base = shared_address(shared_memory);
@@ -419,7 +422,7 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
     if (warpgroup == 0) {
         give_registers<kShape.producer_registers()>();
         if (threadIdx.x == 0) copy_tiles(p, {q, k, v}, base);
-        if (threadIdx.x / 32 == 1) find_tiles(p, counter, base);
+        if (threadIdx.x / 32 == 1) find_tiles(p, base);
     } else {
         take_registers<kShape.consumer_registers()>();
         Consumer(p, base, warpgroup - 1).run();

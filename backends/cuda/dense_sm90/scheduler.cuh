@@ -27,22 +27,23 @@ static_assert(sizeof(Tile) <= Shape::kTileBytes, "a tile must fit its slot");
 /// The numbers of the tiles of this block of threads.
 class Order {
 public:
-    /// False if there are no more. `counter`, of tiles that were taken beyond the first of each block, is NULL where
-    /// blocks take turns. All lanes of a warp ask together.
-    ATTN_DEVICE bool next(const ForwardParams &p, u32 *counter, u32 *number)
+    /// False if there are no more. All lanes of a warp ask together.
+    ATTN_DEVICE bool next(const ForwardParams &p, u32 *number)
     {
-        const u32 tiles = static_cast<u32>(p.sequences.batch * p.heads_out * p.row_tiles);
-        if (first_ > 0 && counter) {
+        // Likewise: numbers that the compiler would keep in registers.
+        u32 blocks;
+        asm volatile("mov.u32 %0, %%nctaid.x;" : "=r"(blocks));
+        if (first_ > 0 && p.tile_counter) {
             u32 taken = 0;
-            if (threadIdx.x % 32 == 0) taken = atomicAdd(counter, 1);
-            *number = gridDim.x + __shfl_sync(kAllLanes, taken, 0);
+            if (threadIdx.x % 32 == 0) taken = atomicAdd(p.tile_counter, 1);
+            *number = blocks + __shfl_sync(kAllLanes, taken, 0);
         } else {
             u32 block;
             asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(block));
             *number = first_ + block;
         }
-        first_ += gridDim.x;
-        return *number < tiles;
+        first_ += blocks;
+        return *number < static_cast<u32>(p.sequences.batch * p.heads_out * p.row_tiles);
     }
 
 private:

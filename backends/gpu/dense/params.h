@@ -90,11 +90,12 @@ struct ForwardParams {
     MaskParams mask;
     i32 dim_qk, dim_v;
     i32 heads_q, heads_k, heads_v, heads_out;
-    i32 group;       ///< OUT heads of a tile: row r is token r / group, head head0 + r % group.
-    i32 row_tiles;   ///< Of the longest sequence.
-    i32 splits;      ///< Parts that the keys of a sequence are split into.
-    i32 section;     ///< Pairs of sequence and head group whose tiles follow each other, so that their keys stay in L2.
-    float *partials; ///< Where splits > 1: see partial_floats().
+    i32 group;     ///< OUT heads of a tile: row r is token r / group, head head0 + r % group.
+    i32 row_tiles; ///< Of the longest sequence.
+    i32 splits;    ///< Parts that the keys of a sequence are split into.
+    i32 section;   ///< Pairs of sequence and head group whose tiles follow each other, so that their keys stay in L2.
+    u32 *tile_counter;  ///< Of tiles that were taken beyond the first of each block of threads; NULL: they take turns.
+    float *partials;    ///< Where splits > 1: see partial_floats().
     float score_factor; ///< Multiplies products of Q and K: to units of 1 / log2(e) for softmax.
 
     // general
