@@ -56,6 +56,20 @@ Value window(const char *label, std::int64_t left, std::int64_t right)
     return {label, [=](Case &c) { c.window_left = left, c.window_right = right; }};
 }
 
+Value layout(const std::string &name)
+{
+    return {name, [=](Case &c) { c.q_layout = c.kv_layout = c.out_layout = name; }};
+}
+
+Value mask(const char *label, const char *causal, const char *align, std::int64_t left, std::int64_t right,
+           std::int64_t sink_tokens)
+{
+    return {label, [=](Case &c) {
+                c.causal = causal, c.align = align;
+                c.window_left = left, c.window_right = right, c.sink_tokens = sink_tokens;
+            }};
+}
+
 TableCases cover(const std::vector<Axis> &axes, const std::vector<Exclusion> &exclusions, std::uint64_t seed)
 {
     const CoveringArray array = cover_pairs(shapes(axes), exclusions, seed);

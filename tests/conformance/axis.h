@@ -55,6 +55,9 @@ Value heads(std::int64_t q, std::int64_t k, std::int64_t v);
 Value lengths(const char *mode, std::int64_t page_size); // of keys; page_size 0: not paged
 Value diagonal(const char *label, const char *causal, const char *align);
 Value window(const char *label, std::int64_t left, std::int64_t right);
+Value layout(const std::string &name); // of Q, K, V and OUT
+Value mask(const char *label, const char *causal, const char *align, std::int64_t left = -1, std::int64_t right = -1,
+           std::int64_t sink_tokens = 0);
 
 // Cases for the rows of a pairwise covering array, and of a random row.
 TableCases cover(const std::vector<Axis> &, const std::vector<Exclusion> &, std::uint64_t seed);

@@ -20,6 +20,9 @@ TableCases pairwise_cases(std::uint64_t seed);
 // The same for table_options.cc: the options beyond masks, lengths and dtypes, with fewer of those.
 TableCases option_cases(std::uint64_t seed);
 Case random_option_case(std::uint64_t seed);
+// The same for table_tiles.cc: what kernels of whole tiles are made for.
+TableCases tile_cases(std::uint64_t seed);
+Case random_tile_case(std::uint64_t seed);
 // A random descriptor: any row of the table, with sizes, lengths and windows off the beaten track.
 Case random_case(std::uint64_t seed);
 

@@ -15,20 +15,6 @@ Value dtypes(const std::string &q, const std::string &k, const std::string &v, c
             [=](Case &c) { c.q_dtype = q, c.k_dtype = k, c.v_dtype = v, c.out_dtype = out; }};
 }
 
-Value layout(const std::string &name)
-{
-    return {name, [=](Case &c) { c.q_layout = c.kv_layout = c.out_layout = name; }};
-}
-
-Value mask(const char *label, const char *causal, const char *align, std::int64_t left = -1, std::int64_t right = -1,
-           std::int64_t sink_tokens = 0)
-{
-    return {label, [=](Case &c) {
-                c.causal = causal, c.align = align;
-                c.window_left = left, c.window_right = right, c.sink_tokens = sink_tokens;
-            }};
-}
-
 Value relative(const char *label, std::int64_t alibi, const char *table, std::int64_t buckets = 0,
                std::int64_t distance = 0)
 {

@@ -140,6 +140,16 @@ TEST(TableOptions, Random)
     run_random("options, random", random_option_case, 11, session().random_cases);
 }
 
+TEST(TableTiles, Pairwise)
+{
+    run_table("tiles, pairwise", tile_cases(session().seed), subset_products);
+}
+
+TEST(TableTiles, Random)
+{
+    run_random("tiles, random", random_tile_case, 14, session().random_cases);
+}
+
 TEST(Replay, Case)
 {
     if (session().replay.empty()) GTEST_SKIP() << "set ATTN_TEST_CASE to the JSON of a case";

@@ -76,12 +76,17 @@ test_jobs() { # SETTINGS FILTER [PREFIX]
     while read -r test; do printf '%s\t%s %s --gtest_filter="%s"\n' "${3:-}$test" "$1" "$conformance" "$test"; done
 }
 
-# The tables in shards, then other tests.
-conformance_jobs() { # SETTINGS FILTER
+# Tables in shards.
+table_jobs() { # SETTINGS FILTER
   local shard
   for ((shard = 0; shard < jobs; ++shard)); do
-    printf 'table-%02d\t%s ATTN_TEST_SHARD=%d/%d %s --gtest_filter="Table*"\n' "$shard" "$1" "$shard" "$jobs" "$conformance"
+    printf 'table-%02d\t%s ATTN_TEST_SHARD=%d/%d %s --gtest_filter="%s"\n' "$shard" "$1" "$shard" "$jobs" "$conformance" "$2"
   done
+}
+
+# All tables, then other tests.
+conformance_jobs() { # SETTINGS FILTER
+  table_jobs "$1" "Table*"
   test_jobs "$1" "$2"
 }
 
@@ -113,10 +118,12 @@ stage_nvrtc() {
   conformance_jobs ATTN_KERNEL_SOURCES=nvrtc "Append*:Merge*" | jobs_of nvrtc 250
 }
 
-# The Hopper kernel wherever it serves: "served by" in the summary says how often that was. Then the tests of whole calls.
+# The Hopper kernel on the cases it is made for ("served by" in the summary says how many), in a part of the properties,
+# and in the tests of whole calls.
 stage_sm90() {
   {
-    conformance_jobs ATTN_GPU_IMPLEMENTATION=sm90 "Property*:Far*"
+    table_jobs ATTN_GPU_IMPLEMENTATION=sm90 "TableTiles*"
+    test_jobs "ATTN_GPU_IMPLEMENTATION=sm90 ATTN_TEST_SUBSET=1" "Property*"
     printf 'gpu\tATTN_GPU_IMPLEMENTATION=sm90 %s\n' "$gpu_tests"
   } | jobs_of sm90 400
 }

@@ -70,7 +70,7 @@ public:
                 device_.load(forward_request(shape_), true, static_cast<uint32_t>(shape_.threads()),
                              static_cast<uint32_t>(shape_.shared().bytes), &kernel_))
             return status;
-        return gpu::make_forward(p_, device_, &portable_);
+        return gpu::make_spare_forward(p_, device_, &portable_);
     }
 
     const char *kernel() const noexcept override { return "cuda.dense.forward_sm90"; }

@@ -30,8 +30,8 @@ i64 round_up(i64 value, i64 multiple)
 
 class Forward final : public Executor {
 public:
-    Forward(const DenseProblem &problem, Device &device)
-        : p_(problem), device_(device), program_(problem), status_(problem.find(ATTN_SLOT_STATUS))
+    Forward(const DenseProblem &problem, Device &device, bool spare)
+        : p_(problem), device_(device), spare_(spare), program_(problem), status_(problem.find(ATTN_SLOT_STATUS))
     {
     }
 
@@ -117,7 +117,7 @@ private:
             if (const attn_status status = override_shape(&shape)) return status;
             const kernel::Request request = request_for(shape);
             const bool last = !exact;
-            if (!device_.has(request) && !(last || device_.waits_for_compiler())) continue;
+            if (!device_.has(request) && !(last || (device_.waits_for_compiler() && !spare_))) continue;
             out->shape = shape;
             const attn_status status = load(request, shape, true, &out->kernel);
             if (status == ATTN_OK || last || status != ATTN_ERROR_COMPILE) return status;
@@ -172,7 +172,7 @@ private:
         if (const attn_status status = device_.load(combine_request(), true, kCombineThreads, 0, &combine_))
             return status;
         if (program_.present()) return choose_masked();
-        bool plain = is_plain(p_);
+        bool plain = is_plain(p_) && !spare_;
         if (plain) {
             const attn_status status = load_best(false, shape_of, forward_request, &plain_);
             if (status != ATTN_OK && status != ATTN_ERROR_COMPILE) return status;
@@ -210,6 +210,7 @@ private:
 
     const DenseProblem &p_; ///< Of the plan, which outlives its executor.
     Device &device_;
+    const bool spare_;       ///< See make_spare_forward().
     ForwardParams constant_; ///< What does not change from call to call.
     Loaded plain_, general_, mass_;
     Kernel combine_, check_;
@@ -372,12 +373,26 @@ std::string refuse_forward(const Problem &problem, Device &device)
     return reason;
 }
 
-attn_status make_forward(const Problem &problem, Device &device, std::unique_ptr<Executor> *out)
+namespace {
+
+attn_status make(const Problem &problem, Device &device, bool spare, std::unique_ptr<Executor> *out)
 {
-    auto made = std::make_unique<Forward>(static_cast<const DenseProblem &>(problem), device);
+    auto made = std::make_unique<Forward>(static_cast<const DenseProblem &>(problem), device, spare);
     if (const attn_status status = made->prepare()) return status;
     *out = std::move(made);
     return ATTN_OK;
+}
+
+} // namespace
+
+attn_status make_forward(const Problem &problem, Device &device, std::unique_ptr<Executor> *out)
+{
+    return make(problem, device, false, out);
+}
+
+attn_status make_spare_forward(const Problem &problem, Device &device, std::unique_ptr<Executor> *out)
+{
+    return make(problem, device, true, out);
 }
 
 } // namespace attn::gpu
