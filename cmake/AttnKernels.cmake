@@ -70,7 +70,7 @@ function(attn_add_packs)
     COMMENT "Compiling GPU kernels"
     VERBATIM)
   add_custom_target(attn_default_pack DEPENDS ${pack})
-  # The kernels of Hopper, for tests: plans take them on request only, so they are not embedded.
+  # Further kernels of Hopper, for tests: not embedded.
   set(sm90_pack ${PROJECT_BINARY_DIR}/kernel/sm90.attnpack)
   add_custom_command(
     OUTPUT ${sm90_pack}

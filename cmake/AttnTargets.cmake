@@ -79,7 +79,7 @@ set(attn_sources
     backends/cuda/packing.cc
     backends/cuda/dense_sm90/executor.cc
     backends/cuda/dense_sm90/variants.cc
-    backends/gpu/default_kernels.cc
+    backends/cuda/default_kernels.cc
     backends/gpu/implementation.cc
     backends/gpu/plans.cc
     backends/gpu/recorder.cc

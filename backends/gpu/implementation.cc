@@ -18,9 +18,6 @@ std::string refuse(const Implementation &implementation, Selection selection, co
 {
     if (implementation.family == Family::sm90 && selection == Selection::portable)
         return std::string("is not portable: ") + kVariable + " = portable";
-    if (implementation.family == Family::sm90 && selection != Selection::sm90)
-        return std::string("is taken only where ") + kVariable +
-               " = sm90: it has not yet passed the conformance tests on a GPU";
     return implementation.refuse(problem, device);
 }
 
@@ -32,9 +29,8 @@ attn_status read_selection(Selection *out)
     *out = Selection::standard;
     if (!text || !*text) return ATTN_OK;
     const std::string_view name = text;
-    if (name != "portable" && name != "sm90")
-        return fail(ATTN_ERROR_INVALID, "%s = %s: must be portable or sm90, or not set", kVariable, text);
-    *out = name == "portable" ? Selection::portable : Selection::sm90;
+    if (name != "portable") return fail(ATTN_ERROR_INVALID, "%s = %s: must be portable, or not set", kVariable, text);
+    *out = Selection::portable;
     return ATTN_OK;
 }
 

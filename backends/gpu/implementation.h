@@ -14,7 +14,7 @@ namespace attn::gpu {
 /// What an implementation needs of a GPU beyond what all have.
 enum class Family {
     portable, ///< Nothing: the instructions of sm_80.
-    sm90      ///< Those of sm_90a alone. On request, until it has passed the conformance tests on a GPU.
+    sm90      ///< Those of sm_90a alone.
 };
 
 /// One entry of an implementation list. It gets problems of its kind only.
@@ -30,12 +30,11 @@ struct Implementation {
 
 /// Which implementations a handle takes.
 enum class Selection {
-    standard, ///< The first of the list that serves, but for those that are taken on request only.
-    portable, ///< Portable ones only.
-    sm90      ///< Also those of Family::sm90.
+    standard, ///< The first of the list that serves.
+    portable  ///< Portable ones only.
 };
 
-/// Reads the variable ATTN_GPU_IMPLEMENTATION, for tests and comparisons: `portable`, `sm90`, or not set.
+/// Reads the variable ATTN_GPU_IMPLEMENTATION, for tests and comparisons: `portable`, or not set.
 [[nodiscard]] attn_status read_selection(Selection *out);
 
 /// Chooses the first of the list that serves a problem and makes its executor, unless `executor` is NULL. `backend` is

@@ -521,8 +521,7 @@ ATTN_API attn_status ATTN_CALL attn_device_info(attn_device device, int32_t devi
  *  The CPU backend uses the best instruction set of the processor, or the one that the environment variable
  *  ATTN_CPU_ISA names: `baseline`; `neon`; `avx2` or `avx512`.
  *  A GPU backend takes for each plan the first implementation of its list that serves it, or, where the environment
- *  variable ATTN_GPU_IMPLEMENTATION is `portable`, the first that runs on every GPU. With `sm90` it also takes kernels
- *  for Hopper that are tried on request only.
+ *  variable ATTN_GPU_IMPLEMENTATION is `portable`, the first that runs on every GPU.
  *  @param options NULL for defaults: the CPU, all cores @param[out] handle the handle @return status */
 ATTN_API attn_status ATTN_CALL attn_create(const attn_options *options, attn_handle *handle);
 

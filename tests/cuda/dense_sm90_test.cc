@@ -88,7 +88,8 @@ TEST_F(DenseSm90, EveryWishHasAShape)
 
 TEST_F(DenseSm90, CommonKernelsAreApart)
 {
-    const std::vector<kernel::Request> all = sm90::common_requests();
+    std::vector<kernel::Request> all = sm90::further_requests();
+    for (const kernel::Request &request : sm90::default_requests()) all.push_back(request);
     for (size_t i = 0; i < all.size(); ++i) EXPECT_EQ(std::count(all.begin(), all.end(), all[i]), 1) << i;
 }
 
@@ -108,6 +109,7 @@ TEST_F(DenseSm90, Refusals)
         {[](Described &d) { d.problem.dim_v = 100; }, "attn_problem.dim_v = 100 (a multiple of 8"},
         {[](Described &d) { d.problem.dim_qk = 256, d.dense.softcap = 30; }, "attn_problem.dim_v = 256 with softcap"},
         {[](Described &d) { d.problem.max_q = 4; }, "attn_problem.max_q = 4 with 4 heads on a key head"},
+        {[](Described &d) { d.problem.batch = 1, d.problem.max_q = 100; }, "8 tiles of up to 1500 keys (at least 66"},
         {[](Described &d) { d.dense.causal = ATTN_BY_POSITION; }, "by position"},
         {[](Described &d) { d.dense.activation = ATTN_SIGMOID; }, "attn_dense.activation"},
         {[](Described &d) { d.bind(ATTN_SLOT_BIAS); }, "slot BIAS"},
@@ -141,7 +143,7 @@ TEST_F(DenseSm90, Features)
         {[](Described &d) { d.bind(ATTN_SLOT_GATE); }, sm90::kGate, sm90::kMaskDiagonal},
         {[](Described &d) { d.bind(ATTN_SLOT_LSE); }, 0, sm90::kMaskDiagonal},
     };
-    attn_handle handle = create(gpu::Selection::sm90);
+    attn_handle handle = create(gpu::Selection::standard);
     for (const auto &[change, features, mask] : table) {
         Described described = served();
         change(described);
@@ -168,22 +170,22 @@ TEST_F(DenseSm90, Chosen)
         return text;
     };
     const auto has = [](const std::string &text, const char *part) { return text.find(part) != std::string::npos; };
-    std::string text = description(gpu::Selection::sm90, served());
+    std::string text = description(gpu::Selection::standard, served());
     EXPECT_TRUE(has(text, "\"kernel\":\"cuda.dense.forward_sm90\"")) << text;
     EXPECT_TRUE(has(text, "\"refusals\":[]")) << text;
     EXPECT_TRUE(has(text, "\"for_other_strides\":\"gpu.dense.forward")) << text;
-    text = description(gpu::Selection::standard, served());
+    text = description(gpu::Selection::portable, served());
     EXPECT_TRUE(has(text, "\"kernel\":\"gpu.dense.forward")) << text;
-    EXPECT_TRUE(has(text, "\"kernel\":\"cuda.dense.forward_sm90\",\"reason\":\"is taken only where")) << text;
+    EXPECT_TRUE(has(text, "\"kernel\":\"cuda.dense.forward_sm90\",\"reason\":\"is not portable")) << text;
     Described paged = served();
     paged.problem.page_size = 16;
-    text = description(gpu::Selection::sm90, paged);
+    text = description(gpu::Selection::standard, paged);
     EXPECT_TRUE(has(text, "\"reason\":\"does not compute attn_problem.page_size\"")) << text;
 }
 
 TEST_F(DenseSm90, LaunchAndMaps)
 {
-    attn_handle handle = create(gpu::Selection::sm90);
+    attn_handle handle = create(gpu::Selection::standard);
     attn_plan plan = nullptr;
     ASSERT_EQ(served().plan(handle, &plan), ATTN_OK) << last_error();
     Tensors tensors(plan);
@@ -232,7 +234,7 @@ TEST_F(DenseSm90, PackedSequences)
     Described described = served();
     described.bind(ATTN_SLOT_CU_SEQLENS_Q), described.bind(ATTN_SLOT_CU_SEQLENS_KV);
     described.problem.total_q = 1800, described.problem.total_kv = 2500;
-    attn_handle handle = create(gpu::Selection::sm90);
+    attn_handle handle = create(gpu::Selection::standard);
     attn_plan plan = nullptr;
     ASSERT_EQ(described.plan(handle, &plan), ATTN_OK) << last_error();
     const Tensors tensors(plan);
@@ -250,7 +252,7 @@ TEST_F(DenseSm90, PackedSequences)
 TEST_F(DenseSm90, OtherStrides)
 {
     record_->parameters = 1; // those of the kernels that are launched
-    attn_handle handle = create(gpu::Selection::sm90);
+    attn_handle handle = create(gpu::Selection::standard);
     attn_plan plan = nullptr;
     ASSERT_EQ(served().plan(handle, &plan), ATTN_OK) << last_error();
     const std::function<void(Tensors &)> changes[] = {
@@ -283,7 +285,7 @@ TEST_F(DenseSm90, OtherStrides)
 /// Encodes three maps, clears a counter and launches; no memory of the host, no call that a capture forbids.
 TEST_F(DenseSm90, ExecuteOnlyLaunches)
 {
-    attn_handle handle = create(gpu::Selection::sm90);
+    attn_handle handle = create(gpu::Selection::standard);
     attn_plan plan = nullptr;
     ASSERT_EQ(served().plan(handle, &plan), ATTN_OK) << last_error();
     const Tensors tensors(plan);
@@ -322,7 +324,7 @@ TEST_F(DenseSm90, Counters)
         Described described = served();
         described.dense.causal = ATTN_ALIGN_NONE;
         if (has_lengths) described.bind(ATTN_SLOT_SEQLENS_KV);
-        attn_handle handle = create(gpu::Selection::sm90);
+        attn_handle handle = create(gpu::Selection::standard);
         attn_plan plan = nullptr;
         ASSERT_EQ(described.plan(handle, &plan), ATTN_OK) << last_error();
         const Tensors tensors(plan);
@@ -345,7 +347,7 @@ TEST_F(DenseSm90, EveryCallFails)
         auto handle = std::make_unique<attn_handle_s>();
         handle->device = ATTN_DEVICE_CUDA;
         handle->process = getpid();
-        handle->backend = make_backend(std::move(device), gpu::Selection::sm90);
+        handle->backend = make_backend(std::move(device), gpu::Selection::standard);
         attn_plan plan = nullptr;
         attn_status status = served().plan(handle.get(), &plan);
         if (status == ATTN_OK) status = Tensors(plan).execute(plan, nullptr);
@@ -360,7 +362,7 @@ TEST_F(DenseSm90, EveryCallFails)
 
 TEST_F(DenseSm90, ShapeOverride)
 {
-    attn_handle handle = create(gpu::Selection::sm90);
+    attn_handle handle = create(gpu::Selection::standard);
     attn_plan plan = nullptr;
     setenv("ATTN_GPU_SM90_SHAPE", "keys=96,turns=0", 1);
     ASSERT_EQ(served().plan(handle, &plan), ATTN_OK) << last_error();

@@ -51,7 +51,7 @@ protected:
         record_->parameters = 1;
     }
 
-    /// A handle whose kernels come from the fake store.
+    /// A handle whose kernels, portable ones, come from the fake store.
     attn_status create(attn_handle *out)
     {
         const Driver *driver = nullptr;
@@ -62,7 +62,7 @@ protected:
         auto handle = std::make_unique<attn_handle_s>();
         handle->device = ATTN_DEVICE_CUDA;
         handle->process = getpid();
-        handle->backend = make_backend(std::move(device));
+        handle->backend = make_backend(std::move(device), gpu::Selection::portable);
         *out = handle.release();
         return ATTN_OK;
     }
@@ -183,8 +183,8 @@ TEST_F(Plans, CompiledKernels)
     EXPECT_EQ(Tensors(plan).execute(plan, nullptr), ATTN_OK) << last_error();
     fake_cuda_launch launch;
     ASSERT_TRUE(fake_cuda_get_launch(0, &launch));
-    EXPECT_STREQ(launch.kernel, "attn_dense_forward");
-    EXPECT_EQ(launch.parameters, 1) << "as the attributes of the code say";
+    EXPECT_STREQ(launch.kernel, "attn_dense_forward_sm90");
+    EXPECT_EQ(launch.parameters, 4) << "as the attributes of the code say";
     attn_plan_destroy(plan);
     attn_destroy(handle);
 }

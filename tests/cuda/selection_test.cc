@@ -79,17 +79,14 @@ TEST_F(Selections, FirstThatServes)
     const gpu::Implementation broken = {ATTN_KIND_DENSE, "broken", Family::sm90, serve, fail_to_make};
     const gpu::Implementation other = {ATTN_KIND_MERGE, "other", Family::portable, serve, make};
     const gpu::Implementation portable = {ATTN_KIND_DENSE, "portable", Family::portable, serve, make};
-    EXPECT_EQ(choose({other, tuned, portable}, gpu::Selection::sm90), "");
-    EXPECT_EQ(choose({narrow, tuned, portable}, gpu::Selection::sm90), "narrow: does not compute anything;");
-    EXPECT_EQ(choose({tuned, portable}, gpu::Selection::standard),
-              "tuned: is taken only where ATTN_GPU_IMPLEMENTATION = sm90: it has not yet passed the conformance tests "
-              "on a GPU;");
+    EXPECT_EQ(choose({other, tuned, portable}, gpu::Selection::standard), "");
+    EXPECT_EQ(choose({narrow, tuned, portable}, gpu::Selection::standard), "narrow: does not compute anything;");
     EXPECT_EQ(choose({narrow, tuned, portable}, gpu::Selection::portable),
               "narrow: is not portable: ATTN_GPU_IMPLEMENTATION = portable;"
               "tuned: is not portable: ATTN_GPU_IMPLEMENTATION = portable;");
-    EXPECT_EQ(choose({absent, portable}, gpu::Selection::sm90), "absent: no such kernel;");
-    EXPECT_EQ(choose({broken, portable}, gpu::Selection::sm90), "out of memory");
-    EXPECT_EQ(choose({narrow, other}, gpu::Selection::sm90),
+    EXPECT_EQ(choose({absent, portable}, gpu::Selection::standard), "absent: no such kernel;");
+    EXPECT_EQ(choose({broken, portable}, gpu::Selection::standard), "out of memory");
+    EXPECT_EQ(choose({narrow, other}, gpu::Selection::standard),
               "attn_dense: no kernel of the cuda backend serves this: narrow does not compute anything");
     EXPECT_EQ(choose({other}, gpu::Selection::standard), "attn_dense: no kernel of the cuda backend serves this");
 }
@@ -109,14 +106,14 @@ TEST_F(Selections, Variable)
     attn_options options = {};
     options.size = sizeof options, options.device = ATTN_DEVICE_CUDA;
     attn_handle handle = nullptr;
-    for (const char *value : {"portable", "sm90", ""}) {
+    for (const char *value : {"portable", ""}) {
         const Variable variable(value);
         ASSERT_EQ(attn_create(&options, &handle), ATTN_OK) << last_error();
         attn_destroy(handle);
     }
     const Variable variable("fastest");
     EXPECT_TRUE(failed_with(attn_create(&options, &handle), ATTN_ERROR_INVALID,
-                            {"ATTN_GPU_IMPLEMENTATION = fastest: must be portable or sm90"}));
+                            {"ATTN_GPU_IMPLEMENTATION = fastest: must be portable, or not set"}));
     EXPECT_EQ(attn_create(nullptr, &handle), ATTN_OK) << "no matter of the CPU";
     attn_destroy(handle);
 }

@@ -3,7 +3,6 @@
 # here, and no network is used. The last line counts the checks; exits with 0 if all passed.
 #
 # usage: run.sh [--list] [--only STAGE[,STAGE...]] [--quick] [--seed N] [--random N] [--jobs N] [--limit S] [--build DIR]
-#   --only      also stages that are left out otherwise: sm90, the conformance table by kernels that are taken on request
 #   --quick     a part of the conformance table, and small samples everywhere
 #   --random N  random descriptors of either table (300); each may need a kernel of its own from the compiler
 #   --jobs N    processes at a time (all cores): the oracle, on the CPU, takes most of the time
@@ -12,13 +11,12 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 
-stages=(device conformance packs nvrtc gpu memcheck racecheck python first_plan)
-on_request=(sm90)
+stages=(device conformance packs nvrtc portable gpu memcheck racecheck python first_plan)
 only=${stages[*]} quick='' seed=$RANDOM$RANDOM random='' jobs=$(nproc) build='' limit=540
-usage() { sed -n '5,11s/^# //p' "$0"; exit 2; }
+usage() { sed -n '5,10s/^# //p' "$0"; exit 2; }
 while [ "$#" -gt 0 ]; do
   case $1 in
-    --list) printf '%s\n' "${stages[@]}" "${on_request[@]}"; exit ;;
+    --list) printf '%s\n' "${stages[@]}"; exit ;;
     --only) only=${2//,/ }; shift ;;
     --quick) quick=1 ;;
     --seed) seed=$2; shift ;;
@@ -31,8 +29,7 @@ while [ "$#" -gt 0 ]; do
   shift || usage
 done
 for stage in $only; do
-  [[ " ${stages[*]} ${on_request[*]} " == *" $stage "* ]] ||
-    { echo "no stage $stage; there are: ${stages[*]} ${on_request[*]}"; exit 2; }
+  [[ " ${stages[*]} " == *" $stage "* ]] || { echo "no stage $stage; there are: ${stages[*]}"; exit 2; }
 done
 for candidate in build/gpu-bundle build/release; do
   [ -n "$build" ] || { [ -x $candidate/tests/conformance/attn_conformance ] && build=$candidate; }
@@ -118,14 +115,12 @@ stage_nvrtc() {
   conformance_jobs ATTN_KERNEL_SOURCES=nvrtc "Append*:Merge*" | jobs_of nvrtc 250
 }
 
-# The Hopper kernel on the cases it is made for ("served by" in the summary says how many), in a part of the properties,
-# and in the tests of whole calls.
-stage_sm90() {
+# Portable kernels on the cases that others take by default, where the GPU has others, and in the tests of whole calls.
+stage_portable() {
   {
-    table_jobs ATTN_GPU_IMPLEMENTATION=sm90 "TableTiles*"
-    test_jobs "ATTN_GPU_IMPLEMENTATION=sm90 ATTN_TEST_SUBSET=1" "Property*"
-    printf 'gpu\tATTN_GPU_IMPLEMENTATION=sm90 %s\n' "$gpu_tests"
-  } | jobs_of sm90 400
+    table_jobs ATTN_GPU_IMPLEMENTATION=portable "TableTiles*"
+    printf 'gpu\tATTN_GPU_IMPLEMENTATION=portable %s\n' "$gpu_tests"
+  } | jobs_of portable 200
 }
 
 # Graphs, streams, contexts, faults, checked mode, in one process: some tests look at the whole device. Bits of masks.
@@ -202,7 +197,7 @@ if [[ " $only " == *" device "* ]]; then
     exit 2
   fi
 fi
-for stage in "${stages[@]}" "${on_request[@]}"; do
+for stage in "${stages[@]}"; do
   [[ "$stage" != device && " $only " == *" $stage "* ]] || continue
   begin=$SECONDS
   "stage_$stage"

@@ -4,8 +4,8 @@
 #include "dense.h"
 #include "packing.h"
 
+#include "backends/cuda/default_kernels.h"
 #include "backends/cuda/implementations.h"
-#include "backends/gpu/default_kernels.h"
 #include "backends/gpu/recorder.h"
 
 #include <algorithm>
@@ -141,9 +141,9 @@ TEST_F(PackingTest, Refusals)
 /// Has the default kernels of a target and cannot get others.
 class PackedDevice final : public gpu::Device {
 public:
-    explicit PackedDevice(const gpu::DefaultTarget &target)
+    explicit PackedDevice(const cuda::DefaultTarget &target)
         : recorder_(facts_of(target.name), [](const Request &) { return ATTN_OK; }),
-          kernels_(gpu::default_kernels(target))
+          kernels_(cuda::default_kernels(target))
     {
     }
     const gpu::Facts &facts() const noexcept override { return recorder_.facts(); }
@@ -179,8 +179,8 @@ private:
 
 TEST(DefaultKernelsTest, CommonPlansNeedNoCompiler)
 {
-    for (const gpu::DefaultTarget &target : gpu::kDefaultTargets) {
-        EXPECT_LE(gpu::default_kernels(target).size(), gpu::kMostDefaultKernels) << target.name;
+    for (const cuda::DefaultTarget &target : cuda::kDefaultTargets) {
+        EXPECT_LE(cuda::default_kernels(target).size(), cuda::kMostDefaultKernels) << target.name;
         PackedDevice device(target);
         for (const attn_dtype dtype : {ATTN_FLOAT32, ATTN_FLOAT16, ATTN_BFLOAT16})
             for (const int64_t dim : {32, 64, 80, 96, 128, 192, 256, 512})

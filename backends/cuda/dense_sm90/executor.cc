@@ -24,6 +24,8 @@ constexpr int64_t kMostBytes = (int64_t{1} << 40) - 1;
 constexpr uint32_t kBlockChannels = 64;
 /// Rows of a tile, with its heads as rows, up to which the portable kernel is meant for the problem: it splits keys.
 constexpr int64_t kFewRows = 16;
+/// Keys up to which the portable kernel is no faster where tiles leave SMs idle: it splits longer ones over them.
+constexpr int64_t kFewKeys = 1024;
 /// Channels of V up to which registers suffice for features other than the gate.
 constexpr int64_t kFeaturedDimV = 192;
 
@@ -210,7 +212,13 @@ std::string refuse_forward(const Problem &problem, gpu::Device &device)
     if (!gpu::has_wide_memory(facts)) return "needs 227 KiB of shared memory for a block of threads";
     const auto &dense = static_cast<const DenseProblem &>(problem);
     std::string reason;
-    for (const std::string &fault : list_faults(dense)) reason += (reason.empty() ? "does not compute " : ", ") + fault;
+    std::vector<std::string> faults = list_faults(dense);
+    const int64_t rows = shape_of(wish_of(dense)).rows();
+    const int64_t tiles = dense.batch * dense.heads_out * ((dense.max_q + rows - 1) / rows);
+    if (faults.empty() && dense.max_kv > kFewKeys && 2 * tiles < facts.compute_units)
+        faults.push_back(std::to_string(tiles) + " tiles of up to " + std::to_string(dense.max_kv) + " keys (at least " +
+                         std::to_string((facts.compute_units + 1) / 2) + ": fewer are split over keys)");
+    for (const std::string &fault : faults) reason += (reason.empty() ? "does not compute " : ", ") + fault;
     if (!reason.empty()) return reason;
     if (!device.waits_for_compiler() && !device.has(forward_request(shape_of(wish_of(dense)))))
         return "is in no pack, and the handle does not wait for a compiler";

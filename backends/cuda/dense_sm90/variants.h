@@ -27,8 +27,10 @@ Shape shape_of(const Wish &wish) noexcept;
 
 kernel::Request forward_request(const Shape &shape);
 
-/// The kernels of common models. No pack has them while they are taken on request only; tests compile each.
-std::vector<kernel::Request> common_requests();
+/// The kernels of the most common models, for the default pack.
+std::vector<kernel::Request> default_requests();
+/// Others of common models, for which the pack has no room: tests look at the registers of each.
+std::vector<kernel::Request> further_requests();
 
 } // namespace attn::sm90
 

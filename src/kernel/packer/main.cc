@@ -1,9 +1,9 @@
 // attn_packer: compiles the default kernels into the pack that the build embeds in the library.
 // usage: attn_packer --output FILE [--kernels default|sm90] [--compiler PATH] [--cache DIRECTORY] [--jobs N]
-//        sm90: those of Hopper that no pack has yet, for tests
+//        sm90: those of Hopper that the default pack has no room for, for tests
 
+#include "backends/cuda/default_kernels.h"
 #include "backends/cuda/dense_sm90/variants.h"
-#include "backends/gpu/default_kernels.h"
 #include "kernel/pack_builder.h"
 
 #include <chrono>
@@ -52,14 +52,14 @@ bool read_command_line(int count, char **words, CommandLine *out)
 bool list_items(bool only_sm90, std::vector<kernel::PackItem> *out)
 {
     if (only_sm90) {
-        for (const kernel::Request &request : sm90::common_requests()) out->push_back({request, "sm_90a"});
+        for (const kernel::Request &request : sm90::further_requests()) out->push_back({request, "sm_90a"});
         return true;
     }
-    for (const gpu::DefaultTarget &target : gpu::kDefaultTargets) {
-        const std::vector<kernel::Request> requests = gpu::default_kernels(target);
-        if (requests.size() > gpu::kMostDefaultKernels) {
+    for (const cuda::DefaultTarget &target : cuda::kDefaultTargets) {
+        const std::vector<kernel::Request> requests = cuda::default_kernels(target);
+        if (requests.size() > cuda::kMostDefaultKernels) {
             std::fprintf(stderr, "attn_packer: %zu kernels for %s: must be at most %zu\n", requests.size(), target.name,
-                         gpu::kMostDefaultKernels);
+                         cuda::kMostDefaultKernels);
             return false;
         }
         for (const kernel::Request &request : requests) out->push_back({request, target.name});
