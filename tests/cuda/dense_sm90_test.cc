@@ -33,7 +33,7 @@ protected:
     void SetUp() override
     {
         Session::SetUp();
-        record_->parameters = 4;
+        record_->parameters = 5;
     }
     attn_handle create(gpu::Selection selection, int device_id = 0)
     {
@@ -199,14 +199,19 @@ TEST_F(DenseSm90, LaunchAndMaps)
     EXPECT_STREQ(launch.kernel, "attn_dense_forward_sm90");
     EXPECT_EQ(launch.grid[0], 132u) << "3 * 8 heads * 8 tiles of 128 rows, on as many SMs as there are";
     EXPECT_EQ(launch.block[0], 384u);
-    fake_cuda_tensor_map v, k, q;
-    ASSERT_TRUE(fake_cuda_get_tensor_map(0, &v) && fake_cuda_get_tensor_map(1, &k) && fake_cuda_get_tensor_map(2, &q));
+    fake_cuda_tensor_map out, v, k, q;
+    ASSERT_TRUE(fake_cuda_get_tensor_map(0, &out) && fake_cuda_get_tensor_map(1, &v) &&
+                fake_cuda_get_tensor_map(2, &k) && fake_cuda_get_tensor_map(3, &q));
     const struct {
         const fake_cuda_tensor_map &map;
         attn_slot slot;
         uint64_t rows, heads;
-    } table[] = {{q, ATTN_SLOT_Q, 1000, 8}, {k, ATTN_SLOT_K, 1500, 2}, {v, ATTN_SLOT_V, 1500, 2}};
-    for (const auto &[map, slot, rows, heads] : table) {
+        uint32_t tile_rows;
+    } table[] = {{q, ATTN_SLOT_Q, 1000, 8, 128},
+                 {k, ATTN_SLOT_K, 1500, 2, 128},
+                 {v, ATTN_SLOT_V, 1500, 2, 128},
+                 {out, ATTN_SLOT_OUT, 1000, 8, 64}};
+    for (const auto &[map, slot, rows, heads, tile_rows] : table) {
         SCOPED_TRACE(slot);
         EXPECT_EQ(map.address, tensors.view(slot).data);
         EXPECT_EQ(map.type, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16);
@@ -215,7 +220,7 @@ TEST_F(DenseSm90, LaunchAndMaps)
         const uint64_t extents[] = {128, rows, heads, 3}, strides[] = {heads * 256, 256, rows * heads * 256};
         EXPECT_TRUE(std::equal(extents, extents + 4, map.extents));
         EXPECT_TRUE(std::equal(strides, strides + 3, map.strides));
-        const uint32_t box[] = {64, 128, 1, 1};
+        const uint32_t box[] = {64, tile_rows, 1, 1};
         EXPECT_TRUE(std::equal(box, box + 4, map.box));
     }
     // Few tiles: as many blocks, and nothing to count.
@@ -240,7 +245,7 @@ TEST_F(DenseSm90, PackedSequences)
     const Tensors tensors(plan);
     ASSERT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
     fake_cuda_tensor_map q, k;
-    ASSERT_TRUE(fake_cuda_get_tensor_map(1, &k) && fake_cuda_get_tensor_map(2, &q));
+    ASSERT_TRUE(fake_cuda_get_tensor_map(2, &k) && fake_cuda_get_tensor_map(3, &q));
     const uint64_t q_extents[] = {128, 1800, 8, 1}, k_extents[] = {128, 2500, 2, 1};
     EXPECT_TRUE(std::equal(q_extents, q_extents + 4, q.extents));
     EXPECT_TRUE(std::equal(k_extents, k_extents + 4, k.extents));
@@ -282,7 +287,7 @@ TEST_F(DenseSm90, OtherStrides)
     attn_destroy(handle);
 }
 
-/// Encodes three maps, clears a counter and launches; no memory of the host, no call that a capture forbids.
+/// Encodes four maps, clears a counter and launches; no memory of the host, no call that a capture forbids.
 TEST_F(DenseSm90, ExecuteOnlyLaunches)
 {
     attn_handle handle = create(gpu::Selection::standard);
@@ -310,7 +315,7 @@ TEST_F(DenseSm90, ExecuteOnlyLaunches)
         if (!allowed.count(fake_cuda_entry_name(i))) {
             EXPECT_EQ(fake_cuda_calls(fake_cuda_entry_name(i)), 0) << fake_cuda_entry_name(i);
         }
-    EXPECT_EQ(fake_cuda_calls("cuTensorMapEncodeTiled"), 3);
+    EXPECT_EQ(fake_cuda_calls("cuTensorMapEncodeTiled"), 4);
     EXPECT_EQ(fake_cuda_calls("cuMemsetD32Async"), 1);
     EXPECT_EQ(fake_cuda_calls("cuLaunchKernelEx"), 1);
     attn_plan_destroy(plan);

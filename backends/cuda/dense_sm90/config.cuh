@@ -32,6 +32,7 @@ constexpr int kRows = kShape.rows();
 constexpr int kKeys = kShape.keys;
 constexpr int kStages = kShape.stages, kQueryBuffers = kShape.query_buffers, kTileSlots = Shape::kTileSlots;
 constexpr bool kTurns = kShape.turns != 0;
+constexpr bool kStagesOut = kShape.stages_out();
 constexpr int kUnroll = kShape.unroll;
 constexpr int kQBytes = kShape.q_bytes(), kKBytes = kShape.k_bytes(), kVBytes = kShape.v_bytes();
 constexpr SharedLayout kAt = kShape.shared();

@@ -1,8 +1,11 @@
-// From the sums of a tile to OUT and LSE, by registers alone: shared memory stays with the tiles that come.
+// From the sums of a tile to OUT and LSE: through shared memory, where there is room beside the tiles that come and all
+// rows of a consumer are written; else from registers.
 #ifndef ATTN_BACKENDS_CUDA_DENSE_SM90_EPILOGUE_CUH
 #define ATTN_BACKENDS_CUDA_DENSE_SM90_EPILOGUE_CUH
 
 #include "backends/cuda/dense_sm90/rows.cuh"
+#include "backends/cuda/ptx/named_barrier.cuh"
+#include "backends/cuda/ptx/tma.cuh"
 #include "backends/gpu/dense/write_row.cuh"
 
 namespace attn::sm90 {
@@ -49,6 +52,57 @@ ATTN_DEVICE void write_tile(const ForwardParams &p, const Tile &tile, const Plac
                 multiply_by_gate(p, token_address(p, p.gate_values, s, token, tile.head), at, half, o);
         write_aligned<kType>(o, half, out, factor.zero ? 0.0f : factor.factor, at.lane, is_row ? p.dim_v : 0);
     }
+}
+
+/// Four matrices of 8 x 8 elements from registers to shared memory; lane 8 i + r names row r of matrix i.
+ATTN_DEVICE void store_matrices(u32 to, u32 a, u32 b, u32 c, u32 d)
+{
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a), "r"(b), "r"(c),
+                 "r"(d)
+                 : "memory");
+}
+
+/// As write_tile(), for a consumer whose rows are all of the sequence; by way of its part of the buffer at `buffer`.
+ATTN_DEVICE void store_tile(const ForwardParams &p, const ptx::TensorMap &map, const Tile &tile, const Place &at,
+                            const RowState &state, Output &o, u32 buffer)
+{
+    const Sequence &s = tile.sequence;
+    float scale[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const int token = tile.first + at.row + 8 * half;
+        const RowSums sums = {state.max[half] * (kFinishesScores ? 1.0f : p.score_factor), row_sum(state.sum[half]),
+                              0.0f};
+        const RowFactor factor = finish_row<kHasEpilogue>(p, s, token, tile.head, sums, at.lane % 4 == 0);
+        if (factor.zero) { // exactly, whatever V holds
+#pragma unroll
+            for (int j = 0; j < kDimV / 8; ++j) o[j][2 * half] = o[j][2 * half + 1] = 0.0f;
+        }
+        if constexpr (kHasGate)
+            if (!factor.zero)
+                multiply_by_gate(p, token_address(p, p.gate_values, s, token, tile.head), at, half, o);
+        scale[half] = factor.zero ? 0.0f : factor.factor;
+    }
+    const bool copies = threadIdx.x % kWarpgroup == 0;
+    const u32 part = buffer + at.consumer * (64 * 128 * kVBlocks);
+    if (copies) ptx::tma_store_wait_read(); // the tile before
+    ptx::named_barrier_wait(kConsumerBarrier + at.consumer, kWarpgroup);
+    const u32 row = part + (at.row - 64 * at.consumer - at.lane / 4 + at.lane % 16) * 128;
+#pragma unroll
+    for (int j = 0; j < kDimV / 16; ++j)
+        store_matrices(row + j / 4 * (64 * 128) + ((2 * (j % 4) + at.lane / 16) ^ (at.lane % 8)) * 16,
+                       pack_pair<kType>(o[2 * j][0] * scale[0], o[2 * j][1] * scale[0]),
+                       pack_pair<kType>(o[2 * j][2] * scale[1], o[2 * j][3] * scale[1]),
+                       pack_pair<kType>(o[2 * j + 1][0] * scale[0], o[2 * j + 1][1] * scale[0]),
+                       pack_pair<kType>(o[2 * j + 1][2] * scale[1], o[2 * j + 1][3] * scale[1]));
+    ptx::fence_shared_for_engines();
+    ptx::named_barrier_wait(kConsumerBarrier + at.consumer, kWarpgroup);
+    if (!copies) return;
+    const int first = static_cast<int>(s.q_first) + tile.first + 64 * at.consumer;
+#pragma unroll
+    for (int b = 0; b < kVBlocks; ++b)
+        ptx::tma_store(map, part + b * (64 * 128), 64 * b, first, tile.head, p.sequences.cu_q.base ? 0 : s.index);
+    ptx::tma_store_commit();
 }
 
 /// Writes the rows of a tile that sees no key, by one warp that has few registers.

@@ -9,6 +9,7 @@
 #include "names.h"
 
 #include <algorithm>
+#include <array>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,6 +21,8 @@ namespace {
 constexpr int64_t kMostPlaces = (int64_t{1} << 31) - 1;
 /// Steps in memory that a tensor map can have.
 constexpr int64_t kMostBytes = (int64_t{1} << 40) - 1;
+/// Rows of a consumer, which are copied together.
+constexpr i32 kConsumerRows = 64;
 /// Channels of a block in shared memory.
 constexpr uint32_t kBlockChannels = 64;
 /// Rows of a tile, with its heads as rows, up to which the portable kernel is meant for the problem: it splits keys.
@@ -91,9 +94,9 @@ public:
         gpu::bind_forward(p_, arguments, sizes, &params);
         const int64_t pairs = sizes.batch * p_.heads_out;
         const int64_t row_tiles = (sizes.max_q + shape_.rows() - 1) / shape_.rows();
-        gpu::TensorTiles q, k, v;
+        gpu::TensorTiles q, k, v, out;
         if (pairs * row_tiles < 1 || pairs * row_tiles > kMostPlaces ||
-            !tile_tensors(params, arguments.sizes, sizes, &q, &k, &v))
+            !tile_tensors(params, arguments.sizes, sizes, &q, &k, &v, &out))
             return portable_->execute(handle, arguments, workspace, bytes, stream);
         if (const attn_status status =
                 check_workspace(workspace, bytes, workspace_bytes(arguments.sizes), workspace_alignment()))
@@ -104,7 +107,7 @@ public:
             static_cast<i32>(std::min(pairs, p_.group * gpu::section_of(p_, device_.facts(), sizes, pairs)));
         const bool counts = counts_ && pairs * row_tiles > device_.facts().compute_units;
         if (counts) params.tile_counter = static_cast<uint32_t *>(workspace);
-        return launch(q, k, v, pairs * row_tiles, params, stream);
+        return launch({&q, &k, &v, &out}, pairs * row_tiles, params, stream);
     }
 
     void describe(JsonWriter &json) const override
@@ -127,7 +130,8 @@ public:
 private:
     /// False if the call's tensors cannot be copied as tiles: strides that no tensor map has, or nothing to copy.
     bool tile_tensors(const gpu::ForwardParams &f, const Sizes &extents, const gpu::LaunchSizes &sizes,
-                      gpu::TensorTiles *q, gpu::TensorTiles *k, gpu::TensorTiles *v) const noexcept
+                      gpu::TensorTiles *q, gpu::TensorTiles *k, gpu::TensorTiles *v,
+                      gpu::TensorTiles *out) const noexcept
     {
         const bool packed = p_.storage == Storage::packed;
         const int64_t queries = p_.packed_q ? extents.at(Axis::total_q) : sizes.max_q;
@@ -135,17 +139,17 @@ private:
         const int64_t q_batch = p_.packed_q ? 1 : sizes.batch, k_batch = packed ? 1 : sizes.batch;
         return f.out.vector && tiles_of(f.q, p_.dim_qk, queries, p_.heads_q, q_batch, shape_.rows(), q) &&
                tiles_of(f.k, p_.dim_qk, keys, p_.heads_k, k_batch, shape_.keys, k) &&
-               tiles_of(f.v, p_.dim_v, keys, p_.heads_v, k_batch, shape_.keys, v);
+               tiles_of(f.v, p_.dim_v, keys, p_.heads_v, k_batch, shape_.keys, v) &&
+               tiles_of(f.out, p_.dim_v, queries, p_.heads_out, q_batch, kConsumerRows, out);
     }
 
-    attn_status launch(const gpu::TensorTiles &q, const gpu::TensorTiles &k, const gpu::TensorTiles &v, int64_t tiles,
-                       gpu::ForwardParams params, void *stream) const noexcept
+    attn_status launch(const std::array<const gpu::TensorTiles *, 4> &tensors, int64_t tiles, gpu::ForwardParams params,
+                       void *stream) const noexcept
     {
-        gpu::TensorMap maps[3];
+        gpu::TensorMap maps[4];
         const gpu::Call call(device_, stream);
         if (call.status() != ATTN_OK) return call.status();
-        const gpu::TensorTiles *const tensors[] = {&q, &k, &v};
-        for (int i = 0; i < 3; ++i)
+        for (size_t i = 0; i < tensors.size(); ++i)
             if (const attn_status status = device_.encode(*tensors[i], &maps[i])) return status;
         if (params.tile_counter)
             if (const attn_status status = device_.clear(params.tile_counter, 1, stream)) return status;
@@ -153,7 +157,7 @@ private:
         grid.x = static_cast<uint32_t>(std::min<int64_t>(tiles, std::max(1, device_.facts().compute_units)));
         grid.threads = static_cast<uint32_t>(shape_.threads());
         grid.shared_bytes = static_cast<uint32_t>(shape_.shared().bytes);
-        void *parameters[] = {&maps[0], &maps[1], &maps[2], &params};
+        void *parameters[] = {&maps[0], &maps[1], &maps[2], &maps[3], &params};
         return device_.launch(kernel_, grid, stream, parameters);
     }
 
@@ -216,8 +220,9 @@ std::string refuse_forward(const Problem &problem, gpu::Device &device)
     const int64_t rows = shape_of(wish_of(dense)).rows();
     const int64_t tiles = dense.batch * dense.heads_out * ((dense.max_q + rows - 1) / rows);
     if (faults.empty() && dense.max_kv > kFewKeys && 2 * tiles < facts.compute_units)
-        faults.push_back(std::to_string(tiles) + " tiles of up to " + std::to_string(dense.max_kv) + " keys (at least " +
-                         std::to_string((facts.compute_units + 1) / 2) + ": fewer are split over keys)");
+        faults.push_back(std::to_string(tiles) + " tiles of up to " + std::to_string(dense.max_kv) +
+                         " keys (at least " + std::to_string((facts.compute_units + 1) / 2) +
+                         ": fewer are split over keys)");
     for (const std::string &fault : faults) reason += (reason.empty() ? "does not compute " : ", ") + fault;
     if (!reason.empty()) return reason;
     if (!device.waits_for_compiler() && !device.has(forward_request(shape_of(wish_of(dense)))))

@@ -127,8 +127,9 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 
 
 class Consumer {
 public:
-    ATTN_DEVICE Consumer(const ForwardParams &p, u32 base, int warpgroup)
+    ATTN_DEVICE Consumer(const ForwardParams &p, const TensorMap &out, u32 base, int warpgroup)
         : p_(p),
+          out_(out),
           at_(warpgroup),
           base_(base),
           q_descriptor_(descriptor_along_k(base + kAt.q + warpgroup * 64 * 128)),
@@ -171,7 +172,7 @@ public:
             wgmma_wait<0>();
             end_pv();
             pack_weights();
-            write_tile(p_, *tile, at_, state, o_);
+            write(*tile, state);
             clear_output();
             end_tile();
             tile = next;
@@ -179,7 +180,8 @@ public:
         start_pv();
         wgmma_wait<0>();
         end_pv();
-        write_tile(p_, *tile, at_, state_, o_);
+        write(*tile, state_);
+        if (kStagesOut && threadIdx.x % kWarpgroup == 0) tma_store_wait_read();
     }
 
 private:
@@ -202,6 +204,14 @@ private:
     ATTN_DEVICE void release(u32 barrier)
     {
         if (at_.lane == 0) mbarrier_arrive(barrier);
+    }
+
+    ATTN_DEVICE void write(const Tile &tile, const RowState &state)
+    {
+        if (kStagesOut && tile.first + 64 * (at_.consumer + 1) <= tile.sequence.q_length)
+            store_tile(p_, out_, tile, at_, state, o_, base_ + kAt.out);
+        else
+            write_tile(p_, tile, at_, state, o_);
     }
 
     // Products. Their operands are in the buffers that q_, k_ and v_ name.
@@ -376,6 +386,7 @@ private:
     }
 
     const ForwardParams &p_;
+    const TensorMap &out_;
     const Place at_;
     const u32 base_;                                       ///< Address of shared memory.
     const u64 q_descriptor_, k_descriptor_, v_descriptor_; ///< Of the first buffers.
@@ -393,11 +404,12 @@ private:
 } // namespace attn::sm90
 
 /// Grid: as many blocks as there are SMs, or tiles if those are fewer. The maps are of [batch, head, row, channel], in
-/// boxes of 64 channels and a tile's rows, swizzled by 128 bytes.
+/// boxes of 64 channels and a tile's rows (of OUT: 64 rows), swizzled by 128 bytes.
 extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
     attn_dense_forward_sm90(const __grid_constant__ attn::ptx::TensorMap q,
                             const __grid_constant__ attn::ptx::TensorMap k,
                             const __grid_constant__ attn::ptx::TensorMap v,
+                            const __grid_constant__ attn::ptx::TensorMap out,
                             const __grid_constant__ attn::gpu::ForwardParams p)
 {
     using namespace attn::sm90;
@@ -425,6 +437,6 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
         if (threadIdx.x / 32 == 1) find_tiles(p, base);
     } else {
         take_registers<kShape.consumer_registers()>();
-        Consumer(p, base, warpgroup - 1).run();
+        Consumer(p, out, base, warpgroup - 1).run();
     }
 }

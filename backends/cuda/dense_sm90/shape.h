@@ -32,7 +32,7 @@ enum MaskKind : i32 {
 
 /// Where parts of shared memory begin, in bytes. Barriers come in pairs, full and empty, for each buffer.
 struct SharedLayout {
-    i32 q, k, v, q_barriers, k_barriers, v_barriers, tile_barriers, tiles, bytes;
+    i32 q, k, v, out, q_barriers, k_barriers, v_barriers, tile_barriers, tiles, bytes;
 };
 
 struct Shape {
@@ -47,6 +47,7 @@ struct Shape {
     i32 turns;         ///< 1: consumers take turns on the matrix units, one multiplying while others do softmax.
     i32 unroll;        ///< Of the loop over keys that all rows see.
 
+    static constexpr i32 kMostSharedBytes = 227 * 1024;
     static constexpr i32 kTileSlots = 2; ///< The tile that is computed and the next.
     static constexpr i32 kTileBytes = 128;
 
@@ -64,13 +65,18 @@ struct Shape {
     constexpr i32 producer_registers() const { return consumers == 2 ? 40 : 32; }
     constexpr i32 consumer_registers() const { return consumers == 2 ? 232 : 160; }
 
-    constexpr SharedLayout shared() const
+    constexpr i32 out_bytes() const { return rows() * 128 * v_blocks(); }
+    /// Whether rows of OUT are put together in shared memory, for the engine to copy: where there is room for them.
+    constexpr bool stages_out() const { return lay_out(true).bytes <= kMostSharedBytes; }
+    constexpr SharedLayout shared() const { return lay_out(stages_out()); }
+    constexpr SharedLayout lay_out(bool with_out) const
     {
         SharedLayout at = {};
         at.q = 0;
         at.k = at.q + query_buffers * q_bytes();
         at.v = at.k + stages * k_bytes();
-        at.q_barriers = at.v + stages * v_bytes();
+        at.out = at.v + stages * v_bytes();
+        at.q_barriers = at.out + (with_out ? out_bytes() : 0);
         at.k_barriers = at.q_barriers + 16 * query_buffers;
         at.v_barriers = at.k_barriers + 16 * stages;
         at.tile_barriers = at.v_barriers + 16 * stages;
@@ -78,8 +84,6 @@ struct Shape {
         at.bytes = at.tiles + kTileSlots * kTileBytes;
         return at;
     }
-
-    static constexpr i32 kMostSharedBytes = 227 * 1024;
 
     /// Why no kernel can have this shape; NULL if one can.
     constexpr const char *fault() const

@@ -30,6 +30,24 @@ ATTN_DEVICE void tma_load(u32 to, const TensorMap &map, u32 barrier, int c0, int
                  : "memory");
 }
 
+/// Starts the copy of a tile from shared memory; what of it lies beyond the tensor is left out.
+ATTN_DEVICE void tma_store(const TensorMap &map, u32 from, int c0, int c1, int c2, int c3)
+{
+    asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%2, %3, %4, %5}], [%1];" ::"l"(&map),
+                 "r"(from), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
+                 : "memory");
+}
+/// Ends a group of such copies of this thread.
+ATTN_DEVICE void tma_store_commit()
+{
+    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+/// Waits until the engine has read what all groups of this thread copy.
+ATTN_DEVICE void tma_store_wait_read()
+{
+    asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+}
+
 /// Orders what this thread wrote to shared memory before what engines read of it later (copies, wgmma).
 ATTN_DEVICE void fence_shared_for_engines()
 {
