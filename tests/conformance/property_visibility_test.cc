@@ -64,7 +64,8 @@ void check_blind_rows(const Case &c, const std::function<std::vector<std::int64_
     struct Change {
         double k, v;
     };
-    constexpr Change changes[] = {{NAN, NAN}, {infinity, -infinity}, {1, NAN}, {NAN, 1}, {-infinity, 3}, {3, infinity}};
+    constexpr Change changes[] = {{NAN, NAN},     {infinity, -infinity}, {1, NAN}, {NAN, 1},
+                                  {-infinity, 3}, {3, infinity},         {40, 2}};
     Instance first(c, contents, 0);
     for_each_backend([&](const Backend &backend) {
         const PlanPointer plan = plan_for(backend.handle(c.workers), first);
@@ -130,6 +131,29 @@ TEST(PropertyVisibility, SingleKeysOutsideWindows)
         ATTN_TRACE_CASE(c);
         Random random(c.seed, 23);
         check_blind_rows(c, [&](const Sequence &s) { return nth(s, random, 1 + int(c.seed % 3)); });
+    }
+}
+
+TEST(PropertyVisibility, SingleKeysOfPlainTiles)
+{
+    // Kernels of the plain operator may leave out what does not matter to most rows, but rows do not depend on others:
+    // nor on what those see in a block of keys after the first.
+    const auto change = [](Case &c) {
+        const Case drawn = c;
+        c = {};
+        c.seed = drawn.seed;
+        c.q_dtype = c.k_dtype = c.v_dtype = c.out_dtype = c.seed % 3 ? "bf16" : "fp16";
+        c.heads_q = c.heads_k = c.heads_v = 1;
+        c.max_q = c.seed % 5 < 2 ? 2 + std::int64_t(c.seed % 7) : 18 + std::int64_t(c.seed % 19);
+        c.max_kv = 130 + std::int64_t(c.seed % 53);
+        c.causal = "bottom_right", c.workers = drawn.workers;
+    };
+    for (const Case &c : sample(28, 60, change)) {
+        ATTN_TRACE_CASE(c);
+        Random random(c.seed, 29);
+        check_blind_rows(c, [&](const Sequence &s) { // a key level with a row
+            return std::vector<std::int64_t>{s.tk - s.tq + random.integer(1, s.tq - 1)};
+        });
     }
 }
 

@@ -60,7 +60,8 @@ ATTN_DEVICE bool soften(const ForwardParams &p, Pieces<kWarpKeys> &x, RowState &
     const float factor = kGeneral ? 1.0f : p.score_factor;
     float top[kRowsOfThread], reference[kRowsOfThread], added[kRowsOfThread], spread[kRowsOfThread];
     own_largest_scores(x, top);
-    // Lanes and warps that share a row keep the same reference: those of a warp move together, those of several always.
+    // Lanes and warps that share a row keep the same reference. Where one warp has it, rows that need it move when any lane
+    // asks for it; else all rows move always.
     constexpr bool kWaits = !kGeneral && kWarpsN == 1;
     bool moves = !kWaits;
     if constexpr (kWaits) {
@@ -72,9 +73,12 @@ ATTN_DEVICE bool soften(const ForwardParams &p, Pieces<kWarpKeys> &x, RowState &
         share_largest_scores(shared, at, top);
 #pragma unroll
         for (int i = 0; i < kRowsOfThread; ++i) {
-            const float old = state.max[i], now = fmaxf(old, top[i]);
-            // Nothing seen yet: every weight becomes 0.
-            alpha[i] = exp2_fast(fmaf(old, factor, now == -infinity() ? 0.0f : -now * factor));
+            // A row that need not move stays: its bits do not depend on the other rows of the warp.
+            const float old = state.max[i];
+            if (kWaits && !((top[i] - old) * factor > kSlack)) top[i] = old;
+            const float now = fmaxf(old, top[i]);
+            // Exactly 1 for a row that stays. Nothing seen yet: every weight becomes 0.
+            alpha[i] = exp2_fast((old - (now == -infinity() ? 0.0f : now)) * factor);
             if (kGeneral && p.has_entropy)
                 state.spread[i] += old == -infinity() ? 0.0f : (old - now) * state.sum[i];
             state.max[i] = now;
