@@ -236,6 +236,12 @@ attn_status CudaDevice::launch(const gpu::Kernel &kernel, const gpu::Grid &grid,
     config.blockDimX = grid.threads, config.blockDimY = 1, config.blockDimZ = 1;
     config.sharedMemBytes = grid.shared_bytes;
     config.hStream = static_cast<CUstream>(stream);
+    CUlaunchAttribute cluster = {};
+    if (grid.cluster > 1) {
+        cluster.id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+        cluster.value.clusterDim = {grid.cluster, 1, 1};
+        config.attrs = &cluster, config.numAttrs = 1;
+    }
     const Driver &driver = context_->driver();
     if (const CUresult result =
             driver.cuLaunchKernelEx(&config, static_cast<CUfunction>(kernel.function), parameters, nullptr))

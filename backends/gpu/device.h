@@ -32,10 +32,14 @@ struct Kernel {
     kernel::Origin origin = kernel::Origin::embedded;
 };
 
+/// More than 8 need an attribute of the kernel, which those of GPUs with clusters get.
+constexpr uint32_t kMostClusterBlocks = 16;
+
 struct Grid {
     uint32_t x = 1, y = 1, z = 1;
     uint32_t threads = 1;      ///< Of a block.
     uint32_t shared_bytes = 0; ///< Dynamic.
+    uint32_t cluster = 1;      ///< Blocks of a cluster, along x; at most kMostClusterBlocks of a GPU that has them.
 };
 
 /// A tensor of four axes, innermost first, and the tile that a kernel copies of it at a time. Addresses and steps are

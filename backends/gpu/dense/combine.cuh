@@ -1,59 +1,40 @@
-// Combines the splits of dense attention: one warp for each row of OUT, channels over its lanes. Splits are added in
-// their order, so results do not change from run to run.
-#include "backends/gpu/dense/results.cuh"
+// Combines the splits of dense attention that were written to the workspace.
+#include "backends/gpu/dense/combine_row.cuh"
 
 namespace attn::gpu {
 
 constexpr int kCombineWarps = 4;
-constexpr int kCombineChannels = 8; ///< Of a lane at a time.
 
-ATTN_DEVICE void combine_row(const ForwardParams &p, int rows, const Sequence &s, i64 tile, int row_in_tile, int token,
-                             int head, int lane)
-{
-    const i64 floats = partial_floats(rows, p.dim_v);
-    const float *first = p.partials + tile * p.splits * floats;
-    const i64 statistics = static_cast<i64>(rows) * p.dim_v + row_in_tile;
-
-    float max = -infinity();
-    for (int split = lane; split < p.splits; split += 32) max = fmaxf(max, first[split * floats + statistics]);
-#pragma unroll
-    for (int lanes = 16; lanes > 0; lanes /= 2) max = fmaxf(max, __shfl_xor_sync(kAllLanes, max, lanes));
-    const bool softmax = p.activation == kSoftmax;
-    const float reference = max == -infinity() ? 0.0f : max;
-    const auto scale_of = [&](int split) {
-        return softmax ? exp2_fast(first[split * floats + statistics] - reference) : 1.0f;
+/// The parts of one row in memory.
+class Partials {
+public:
+    ATTN_DEVICE Partials(const ForwardParams &p, int rows, i64 tile, int row)
+        : floats_(partial_floats(rows, p.dim_v)),
+          first_(p.partials + tile * p.splits * floats_),
+          rows_(rows),
+          values_(static_cast<i64>(row) * p.dim_v),
+          statistics_(static_cast<i64>(rows) * p.dim_v + row)
+    {
+    }
+    struct Part {
+        const float *values, *statistics;
+        int rows;
+        ATTN_DEVICE float max() const { return statistics[0]; }
+        ATTN_DEVICE RowSums sums() const { return {statistics[0], statistics[rows], statistics[2 * rows]}; }
+        ATTN_DEVICE float value(int channel) const { return values[channel]; }
     };
-    RowSums total = {max, 0.0f, 0.0f};
-    for (int split = 0; split < p.splits; ++split) {
-        const float *part = first + split * floats + statistics;
-        if (part[0] == -infinity()) continue; // saw nothing
-        const float scale = scale_of(split), sum = part[rows];
-        total.sum = fmaf(sum, scale, total.sum);
-        total.spread = fmaf(part[2 * rows] + (part[0] - max) * sum, scale, total.spread);
+    ATTN_DEVICE Part operator()(int split) const
+    {
+        const float *part = first_ + split * floats_;
+        return {part + values_, part + statistics_, rows_};
     }
-    const RowFactor factor = finish_row<true>(p, s, token, head, total, lane == 0);
-    const char *gate = p.gate_values.base ? token_address(p, p.gate_values, s, token, head) : nullptr;
-    char *out = const_cast<char *>(token_address(p, p.out, s, token, head));
-    for (int c = lane; c < p.dim_v; c += 32 * kCombineChannels) {
-        float sum[kCombineChannels] = {};
-        for (int split = 0; split < p.splits; ++split) {
-            const float *part = first + split * floats;
-            if (part[statistics] == -infinity()) continue;
-            const float scale = scale_of(split);
-            const float *o = part + static_cast<i64>(row_in_tile) * p.dim_v;
-#pragma unroll
-            for (int i = 0; i < kCombineChannels; ++i)
-                if (c + 32 * i < p.dim_v) sum[i] = fmaf(o[c + 32 * i], scale, sum[i]);
-        }
-#pragma unroll
-        for (int i = 0; i < kCombineChannels; ++i) {
-            const int channel = c + 32 * i;
-            if (channel < p.dim_v)
-                write_element(out + channel * p.out.channel_step, p.out.type,
-                              finish_element<true>(p, factor, gate, channel, sum[i]));
-        }
-    }
-}
+
+private:
+    const i64 floats_;
+    const float *first_;
+    const int rows_;
+    const i64 values_, statistics_;
+};
 
 } // namespace attn::gpu
 
@@ -74,5 +55,5 @@ extern "C" __global__ void __launch_bounds__(128)
     const int row = static_cast<int>(tile - pair * p.row_tiles) * rows + row_in_tile;
     if (row >= s.q_length * p.group) return;
     const int token = row / p.group, head = static_cast<int>(pair % groups) * p.group + row - token * p.group;
-    combine_row(p, rows, s, tile, row_in_tile, token, head, threadIdx.x % 32);
+    combine_row(p, Partials(p, rows, tile, row_in_tile), s, token, head, threadIdx.x % 32);
 }
