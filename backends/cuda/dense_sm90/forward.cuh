@@ -43,7 +43,6 @@ ATTN_DEVICE Tile *tile_slot(u32 slot)
 /// Tiles that see no key are written here, others go to those who copy and compute.
 ATTN_DEVICE void find_tiles(const ForwardParams &params, u32 base)
 {
-
     Ring<kTileSlots> tiles;
     Order order;
     for (bool found = true; found;) {
@@ -51,7 +50,7 @@ ATTN_DEVICE void find_tiles(const ForwardParams &params, u32 base)
         __syncwarp(); // no lane reads the tile before any more
         Tile *tile = tile_slot(tiles.slot());
         // By an address that the compiler does not know: registers are few, and it would keep in them what it works out
-        // of parameters ahead of the loop. (Likewise the numbers of the block and of the lane.)
+        // of parameters ahead of the loop. (Likewise the numbers of the block and of blocks, in Order.)
         const ForwardParams *opaque = &params;
         asm volatile("" : "+l"(opaque));
         const ForwardParams &p = *opaque;

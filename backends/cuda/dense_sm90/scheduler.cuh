@@ -30,7 +30,7 @@ public:
     /// False if there are no more. All lanes of a warp ask together.
     ATTN_DEVICE bool next(const ForwardParams &p, u32 *number)
     {
-        // Likewise: numbers that the compiler would keep in registers.
+        // Read anew each time: the compiler would keep these numbers in registers, of which there are few.
         u32 blocks;
         asm volatile("mov.u32 %0, %%nctaid.x;" : "=r"(blocks));
         if (first_ > 0 && p.tile_counter) {
