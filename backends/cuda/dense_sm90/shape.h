@@ -47,7 +47,7 @@ struct Shape {
     i32 turns;         ///< 1: consumers take turns on the matrix units, one multiplying while others do softmax.
     i32 unroll;        ///< Of the loop over keys that all rows see.
 
-    static constexpr i32 kTileSlots = 2; ///< The tile that is computed and the next.
+    static constexpr i32 kTileSlots = 4; ///< The tile that is written, the one that is computed, the next; a power of 2.
     static constexpr i32 kTileBytes = 128;
 
     constexpr i32 threads() const { return 128 * (consumers + 1); }
