@@ -46,8 +46,8 @@ ATTN_DEVICE void find_tiles(const ForwardParams &params, u32 base)
     Ring<kTileSlots> tiles;
     Order order;
     for (bool found = true; found;) {
-        mbarrier_wait(empty_barrier(base + kAt.tile_barriers, tiles.slot()), tiles.parity() ^ 1);
-        __syncwarp(); // no lane reads the tile before any more
+        mbarrier_wait(empty_barrier(base + kAt.tile_barriers, tiles.slot()), tiles.parity());
+        __syncwarp(); // no lane reads a tile that was found here and left any more
         Tile *tile = tile_slot(tiles.slot());
         // By an address that the compiler does not know: registers are few, and it would keep in them what it works out
         // of parameters ahead of the loop. (Likewise the numbers of the block and of blocks, in Order.)
@@ -56,14 +56,17 @@ ATTN_DEVICE void find_tiles(const ForwardParams &params, u32 base)
         const ForwardParams &p = *opaque;
         u32 number;
         found = order.next(p, &number);
-        if (found && !find_tile(p, number, tile)) continue; // all lanes write the same
+        const bool writes = threadIdx.x % 32 == 0;
+        if (found && !find_tile(p, number, writes, tile)) continue;
+        __syncwarp();
         if (found && tile->schedule.count == 0) {
             write_nothing(p, *tile);
             continue;
         }
-        tile->is_last = !found;
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) mbarrier_arrive(full_barrier(base + kAt.tile_barriers, tiles.slot()));
+        if (writes) {
+            tile->is_last = !found;
+            mbarrier_arrive(full_barrier(base + kAt.tile_barriers, tiles.slot()));
+        }
         ++tiles.count;
     }
 }
@@ -92,34 +95,43 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 
     Ring<kQueryBuffers> q;
     Ring<kStages> k, v;
     Ring<kTileSlots> tiles;
+    const auto want = [&](u32 slot) { mbarrier_arrive(empty_barrier(base + kAt.tile_barriers, slot)); };
+    want(0);
+    // V is asked for one block after K. With two buffers of Q the next tile's Q and first K go before the last V, which
+    // is needed later. (With one, a consumer may wait for that V while it holds Q.)
+    bool has_v = false;
+    int v_row = 0, v_head = 0, v_batch = 0;
+    const auto load_v = [&] {
+        if (has_v)
+            load_tile<kVBlocks, kKeys>(v, base + kAt.v_barriers, base + kAt.v, maps.v, v_row, v_head, v_batch);
+        has_v = false;
+    };
     for (;; ++tiles.count) {
         mbarrier_wait(full_barrier(base + kAt.tile_barriers, tiles.slot()), tiles.parity());
         const Tile &tile = *tile_slot(tiles.slot());
-        if (tile.is_last) return;
+        if (tile.is_last) break;
         const Schedule &schedule = tile.schedule;
         const int head = tile.head, count = schedule.count;
         load_tile<kQkBlocks, kRows>(q, base + kAt.q_barriers, base + kAt.q, maps.q,
                                     static_cast<int>(tile.sequence.q_first) + tile.first,
                                     head * p.heads_q / p.heads_out, p.sequences.cu_q.base ? 0 : tile.sequence.index);
-        const int k_head = head * p.heads_k / p.heads_out, v_head = head * p.heads_v / p.heads_out;
+        const int k_head = head * p.heads_k / p.heads_out;
         const int batch = p.sequences.cu_kv.base ? 0 : tile.sequence.index;
         const int first = static_cast<int>(tile.sequence.k_first);
-        // K runs one block ahead of V. All V is asked for before anything of the next tile: a consumer may wait for it
-        // while it holds Q.
 #pragma unroll 1
-        for (int i = count - 1; i >= -1; --i) {
-            // Only now does the slot of the tile before become free, for the next: two steps or so before this one
-            // ends. Taken earlier, tiles would not go to who is done first.
-            if (i == 0 && tiles.count > 0)
-                mbarrier_arrive(empty_barrier(base + kAt.tile_barriers, tiles.after(kTileSlots - 1).slot()));
-            if (i >= 0)
-                load_tile<kQkBlocks, kKeys>(k, base + kAt.k_barriers, base + kAt.k, maps.k,
-                                            first + schedule.block_of(i) * kKeys, k_head, batch);
-            if (i + 1 < count)
-                load_tile<kVBlocks, kKeys>(v, base + kAt.v_barriers, base + kAt.v, maps.v,
-                                           first + schedule.block_of(i + 1) * kKeys, v_head, batch);
+        for (int i = count - 1; i >= 0; --i) {
+            // The next tile is found while the last two blocks of this one are copied and the two before are computed.
+            // Taken earlier, tiles would not go to who is done first.
+            if (i == smaller(1, count - 1)) want(tiles.after(1).slot());
+            const int row = first + schedule.block_of(i) * kKeys;
+            load_tile<kQkBlocks, kKeys>(k, base + kAt.k_barriers, base + kAt.k, maps.k, row, k_head, batch);
+            load_v();
+            has_v = true;
+            v_row = row, v_head = head * p.heads_v / p.heads_out, v_batch = batch;
         }
+        if (kQueryBuffers == 1) load_v();
     }
+    load_v();
 }
 
 // The consumers: a warpgroup each.
@@ -139,6 +151,8 @@ public:
 
     ATTN_DEVICE void run()
     {
+#pragma unroll
+        for (u32 slot = 0; slot < kTileSlots; ++slot) leave_tile(slot);
         // The first consumer has the first turn.
         if (kTurns && at_.consumer == kConsumers - 1) named_barrier_arrive(kTurnBarrier, 2 * kWarpgroup);
         const Tile *tile = take_tile();
@@ -196,10 +210,11 @@ private:
     }
     ATTN_DEVICE void end_tile()
     {
-        __syncwarp();
-        release(empty_barrier(base_ + kAt.tile_barriers, done_.slot()));
+        leave_tile(done_.slot());
         ++done_.count;
     }
+    /// By each thread for itself: tools that look for races do not follow what __syncwarp() orders.
+    ATTN_DEVICE void leave_tile(u32 slot) { mbarrier_arrive(empty_barrier(base_ + kAt.tile_barriers, slot)); }
     ATTN_DEVICE void release(u32 barrier)
     {
         if (at_.lane == 0) mbarrier_arrive(barrier);
@@ -425,7 +440,7 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
         set_up(kAt.q_barriers, kQueryBuffers, kReaders);
         set_up(kAt.k_barriers, kStages, kReaders);
         set_up(kAt.v_barriers, kStages, kReaders);
-        set_up(kAt.tile_barriers, kTileSlots, kReaders + 1); // and the thread that copies
+        set_up(kAt.tile_barriers, kTileSlots, kConsumers * kWarpgroup + 1); // and the thread that copies
         mbarrier_init_fence();
     }
     __syncthreads();

@@ -51,7 +51,8 @@ private:
 };
 
 /// Fills in a tile by its number. False if it has no rows: the sequence is shorter than the longest.
-ATTN_DEVICE bool find_tile(const ForwardParams &p, u32 number, Tile *tile)
+/// All lanes of a warp ask together, one writes.
+ATTN_DEVICE bool find_tile(const ForwardParams &p, u32 number, bool writes, Tile *tile)
 {
     const u32 section_tiles = static_cast<u32>(p.section) * static_cast<u32>(p.row_tiles);
     const u32 section = number / section_tiles, rest = number - section * section_tiles;
@@ -60,12 +61,16 @@ ATTN_DEVICE bool find_tile(const ForwardParams &p, u32 number, Tile *tile)
                                                                                : static_cast<u32>(p.section);
     const u32 pair = section * p.section + rest % here;
     const int batch = static_cast<int>(pair / p.heads_out);
-    tile->head = static_cast<int>(pair - static_cast<u32>(batch) * p.heads_out);
-    tile->first = (p.row_tiles - 1 - static_cast<int>(rest / here)) * kRows;
+    const int first = (p.row_tiles - 1 - static_cast<int>(rest / here)) * kRows;
+    if (writes) { // as soon as possible: registers are few
+        tile->head = static_cast<int>(pair - static_cast<u32>(batch) * p.heads_out);
+        tile->first = first;
+    }
     const Sequence s = sequence_of(p.sequences, batch);
-    if (tile->first >= s.q_length) return false;
-    const int last = smaller(tile->first + kRows, s.q_length) - 1;
-    const Schedule schedule(p.mask, s, tile->first, last, kKeys);
+    if (first >= s.q_length) return false;
+    if (!writes) return true;
+    tile->sequence = s;
+    const Schedule schedule(p.mask, s, first, smaller(first + kRows, s.q_length) - 1, kKeys);
     // In blocks of the sequence, then in those of the schedule.
     const int end = schedule.first + schedule.count - schedule.sink_blocks;
     const int full_begin = larger((schedule.full_begin + kKeys - 1) / kKeys, schedule.first);
@@ -73,7 +78,6 @@ ATTN_DEVICE bool find_tile(const ForwardParams &p, u32 number, Tile *tile)
     const int shift = schedule.sink_blocks - schedule.first;
     tile->full_end = larger(full_end, schedule.first) + shift;
     tile->full_begin = smaller(full_begin + shift, tile->full_end);
-    tile->sequence = s;
     tile->schedule = schedule;
     return true;
 }
