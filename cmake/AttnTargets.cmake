@@ -77,6 +77,10 @@ set(attn_sources
     backends/cuda/driver.cc
     backends/cuda/kernels.cc
     backends/cuda/packing.cc
+    backends/cuda/tensor_tiles.cc
+    backends/cuda/decode_sm90/executor.cc
+    backends/cuda/decode_sm90/splits.cc
+    backends/cuda/decode_sm90/variants.cc
     backends/cuda/dense_sm90/executor.cc
     backends/cuda/dense_sm90/variants.cc
     backends/cuda/default_kernels.cc

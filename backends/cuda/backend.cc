@@ -1,6 +1,7 @@
 // The CUDA backend: its implementation list, and what is said of devices.
 #include "backends/cuda/cuda_backend.h"
 
+#include "backends/cuda/decode_sm90/executor.h"
 #include "backends/cuda/dense_sm90/executor.h"
 #include "backends/cuda/implementations.h"
 #include "backends/gpu/append/executor.h"
@@ -14,7 +15,8 @@ namespace attn {
 namespace cuda {
 namespace {
 
-constexpr std::array<gpu::Implementation, 4> kImplementations = {{
+constexpr std::array<gpu::Implementation, 5> kImplementations = {{
+    {ATTN_KIND_DENSE, "cuda.dense.decode_sm90", gpu::Family::sm90, sm90::refuse_decode, sm90::make_decode},
     {ATTN_KIND_DENSE, "cuda.dense.forward_sm90", gpu::Family::sm90, sm90::refuse_forward, sm90::make_forward},
     {ATTN_KIND_DENSE, "gpu.dense.forward", gpu::Family::portable, gpu::refuse_forward, gpu::make_forward},
     {ATTN_KIND_MERGE, "gpu.merge", gpu::Family::portable, gpu::refuse_merge, gpu::make_merge},

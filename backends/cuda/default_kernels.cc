@@ -1,5 +1,6 @@
 #include "backends/cuda/default_kernels.h"
 
+#include "backends/cuda/decode_sm90/variants.h"
 #include "backends/cuda/dense_sm90/variants.h"
 #include "backends/gpu/append/executor.h"
 #include "backends/gpu/dense/mask_bits.h"
@@ -14,8 +15,10 @@ std::vector<kernel::Request> default_kernels(const DefaultTarget &target)
 {
     std::vector<kernel::Request> all;
     // Where there are kernels for Hopper, portable ones of many rows are left to the general kernel, their spare.
-    const std::vector<kernel::Request> hopper =
-        target.hopper ? sm90::default_requests() : std::vector<kernel::Request>();
+    std::vector<kernel::Request> hopper;
+    if (target.hopper)
+        for (const auto &requests : {sm90::default_requests(), sm90::default_decode_requests()})
+            hopper.insert(hopper.end(), requests.begin(), requests.end());
     for (const std::vector<kernel::Request> &family :
          {hopper, gpu::default_requests(target.wide_memory, !target.hopper),
           std::vector<kernel::Request>{gpu::mask_bits_request()}, gpu::merge_requests(), gpu::append_requests()})

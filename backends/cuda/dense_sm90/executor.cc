@@ -1,6 +1,7 @@
 #include "backends/cuda/dense_sm90/executor.h"
 
 #include "backends/cuda/dense_sm90/variants.h"
+#include "backends/cuda/tensor_tiles.h"
 #include "backends/gpu/dense/binding.h"
 #include "backends/gpu/dense/executor.h"
 #include "backends/gpu/dense/variants.h"
@@ -17,43 +18,16 @@
 namespace attn::sm90 {
 namespace {
 
-/// Coordinates of tiles are 32-bit numbers, and so is the number of a tile.
+/// The number of a tile is a 32-bit number.
 constexpr int64_t kMostPlaces = (int64_t{1} << 31) - 1;
-/// Steps in memory that a tensor map can have.
-constexpr int64_t kMostBytes = (int64_t{1} << 40) - 1;
 /// Rows of a consumer, which are copied together.
 constexpr i32 kConsumerRows = 64;
-/// Channels of a block in shared memory.
-constexpr uint32_t kBlockChannels = 64;
 /// Rows of a tile, with its heads as rows, up to which the portable kernel is meant for the problem: it splits keys.
 constexpr int64_t kFewRows = 16;
 /// Keys up to which the portable kernel is no faster where tiles leave SMs idle: it splits longer ones over them.
 constexpr int64_t kFewKeys = 1024;
 /// Channels of V up to which registers suffice for features other than the gate.
 constexpr int64_t kFeaturedDimV = 192;
-
-/// A tensor as tiles of `rows` rows; false if it cannot be copied so.
-bool tiles_of(const gpu::TokenView &v, int64_t channels, int64_t length, int64_t heads, int64_t batch, i32 rows,
-              gpu::TensorTiles *out)
-{
-    const int64_t extents[] = {channels, length, heads, batch}, steps[] = {0, v.token_step, v.head_step, v.batch_step};
-    if (!v.base || !v.vector) return false;
-    out->base = v.base;
-    out->element = v.type;
-    for (int axis = 0; axis < 4; ++axis) {
-        if (extents[axis] < 1 || extents[axis] > kMostPlaces) return false;
-        out->extents[axis] = static_cast<uint64_t>(extents[axis]);
-        out->tile[axis] = 1;
-        if (axis == 0) continue;
-        // Along an axis of one place any step will do.
-        const int64_t step = extents[axis] == 1 ? (2 * channels + 15) / 16 * 16 : steps[axis];
-        if (step <= 0 || step > kMostBytes) return false;
-        out->steps[axis - 1] = static_cast<uint64_t>(step);
-    }
-    out->tile[0] = kBlockChannels;
-    out->tile[1] = static_cast<uint32_t>(rows);
-    return true;
-}
 
 /// Of the counter of tiles, at the beginning of the workspace.
 constexpr size_t kCounterBytes = 16;

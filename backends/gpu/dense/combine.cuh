@@ -55,5 +55,6 @@ extern "C" __global__ void __launch_bounds__(128)
     const int row = static_cast<int>(tile - pair * p.row_tiles) * rows + row_in_tile;
     if (row >= s.q_length * p.group) return;
     const int token = row / p.group, head = static_cast<int>(pair % groups) * p.group + row - token * p.group;
-    combine_row(p, Partials(p, rows, tile, row_in_tile), s, token, head, threadIdx.x % 32);
+    const Partials partials(p, rows, tile, row_in_tile);
+    combine_row<true>(p, partials, p.splits, s, token, head, threadIdx.x % 32);
 }

@@ -1,5 +1,6 @@
-// Combines the parts that splits of a row's keys left: one warp for a row, channels over its lanes. Parts are added in
-// their order, so results do not change from run to run.
+// Combines the parts that splits of a row's keys left: one warp for a row, channels over its lanes. The order in which
+// parts are added depends on their number alone, so results do not change from run to run. Parts of many splits are asked
+// for at once: a warp waits for memory a few times, not once for each.
 #ifndef ATTN_BACKENDS_GPU_DENSE_COMBINE_ROW_CUH
 #define ATTN_BACKENDS_GPU_DENSE_COMBINE_ROW_CUH
 
@@ -10,57 +11,64 @@ namespace attn::gpu {
 constexpr int kCombineChannels = 4; ///< Of a lane at a time.
 constexpr int kCombineSplits = 8;   ///< Whose values a lane asks for at once.
 
-/// `parts(split)` has sums(), and value(channel), which is not normalised. Parts of many splits are asked for at once:
-/// a warp waits for memory a few times, not once for each.
-template <class Parts>
-ATTN_DEVICE void combine_row(const ForwardParams &p, const Parts &parts, const Sequence &s, int token, int head,
-                             int lane)
+/// Sum over the lanes of a warp.
+ATTN_DEVICE float warp_sum(float x)
 {
-    float max = -infinity();
-#pragma unroll 1
-    for (int split = lane; split < p.splits; split += 32) max = fmaxf(max, parts(split).max());
 #pragma unroll
-    for (int lanes = 16; lanes > 0; lanes /= 2) max = fmaxf(max, __shfl_xor_sync(kAllLanes, max, lanes));
-    const bool softmax = p.activation == kSoftmax;
-    const float reference = max == -infinity() ? 0.0f : max;
-    const auto scale_of = [&](float part) { return softmax ? exp2_fast(part - reference) : 1.0f; };
-    RowSums total = {max, 0.0f, 0.0f};
+    for (int lanes = 16; lanes > 0; lanes /= 2) x += __shfl_xor_sync(kAllLanes, x, lanes);
+    return x;
+}
+
+/// A row in `count` parts: `parts(i)` has max(), sums(), and value(channel), which is not normalised. All lanes of a warp
+/// work on the same row.
+template <class Parts>
+class MergedRow {
+public:
+    RowSums sums;
+
+    ATTN_DEVICE MergedRow(const Parts &parts, int count, bool softmax, int lane)
+        : parts_(parts), count_(count), lane_(lane), softmax_(softmax)
+    {
+        float max = -infinity();
 #pragma unroll 1
-    for (int split = lane; split < p.splits; split += 32) {
-        const RowSums part = parts(split).sums();
-        if (part.max == -infinity()) continue; // saw nothing
-        const float scale = scale_of(part.max);
-        total.sum = fmaf(part.sum, scale, total.sum);
-        total.spread = fmaf(part.spread + (part.max - max) * part.sum, scale, total.spread);
-    }
+        for (int i = lane; i < count; i += 32) max = fmaxf(max, parts(i).max());
 #pragma unroll
-    for (int lanes = 16; lanes > 0; lanes /= 2) {
-        total.sum += __shfl_xor_sync(kAllLanes, total.sum, lanes);
-        total.spread += __shfl_xor_sync(kAllLanes, total.spread, lanes);
+        for (int lanes = 16; lanes > 0; lanes /= 2) max = fmaxf(max, __shfl_xor_sync(kAllLanes, max, lanes));
+        sums = {max, 0.0f, 0.0f};
+#pragma unroll 1
+        for (int i = lane; i < count; i += 32) {
+            const RowSums part = parts(i).sums();
+            if (part.max == -infinity()) continue; // saw nothing
+            const float scale = scale_of(part.max);
+            sums.sum = fmaf(part.sum, scale, sums.sum);
+            sums.spread = fmaf(part.spread + (part.max - max) * part.sum, scale, sums.spread);
+        }
+        sums.sum = warp_sum(sums.sum), sums.spread = warp_sum(sums.spread);
     }
-    const RowFactor factor = finish_row<true>(p, s, token, head, total, lane == 0);
-    const char *gate = p.gate_values.base ? token_address(p, p.gate_values, s, token, head) : nullptr;
-    char *out = const_cast<char *>(token_address(p, p.out, s, token, head));
+
+    /// Channels first + lane + 32 i; 0 from `channels` on.
+    ATTN_DEVICE void values(int first, int channels, float (&sum)[kCombineChannels]) const
+    {
+#pragma unroll
+        for (int i = 0; i < kCombineChannels; ++i) sum[i] = 0.0f;
 #pragma unroll 1
-    for (int first_channel = 0; first_channel < p.dim_v; first_channel += 32 * kCombineChannels) {
-        const int c = first_channel + lane;
-        float sum[kCombineChannels] = {};
+        for (int begin = 0; begin < count_; begin += 32) {
+            const float max = begin + lane_ < count_ ? parts_(begin + lane_).max() : -infinity();
+            const float own = scale_of(max);
+            const u32 seen = __ballot_sync(kAllLanes, max != -infinity());
+            const int here = smaller(32, count_ - begin);
 #pragma unroll 1
-        for (int first = 0; first < p.splits; first += 32) {
-            const float part_max = first + lane < p.splits ? parts(first + lane).max() : -infinity();
-            const float own = scale_of(part_max);
-            const u32 seen = __ballot_sync(kAllLanes, part_max != -infinity());
-            const int count = smaller(32, p.splits - first);
-#pragma unroll 1
-            for (int split = 0; split < count; split += kCombineSplits) {
+            for (int split = 0; split < here; split += kCombineSplits) {
                 float value[kCombineSplits][kCombineChannels];
 #pragma unroll
                 for (int j = 0; j < kCombineSplits; ++j)
 #pragma unroll
-                    for (int i = 0; i < kCombineChannels; ++i)
-                        value[j][i] = seen >> (split + j) & 1 && c + 32 * i < p.dim_v
-                                          ? parts(first + split + j).value(c + 32 * i)
+                    for (int i = 0; i < kCombineChannels; ++i) {
+                        const int channel = first + lane_ + 32 * i;
+                        value[j][i] = (seen >> (split + j) & 1) && channel < channels
+                                          ? parts_(begin + split + j).value(channel)
                                           : 0.0f;
+                    }
 #pragma unroll
                 for (int j = 0; j < kCombineSplits; ++j) {
                     const float scale = __shfl_sync(kAllLanes, own, split + j);
@@ -69,12 +77,38 @@ ATTN_DEVICE void combine_row(const ForwardParams &p, const Parts &parts, const S
                 }
             }
         }
+    }
+
+private:
+    ATTN_DEVICE float scale_of(float part) const
+    {
+        return softmax_ ? exp2_fast(part - (sums.max == -infinity() ? 0.0f : sums.max)) : 1.0f;
+    }
+
+    const Parts &parts_;
+    const int count_, lane_;
+    const bool softmax_;
+};
+
+/// Merges a row and writes its results.
+template <bool general, class Parts>
+ATTN_DEVICE void combine_row(const ForwardParams &p, const Parts &parts, int count, const Sequence &s, int token,
+                             int head, int lane)
+{
+    const MergedRow<Parts> row(parts, count, !general || p.activation == kSoftmax, lane);
+    const RowFactor factor = finish_row<general>(p, s, token, head, row.sums, lane == 0);
+    const char *gate = general && p.gate_values.base ? token_address(p, p.gate_values, s, token, head) : nullptr;
+    char *out = const_cast<char *>(token_address(p, p.out, s, token, head));
+#pragma unroll 1
+    for (int first = 0; first < p.dim_v; first += 32 * kCombineChannels) {
+        float sum[kCombineChannels];
+        row.values(first, p.dim_v, sum);
 #pragma unroll
         for (int i = 0; i < kCombineChannels; ++i) {
-            const int channel = c + 32 * i;
+            const int channel = first + lane + 32 * i;
             if (channel < p.dim_v)
                 write_element(out + channel * p.out.channel_step, p.out.type,
-                              finish_element<true>(p, factor, gate, channel, sum[i]));
+                              finish_element<general>(p, factor, gate, channel, sum[i]));
         }
     }
 }

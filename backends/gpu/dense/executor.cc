@@ -283,14 +283,11 @@ attn_status Forward::execute(const attn_handle_s &, const Arguments &arguments, 
     const int64_t pairs = sizes.batch * (p_.heads_out / p_.group);
     const int64_t row_tiles = (sizes.max_q * p_.group + shape.rows() - 1) / shape.rows();
     const int64_t tiles = pairs * row_tiles;
-    const bool has_clusters = device_.facts().major >= 9 && shape.warps_k > 1;
-    const int64_t splits = has_clusters ? cluster_splits_for(rules_, tiles, sizes.max_kv, kMostClusterBlocks)
-                                        : splits_for(rules_, tiles, sizes.max_kv);
-    const bool clustered = has_clusters && splits > 1 && splits <= kMostClusterBlocks;
+    const int64_t splits = splits_for(rules_, tiles, sizes.max_kv);
     const int64_t mass_blocks =
         mass_.kernel.function ? sizes.batch * p_.heads_out * ((sizes.max_kv + mass_.shape.keys - 1) / mass_.shape.keys)
                               : 0;
-    const int64_t combine_blocks = splits > 1 && !clustered ? (tiles * shape.rows() + 3) / 4 : 0;
+    const int64_t combine_blocks = splits > 1 ? (tiles * shape.rows() + 3) / 4 : 0;
     const MaskPlan::Sizes program_sizes = this->program_sizes(sizes);
     const int64_t program_blocks = program_.present() ? program_.blocks(program_sizes) : 0;
     if (std::max({tiles * splits, mass_blocks, combine_blocks, program_blocks}) > kMostBlocks)
@@ -306,8 +303,7 @@ attn_status Forward::execute(const attn_handle_s &, const Arguments &arguments, 
     params.row_tiles = static_cast<i32>(row_tiles);
     params.splits = static_cast<i32>(splits);
     params.section = section_of(p_, device_.facts(), sizes, pairs);
-    params.clustered = clustered;
-    params.partials = splits > 1 && !clustered ? reinterpret_cast<float *>(base + layout.partials) : nullptr;
+    params.partials = splits > 1 ? reinterpret_cast<float *>(base + layout.partials) : nullptr;
     params.row_scales = mass_.kernel.function && p_.activation == ATTN_SOFTMAX
                             ? reinterpret_cast<float *>(base + layout.row_scales)
                             : nullptr;
@@ -325,11 +321,9 @@ attn_status Forward::execute(const attn_handle_s &, const Arguments &arguments, 
         grid.x = static_cast<uint32_t>(tiles * splits);
         grid.threads = static_cast<uint32_t>(shape.threads());
         grid.shared_bytes = static_cast<uint32_t>(shape.shared().bytes);
-        if (clustered) grid.cluster = static_cast<uint32_t>(splits);
         void *parameters[] = {&params};
         if (const attn_status status = device_.launch(chosen.kernel, grid, stream, parameters)) return status;
-        grid.cluster = 1;
-        if (combine_blocks) {
+        if (splits > 1) {
             int rows = shape.rows();
             void *combine_parameters[] = {&params, &rows};
             grid.x = static_cast<uint32_t>(combine_blocks);

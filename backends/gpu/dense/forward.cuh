@@ -7,7 +7,6 @@
 // With two stages the copies of one block run while the block before is computed; a second block of threads on the same
 // SM fills what gaps remain. Everything that is not the plain operator (scale, causal, windows, lengths, pages, head
 // groups, LSE) is compiled into kernels with ATTN_GENERAL alone.
-#include "backends/gpu/dense/cluster.cuh"
 #include "backends/gpu/dense/results.cuh"
 #include "backends/gpu/dense/softmax.cuh"
 #include "backends/gpu/dense/write_row.cuh"
@@ -385,12 +384,5 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
     const Work again(p);
     const Sequence same = sequence_of(p.sequences, again.batch);
     const Tile rows_again = {again.row_tile * kRows, same.q_length * p.group, again.group * p.group};
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    if constexpr (kHasClusters)
-        if (p.clustered) {
-            combine_cluster(p, same, rows_again, again.split, shared, at, o, sums);
-            return;
-        }
-#endif
     write_rows(p, same, again, Rows(p, rows_again, at), at, o, sums);
 }

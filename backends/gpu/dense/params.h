@@ -93,7 +93,6 @@ struct ForwardParams {
     i32 group;     ///< OUT heads of a tile: row r is token r / group, head head0 + r % group.
     i32 row_tiles; ///< Of the longest sequence.
     i32 splits;    ///< Parts that the keys of a sequence are split into.
-    i32 clustered; ///< They are a cluster of blocks of threads, which combines them; else they go to `partials`.
     i32 section;   ///< Pairs of sequence and head group whose tiles follow each other, so that their keys stay in L2.
     u32 *tile_counter;  ///< Of tiles that were taken beyond the first of each block of threads; NULL: they take turns.
     float *partials;    ///< Where splits > 1: see partial_floats().

@@ -46,15 +46,6 @@ int64_t splits_for(const SplitRules &rules, int64_t tiles, int64_t keys) noexcep
     return 1;
 }
 
-int64_t cluster_splits_for(const SplitRules &rules, int64_t tiles, int64_t keys, int64_t most) noexcept
-{
-    const int64_t splits = splits_for(rules, tiles, keys);
-    if (rules.invariant || splits > most || tiles <= 0) return splits;
-    const int64_t by_keys = std::max<int64_t>(1, keys / rules.keys);
-    const int64_t by_space = std::max<int64_t>(1, rules.capacity / tiles);
-    return std::max(splits, std::min({by_keys, by_space, most}));
-}
-
 int64_t invariant_splits(int64_t block_keys, int64_t max_keys) noexcept
 {
     return std::clamp<int64_t>(max_keys / std::max(kInvariantKeys, block_keys * kFewestBlocks), 1,

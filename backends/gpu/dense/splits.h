@@ -16,8 +16,6 @@ struct SplitRules {
 
 /// Splits for a launch of `tiles` tiles whose longest sequence has `keys` keys.
 int64_t splits_for(const SplitRules &rules, int64_t tiles, int64_t keys) noexcept;
-/// Likewise, where up to `most` splits are combined by a cluster: those may be of a single block of keys.
-int64_t cluster_splits_for(const SplitRules &rules, int64_t tiles, int64_t keys, int64_t most) noexcept;
 /// Splits of a batch-invariant plan, by the bound of its keys.
 int64_t invariant_splits(int64_t block_keys, int64_t max_keys) noexcept;
 /// Partial results of any launch of at most so many tiles and keys.

@@ -197,7 +197,7 @@ kernel::Request check_request()
     return request;
 }
 
-std::vector<kernel::Request> default_requests(bool wide_memory, bool plain_tiles)
+std::vector<kernel::Request> default_requests(bool wide_memory, bool all_plain)
 {
     std::vector<kernel::Request> requests = {combine_request(), check_request()};
     for (const i32 type : {kFloats, kHalves, kBfloats})
@@ -205,7 +205,7 @@ std::vector<kernel::Request> default_requests(bool wide_memory, bool plain_tiles
             for (const bool few : {false, true})
                 for (const bool general : {false, true}) {
                     if (!general && (type == kFloats || dim > 256 || (dim == 256 && few))) continue;
-                    if (!general && !few && !plain_tiles) continue;
+                    if (!general && !all_plain && !(few && type == kBfloats && dim == 128)) continue;
                     Wish wish;
                     wish.type = type, wish.general = general, wish.few = few;
                     wish.dim_qk = dim, wish.dim_v = std::min<int64_t>(dim, kLargestDimV);

@@ -45,7 +45,7 @@ kernel::Request check_request();
 kernel::Request mass_request(const Shape &shape);
 
 /// What the default pack has, for devices with and without wide memory.
-std::vector<kernel::Request> default_requests(bool wide_memory, bool plain_tiles);
+std::vector<kernel::Request> default_requests(bool wide_memory, bool all_plain);
 
 } // namespace attn::gpu
 

@@ -3,6 +3,7 @@
 //        sm90: those of Hopper that the default pack has no room for, for tests
 
 #include "backends/cuda/default_kernels.h"
+#include "backends/cuda/decode_sm90/variants.h"
 #include "backends/cuda/dense_sm90/variants.h"
 #include "kernel/pack_builder.h"
 
@@ -52,7 +53,8 @@ bool read_command_line(int count, char **words, CommandLine *out)
 bool list_items(bool only_sm90, std::vector<kernel::PackItem> *out)
 {
     if (only_sm90) {
-        for (const kernel::Request &request : sm90::further_requests()) out->push_back({request, "sm_90a"});
+        for (const auto &requests : {sm90::further_requests(), sm90::further_decode_requests()})
+            for (const kernel::Request &request : requests) out->push_back({request, "sm_90a"});
         return true;
     }
     for (const cuda::DefaultTarget &target : cuda::kDefaultTargets) {

@@ -1,0 +1,418 @@
+// Dense attention of few rows for Hopper (sm_90a), as in decoding: up to 16 rows of a sequence and a head of K, fp16 and
+// bf16. Reading K and V bounds it, so a warp does nothing but keep the tensor memory accelerator busy.
+//
+//   warp 4       asks for K, V of blocks 0, 1, 2 ... of its split of the keys, as many as there are stages ahead
+//   warps 0-3    16 keys of each block:  S = Q K^T -> mask -> weights (online softmax) -> O += W V
+//   at the end   the four warps' sums of a row are merged through shared memory
+//
+// A tile whose keys are split is finished in one of two ways. Splits that all fit the GPU at once are a cluster of blocks
+// of threads, which read each other's sums. Others leave them in the workspace, for the kernel that combines them.
+//
+// The order of all sums depends on the number of splits alone.
+#include "backends/cuda/decode_sm90/shape.h"
+#include "backends/cuda/ptx/cluster.cuh"
+#include "backends/cuda/ptx/mbarrier.cuh"
+#include "backends/cuda/ptx/named_barrier.cuh"
+#include "backends/cuda/ptx/tma.cuh"
+#include "backends/gpu/dense/combine_row.cuh"
+
+namespace attn::sm90 {
+
+using namespace gpu; // params, sequences, results and the platform are those of the portable kernel
+using namespace ptx;
+
+constexpr DecodeShape kShape = {ATTN_TYPE, ATTN_DIM_QK, ATTN_DIM_V, ATTN_STAGES, ATTN_BLOCKS};
+static_assert(kShape.fault() == nullptr, "no kernel can have this shape");
+
+constexpr Element kType = static_cast<Element>(kShape.type);
+constexpr int kDimQk = kShape.dim_qk, kDimV = kShape.dim_v;
+constexpr int kQkBlocks = kShape.qk_blocks(), kVBlocks = kShape.v_blocks();
+constexpr int kStages = kShape.stages;
+constexpr int kWarps = DecodeShape::kWarps, kRows = DecodeShape::kRows, kKeys = DecodeShape::kKeys;
+constexpr int kWarpKeys = kKeys / kWarps;
+static_assert(kWarpKeys == 16, "a warp's weights are one operand of a product");
+constexpr int kKBytes = kShape.k_bytes(), kStageBytes = kShape.stage_bytes();
+constexpr int kBlockBytes = kKeys * 128; ///< Of 64 channels.
+constexpr int kPartStep = kShape.part_step(), kPartBytes = kShape.part_bytes();
+constexpr DecodeLayout kAt = kShape.shared();
+
+constexpr int kConsumerThreads = 32 * kWarps;
+constexpr int kConsumerBarrier = 1; ///< Of the warps that compute.
+
+extern __shared__ __align__(1024) char shared_memory[];
+
+ATTN_DEVICE u32 full_barrier(u32 base, int stage)
+{
+    return base + kAt.barriers + 16 * stage;
+}
+ATTN_DEVICE u32 empty_barrier(u32 base, int stage)
+{
+    return full_barrier(base, stage) + 8;
+}
+
+/// The stages in turn, and the parity of the phase of their barriers.
+struct Stages {
+    int at = 0;
+    u32 parity = 0;
+
+    ATTN_DEVICE void advance()
+    {
+        if (++at == kStages) at = 0, parity ^= 1;
+    }
+};
+
+/// What this block of threads computes.
+struct Work {
+    int split;
+    i64 tile; ///< Of sequence and head group.
+    int batch, head0;
+
+    ATTN_DEVICE explicit Work(const ForwardParams &p)
+    {
+        const u32 index = block_number(), splits = static_cast<u32>(p.splits);
+        const u32 groups = static_cast<u32>(p.heads_out / p.group), number = index / splits;
+        split = static_cast<int>(index - number * splits);
+        tile = number;
+        batch = static_cast<int>(number / groups);
+        head0 = static_cast<int>(number - static_cast<u32>(batch) * groups) * p.group;
+    }
+};
+
+/// By one warp: copies blocks of keys [begin, end) of a schedule. `box_keys`: rows that a copy has, all of one page.
+ATTN_DEVICE void copy_blocks(const ForwardParams &p, const TensorMap &k, const TensorMap &v, const Sequence &s,
+                             const Schedule &schedule, int begin, int end, int head0, int box_keys, u32 base)
+{
+    tma_prefetch(k), tma_prefetch(v);
+    const int lane = threadIdx.x % 32;
+    const int k_head = head0 * p.heads_k / p.heads_out, v_head = head0 * p.heads_v / p.heads_out;
+    const int boxes = kKeys / box_keys;
+    const bool paged = p.sequences.page_size != 0;
+    // Of this lane's part of block i: the row and the page, or the sequence.
+    const auto locate = [&](int i, int *row, int *outer) {
+        const int key = schedule.block_of(i) * kKeys + lane * box_keys;
+        if (!paged) {
+            *row = static_cast<int>(s.k_first) + key;
+            *outer = p.sequences.cu_kv.base ? 0 : s.index;
+            return;
+        }
+        const int page_size = static_cast<int>(p.sequences.page_size), page = key / page_size;
+        *row = key - page * page_size;
+        *outer = static_cast<int>(p.sequences.pages); // none: the engine fills in zeros
+        if (page >= s.pages) return;
+        const i64 entry = read_integer(s.table + page * p.sequences.table.step, p.sequences.table.wide != 0);
+        if (0 <= entry && entry < p.sequences.pages) *outer = static_cast<int>(entry);
+    };
+    int row = 0, outer = 0;
+    if (lane < boxes && begin < end) locate(begin, &row, &outer);
+    Stages stage;
+#pragma unroll 1
+    for (int i = begin; i < end; ++i, stage.advance()) {
+        mbarrier_wait(empty_barrier(base, stage.at), stage.parity ^ 1);
+        const u32 full = full_barrier(base, stage.at);
+        if (lane == 0) mbarrier_expect(full, kStageBytes);
+        __syncwarp();
+        if (lane < boxes) {
+            const u32 to = base + kAt.stages + stage.at * kStageBytes + lane * box_keys * 128;
+#pragma unroll
+            for (int b = 0; b < kQkBlocks; ++b) tma_load(to + b * kBlockBytes, k, full, 64 * b, row, k_head, outer);
+#pragma unroll
+            for (int b = 0; b < kVBlocks; ++b)
+                tma_load(to + kKBytes + b * kBlockBytes, v, full, 64 * b, row, v_head, outer);
+            if (i + 1 < end) locate(i + 1, &row, &outer);
+        }
+    }
+}
+
+/// One of the warps that compute. A thread holds rows lane / 4 and 8 below, of products in pieces of 8 columns the
+/// columns 2 (lane % 4) and the next.
+class Consumer {
+public:
+    ATTN_DEVICE Consumer(const ForwardParams &p, const Sequence &s, const Schedule &schedule, int head0, u32 base)
+        : p_(p),
+          s_(s),
+          schedule_(schedule),
+          base_(base),
+          warp_(__shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / 32, 0)),
+          lane_(static_cast<int>(threadIdx.x) % 32),
+          column_(2 * (lane_ % 4))
+    {
+        load_queries(head0);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) max_[half] = -infinity(), sum_[half] = 0.0f;
+#pragma unroll
+        for (int j = 0; j < kDimV / 8; ++j)
+#pragma unroll
+            for (int e = 0; e < 4; ++e) o_[j][e] = 0.0f;
+    }
+
+    ATTN_DEVICE void visit(int begin, int end)
+    {
+        Stages stage;
+#pragma unroll 1
+        for (int i = begin; i < end; ++i, stage.advance()) {
+            mbarrier_wait(full_barrier(base_, stage.at), stage.parity);
+            const u32 k = base_ + kAt.stages + stage.at * kStageBytes, v = k + kKBytes;
+            const int block = schedule_.block_of(i) * kKeys, first = block + kWarpKeys * warp_;
+            float x[2][4];
+            multiply_qk(k, x);
+            if (!schedule_.is_full(block, kKeys)) mask(first, x);
+            soften(x);
+            if (!schedule_.contains(block, kKeys)) clear_hidden(first, v);
+            multiply_pv(x, v);
+            // By each thread for itself: tools that look for races do not follow what __syncwarp() orders.
+            mbarrier_arrive(empty_barrier(base_, stage.at));
+        }
+    }
+
+    /// Leaves the sums of this warp among the parts in shared memory, once no warp reads K and V any more.
+    ATTN_DEVICE void leave_parts()
+    {
+        named_barrier_wait(kConsumerBarrier, kConsumerThreads);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            float *row = reinterpret_cast<float *>(shared_memory + kAt.parts + warp_ * kPartBytes) +
+                         (lane_ / 4 + 8 * half) * kPartStep;
+#pragma unroll
+            for (int j = 0; j < kDimV / 8; ++j)
+                *reinterpret_cast<float2 *>(row + 8 * j + column_) = make_float2(o_[j][2 * half], o_[j][2 * half + 1]);
+            const float total = row_sum(sum_[half]);
+            if (lane_ % 4 == 0) row[kDimV] = max_[half] * p_.score_factor, row[kDimV + 1] = total;
+        }
+        named_barrier_wait(kConsumerBarrier, kConsumerThreads);
+    }
+
+    ATTN_DEVICE int warp() const { return warp_; }
+    ATTN_DEVICE int lane() const { return lane_; }
+
+private:
+    /// Rows of Q as the products want them: rows of the tile are tokens, each with its heads of the group.
+    ATTN_DEVICE void load_queries(int head0)
+    {
+        const int total = s_.q_length * p_.group;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int row = lane_ / 4 + 8 * half;
+            const bool is_row = row < total;
+            const int token = is_row ? row / p_.group : 0;
+            const int head = (head0 + (is_row ? row - token * p_.group : 0)) * p_.heads_q / p_.heads_out;
+            keys_[half] = keys_of(p_.mask, s_, token);
+            const char *from = token_address(p_, p_.q, s_, token, head);
+#pragma unroll
+            for (int c = 0; c < kDimQk / 16; ++c)
+#pragma unroll
+                for (int side = 0; side < 2; ++side) {
+                    const int channel = 16 * c + 8 * side + column_;
+                    q_[c][half + 2 * side] =
+                        is_row && channel < p_.dim_qk ? *reinterpret_cast<const u32 *>(from + 2 * channel) : 0u;
+                }
+        }
+    }
+
+    ATTN_DEVICE void multiply_qk(u32 k, float (&x)[2][4]) const
+    {
+#pragma unroll
+        for (int j = 0; j < 2; ++j)
+#pragma unroll
+            for (int e = 0; e < 4; ++e) x[j][e] = 0.0f;
+        const int row = kWarpKeys * warp_ + lane_ % 8 + lane_ / 16 * 8;
+        const u32 at = k + row * 128 + ((lane_ / 8 % 2) ^ (row % 8)) * 16;
+#pragma unroll
+        for (int c = 0; c < kDimQk / 16; ++c) {
+            u32 b[4];
+            load_matrices(b, (at ^ (c % 4 * 32)) + c / 4 * kBlockBytes);
+            multiply<kType>(x[0], q_[c], b[0], b[1]);
+            multiply<kType>(x[1], q_[c], b[2], b[3]);
+        }
+    }
+
+    /// `first`: key of this warp's column 0.
+    ATTN_DEVICE void mask(int first, float (&x)[2][4]) const
+    {
+#pragma unroll
+        for (int j = 0; j < 2; ++j)
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                const KeyRange &keys = keys_[e / 2];
+                const int key = first + 8 * j + column_ + e % 2;
+                if (!((keys.begin <= key && key < keys.end) || key < keys.sinks)) x[j][e] = -infinity();
+            }
+    }
+
+    /// Products to weights. A row keeps its reference until a product exceeds it by so much, in units of log2(e): weights
+    /// of up to 2^8 lose nothing, and what was summed before need not be multiplied.
+    ATTN_DEVICE void soften(float (&x)[2][4])
+    {
+        constexpr float kSlack = 8.0f;
+        const float factor = p_.score_factor;
+        float top[2];
+        bool moves = false;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            top[half] = fmaxf(fmaxf(x[0][2 * half], x[0][2 * half + 1]), fmaxf(x[1][2 * half], x[1][2 * half + 1]));
+            moves |= (top[half] - max_[half]) * factor > kSlack;
+        }
+        if (__any_sync(kAllLanes, moves)) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                const float old = max_[half], here = row_max(top[half]);
+                // A row that need not move stays: its bits do not depend on the other rows.
+                const float now = (here - old) * factor > kSlack ? fmaxf(old, here) : old;
+                const float alpha = exp2_fast((old - (now == -infinity() ? 0.0f : now)) * factor);
+                max_[half] = now;
+                sum_[half] *= alpha;
+#pragma unroll
+                for (int j = 0; j < kDimV / 8; ++j) o_[j][2 * half] *= alpha, o_[j][2 * half + 1] *= alpha;
+            }
+        }
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const float reference = max_[half] == -infinity() ? 0.0f : max_[half] * factor;
+#pragma unroll
+            for (int j = 0; j < 2; ++j)
+#pragma unroll
+                for (int side = 0; side < 2; ++side) {
+                    float &weight = x[j][2 * half + side];
+                    weight = exp2_fast(fmaf(weight, factor, -reference));
+                    sum_[half] += weight;
+                }
+        }
+    }
+
+    /// V of keys that no row sees becomes 0: a weight of 0 would still make NaN of what is not finite there.
+    ATTN_DEVICE void clear_hidden(int first, u32 v) const
+    {
+        char *rows = shared_memory + (v - base_) + kWarpKeys * warp_ * 128;
+#pragma unroll 1
+        for (int unit = lane_; unit < kVBlocks * kWarpKeys * 8; unit += 32) {
+            const int row = unit / 8 % kWarpKeys;
+            if (!schedule_.in_hull(first + row))
+                *reinterpret_cast<uint4 *>(rows + unit / (8 * kWarpKeys) * kBlockBytes + row * 128 + unit % 8 * 16) =
+                    make_uint4(0, 0, 0, 0);
+        }
+        fence_shared_for_engines(); // which write here next
+        __syncwarp();
+    }
+
+    ATTN_DEVICE void multiply_pv(const float (&x)[2][4], u32 v)
+    {
+        const u32 a[4] = {pack_pair<kType>(x[0][0], x[0][1]), pack_pair<kType>(x[0][2], x[0][3]),
+                          pack_pair<kType>(x[1][0], x[1][1]), pack_pair<kType>(x[1][2], x[1][3])};
+        const int row = kWarpKeys * warp_ + lane_ % 16;
+        const u32 at = v + row * 128 + ((lane_ / 16) ^ (row % 8)) * 16;
+#pragma unroll
+        for (int j = 0; j < kDimV / 16; ++j) {
+            u32 b[4];
+            load_matrices_transposed(b, (at ^ (j % 4 * 32)) + j / 4 * kBlockBytes);
+            multiply<kType>(o_[2 * j], a, b[0], b[1]);
+            multiply<kType>(o_[2 * j + 1], a, b[2], b[3]);
+        }
+    }
+
+    const ForwardParams &p_;
+    const Sequence &s_;
+    const Schedule &schedule_;
+    const u32 base_; ///< Address of shared memory.
+    const int warp_, lane_, column_;
+    KeyRange keys_[2]; ///< That the rows see.
+    u32 q_[kDimQk / 16][4];
+    float max_[2]; ///< Of products.
+    float sum_[2]; ///< Of weights, of this thread's columns.
+    float o_[kDimV / 8][4];
+};
+
+/// Parts of one row in shared memory: of the warps of this block, or of the blocks of the cluster.
+struct SharedParts {
+    u32 row;        ///< Address in the first.
+    u32 step;       ///< To the next in this block.
+    bool of_blocks; ///< The next is at the same place of the next block.
+
+    struct Part {
+        u32 row;
+        ATTN_DEVICE float max() const { return load_from_block(row + kDimV * 4); }
+        ATTN_DEVICE RowSums sums() const { return {max(), load_from_block(row + kDimV * 4 + 4), 0.0f}; }
+        ATTN_DEVICE float value(int channel) const { return load_from_block(row + channel * 4); }
+    };
+    ATTN_DEVICE Part operator()(int i) const
+    {
+        return {of_blocks ? place_in_block(row, i) : row + static_cast<u32>(i) * step};
+    }
+};
+
+/// Merges the warps' parts of a row into `to` and `statistics`: maximum, sum and spread, `step` floats apart.
+ATTN_DEVICE void merge_row(const SharedParts &parts, int dim, float *to, float *statistics, int step, int lane)
+{
+    const MergedRow<SharedParts> row(parts, kWarps, true, lane);
+    if (lane == 0) {
+        statistics[0] = row.sums.max;
+        statistics[step] = row.sums.sum;
+        if (step > 1) statistics[2 * step] = 0.0f; // a spread, which only the general kernel's combination reads
+    }
+#pragma unroll 1
+    for (int first = 0; first < dim; first += 32 * kCombineChannels) {
+        float sum[kCombineChannels];
+        row.values(first, dim, sum);
+#pragma unroll
+        for (int i = 0; i < kCombineChannels; ++i)
+            if (first + lane + 32 * i < dim) to[first + lane + 32 * i] = sum[i];
+    }
+}
+
+} // namespace attn::sm90
+
+/// Grid: [sequence][head group][split]; `clustered`: the splits of a tile are a cluster. The maps are of [batch or page,
+/// head, row, channel], in boxes of 64 channels and `box_keys` rows, swizzled by 128 bytes.
+extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), ATTN_BLOCKS)
+    attn_dense_decode_sm90(const __grid_constant__ attn::ptx::TensorMap k,
+                           const __grid_constant__ attn::ptx::TensorMap v,
+                           const __grid_constant__ attn::gpu::ForwardParams p, const int box_keys, const int clustered)
+{
+    using namespace attn::sm90;
+    const u32 base = shared_address(shared_memory);
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < kStages; ++i) {
+            mbarrier_init(full_barrier(base, i), 1);
+            mbarrier_init(empty_barrier(base, i), kConsumerThreads);
+        }
+        mbarrier_init_fence();
+    }
+    const Work work(p);
+    const Sequence s = sequence_of(p.sequences, work.batch);
+    const int total = s.q_length * p.group;
+    if (total == 0) return; // and so do the other splits
+    const Schedule schedule(p.mask, s, 0, s.q_length - 1, kKeys);
+    const SplitRange blocks(schedule.count, work.split, p.splits);
+    __syncthreads();
+    if (threadIdx.x >= kConsumerThreads) {
+        copy_blocks(p, k, v, s, schedule, blocks.begin, blocks.end, work.head0, box_keys, base);
+        return;
+    }
+    Consumer consumer(p, s, schedule, work.head0, base);
+    consumer.visit(blocks.begin, blocks.end);
+    consumer.leave_parts();
+    const int warp = consumer.warp(), lane = consumer.lane();
+    const auto parts_of = [&](int row) {
+        return SharedParts{base + kAt.parts + static_cast<u32>(row * kPartStep * 4), kPartBytes, false};
+    };
+    const auto finish = [&](const SharedParts &parts, int count, int row) {
+        const int token = row / p.group;
+        combine_row<false>(p, parts, count, s, token, work.head0 + row - token * p.group, lane);
+    };
+    if (p.splits == 1) {
+        for (int row = warp; row < total; row += kWarps) finish(parts_of(row), kWarps, row);
+        return;
+    }
+    if (!clustered) {
+        float *partial = p.partials + (work.tile * p.splits + work.split) * partial_floats(kRows, p.dim_v);
+        for (int row = warp; row < total; row += kWarps)
+            merge_row(parts_of(row), p.dim_v, partial + static_cast<i64>(row) * p.dim_v,
+                      partial + static_cast<i64>(kRows) * p.dim_v + row, kRows, lane);
+        return;
+    }
+    float *merged = reinterpret_cast<float *>(shared_memory + kAt.merged);
+    for (int row = warp; row < total; row += kWarps)
+        merge_row(parts_of(row), p.dim_v, merged + row * kPartStep, merged + row * kPartStep + kDimV, 1, lane);
+    cluster_barrier();
+    for (int row = work.split + p.splits * warp; row < total; row += p.splits * kWarps)
+        finish({base + kAt.merged + static_cast<u32>(row * kPartStep * 4), 0, true}, p.splits, row);
+    cluster_barrier(); // until then others read what is here
+}

@@ -1,0 +1,79 @@
+#include "backends/cuda/decode_sm90/variants.h"
+
+#include "backends/gpu/shape_override.h"
+
+#include <cstdlib>
+#include <string>
+
+namespace attn::sm90 {
+namespace {
+
+constexpr i32 kHalves = 1, kBfloats = 2;
+
+i32 round_up(int64_t value, i32 multiple)
+{
+    return static_cast<i32>((value + multiple - 1) / multiple * multiple);
+}
+
+/// Stages that two blocks of threads on an SM need at least, or one gets all of its memory.
+constexpr i32 kFewestShared = 3;
+
+} // namespace
+
+DecodeShape decode_shape_of(i32 type, int64_t dim_qk, int64_t dim_v) noexcept
+{
+    DecodeShape s = {};
+    s.type = type;
+    s.dim_qk = round_up(dim_qk, 16), s.dim_v = round_up(dim_v, 64);
+    for (s.blocks = 2; s.blocks >= 1; --s.blocks) {
+        s.stages = DecodeShape::kMostStages;
+        while (s.stages > 2 && s.fault() != nullptr) --s.stages;
+        if (s.stages >= kFewestShared && s.fault() == nullptr) break;
+    }
+    if (s.blocks < 1) s.blocks = 1;
+    return s;
+}
+
+attn_status override_decode_shape(DecodeShape *shape)
+{
+    constexpr const char *kVariable = "ATTN_GPU_DECODE_SHAPE";
+    const gpu::ShapeField fields[] = {{"stages", &shape->stages}, {"blocks", &shape->blocks}};
+    if (const attn_status status = gpu::override_fields(kVariable, fields)) return status;
+    if (const char *fault = shape->fault())
+        return fail(ATTN_ERROR_INVALID, "%s = %s: %s", kVariable, std::getenv(kVariable), fault);
+    return ATTN_OK;
+}
+
+kernel::Request decode_request(const DecodeShape &s)
+{
+    kernel::Request request;
+    request.source = "backends/cuda/decode_sm90/decode.cuh";
+    request.entry = "attn_dense_decode_sm90";
+    const struct {
+        const char *name;
+        i32 value;
+    } defines[] = {{"ATTN_TYPE", s.type},
+                   {"ATTN_DIM_QK", s.dim_qk},
+                   {"ATTN_DIM_V", s.dim_v},
+                   {"ATTN_STAGES", s.stages},
+                   {"ATTN_BLOCKS", s.blocks}};
+    for (const auto &define : defines)
+        request.defines.push_back(std::string(define.name) + "=" + std::to_string(define.value));
+    return request;
+}
+
+std::vector<kernel::Request> default_decode_requests()
+{
+    std::vector<kernel::Request> requests;
+    for (const int64_t dim : {64, 128, 256}) requests.push_back(decode_request(decode_shape_of(kBfloats, dim, dim)));
+    requests.push_back(decode_request(decode_shape_of(kHalves, 128, 128)));
+    return requests;
+}
+
+std::vector<kernel::Request> further_decode_requests()
+{
+    return {decode_request(decode_shape_of(kHalves, 64, 64)), decode_request(decode_shape_of(kHalves, 256, 256)),
+            decode_request(decode_shape_of(kBfloats, 96, 96)), decode_request(decode_shape_of(kBfloats, 192, 128))};
+}
+
+} // namespace attn::sm90
