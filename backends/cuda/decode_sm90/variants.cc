@@ -64,15 +64,13 @@ kernel::Request decode_request(const DecodeShape &s)
 
 std::vector<kernel::Request> default_decode_requests()
 {
-    std::vector<kernel::Request> requests;
-    for (const int64_t dim : {64, 128, 256}) requests.push_back(decode_request(decode_shape_of(kBfloats, dim, dim)));
-    requests.push_back(decode_request(decode_shape_of(kHalves, 128, 128)));
-    return requests;
+    return {decode_request(decode_shape_of(kBfloats, 64, 64)), decode_request(decode_shape_of(kBfloats, 128, 128)),
+            decode_request(decode_shape_of(kHalves, 128, 128))};
 }
 
 std::vector<kernel::Request> further_decode_requests()
 {
-    return {decode_request(decode_shape_of(kHalves, 64, 64)), decode_request(decode_shape_of(kHalves, 256, 256)),
+    return {decode_request(decode_shape_of(kHalves, 64, 64)), decode_request(decode_shape_of(kBfloats, 256, 256)),
             decode_request(decode_shape_of(kBfloats, 96, 96)), decode_request(decode_shape_of(kBfloats, 192, 128))};
 }
 

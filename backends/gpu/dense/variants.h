@@ -44,7 +44,8 @@ kernel::Request combine_request();
 kernel::Request check_request();
 kernel::Request mass_request(const Shape &shape);
 
-/// What the default pack has, for devices with and without wide memory.
+/// What the default pack has, for devices with and without wide memory. Without `all_plain` a plain kernel of the most
+/// common decoding alone: the device has better ones.
 std::vector<kernel::Request> default_requests(bool wide_memory, bool all_plain);
 
 } // namespace attn::gpu
