@@ -4,6 +4,9 @@
 namespace attn::cuda {
 namespace {
 
+/// The first driver that captures programmatic launches into graphs.
+constexpr int kProgrammaticInGraphs = 12030;
+
 constexpr uintptr_t kBufferAlignment = 256;
 
 /// SMs that work in the context may use: a green context has some of the device's. 0 if the driver cannot tell.
@@ -50,6 +53,7 @@ attn_status read_facts(const Context &context, gpu::Facts *facts)
     facts->shared_bytes_unit = shared_unit;
     facts->l2_bytes = l2;
     facts->memory_bytes = static_cast<int64_t>(memory);
+    facts->programmatic = facts->major >= 9 && driver.version >= kProgrammaticInGraphs;
     return ATTN_OK;
 }
 
@@ -236,11 +240,17 @@ attn_status CudaDevice::launch(const gpu::Kernel &kernel, const gpu::Grid &grid,
     config.blockDimX = grid.threads, config.blockDimY = 1, config.blockDimZ = 1;
     config.sharedMemBytes = grid.shared_bytes;
     config.hStream = static_cast<CUstream>(stream);
-    CUlaunchAttribute cluster = {};
+    CUlaunchAttribute attributes[2] = {};
+    config.attrs = attributes;
     if (grid.cluster > 1) {
+        CUlaunchAttribute &cluster = attributes[config.numAttrs++];
         cluster.id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
         cluster.value.clusterDim = {grid.cluster, 1, 1};
-        config.attrs = &cluster, config.numAttrs = 1;
+    }
+    if (grid.programmatic && facts_.programmatic) {
+        CUlaunchAttribute &programmatic = attributes[config.numAttrs++];
+        programmatic.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+        programmatic.value.programmaticStreamSerializationAllowed = 1;
     }
     const Driver &driver = context_->driver();
     if (const CUresult result =

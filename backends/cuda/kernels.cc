@@ -3,7 +3,6 @@
 
 #include <array>
 #include <atomic>
-#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -124,10 +123,6 @@ attn_status KernelTable::fill(const kernel::Request &request, const std::string 
         // for an attribute.
         if (driver.cuFuncLoad)
             if (const CUresult result = driver.cuFuncLoad(entry->function)) return failed("cuFuncLoad", result);
-        if (std::atoi(arch.c_str() + 3) >= 90) // "sm_90a"
-            if (const CUresult result =
-                    driver.cuFuncSetAttribute(entry->function, CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1))
-                return failed("cuFuncSetAttribute", result);
         if (const CUresult result =
                 driver.cuFuncGetAttribute(&entry->registers, CU_FUNC_ATTRIBUTE_NUM_REGS, entry->function))
             return failed("cuFuncGetAttribute", result);

@@ -21,6 +21,7 @@ struct Facts {
     int64_t shared_bytes_unit = 0;  ///< Shared memory of an SM.
     int64_t l2_bytes = 0;
     int64_t memory_bytes = 0;
+    bool programmatic = false; ///< Kernels can wait for the one before them: see Grid.
 };
 
 /// A loaded kernel.
@@ -32,14 +33,17 @@ struct Kernel {
     kernel::Origin origin = kernel::Origin::embedded;
 };
 
-/// More than 8 need an attribute of the kernel, which those of GPUs with clusters get.
-constexpr uint32_t kMostClusterBlocks = 16;
+/// Of threads, in a cluster, on any GPU that has clusters.
+constexpr uint32_t kMostClusterBlocks = 8;
 
 struct Grid {
     uint32_t x = 1, y = 1, z = 1;
     uint32_t threads = 1;      ///< Of a block.
     uint32_t shared_bytes = 0; ///< Dynamic.
     uint32_t cluster = 1;      ///< Blocks of a cluster, along x; at most kMostClusterBlocks of a GPU that has them.
+    /// The kernel may begin before the one before it on the stream has ended: it waits for that itself, in all of its
+    /// blocks, before it touches memory. Only where Facts::programmatic says so.
+    bool programmatic = false;
 };
 
 /// A tensor of four axes, innermost first, and the tile that a kernel copies of it at a time. Addresses and steps are

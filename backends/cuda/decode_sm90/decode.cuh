@@ -11,6 +11,7 @@
 // The order of all sums depends on the number of splits alone.
 #include "backends/cuda/decode_sm90/shape.h"
 #include "backends/cuda/ptx/cluster.cuh"
+#include "backends/cuda/ptx/kernel_order.cuh"
 #include "backends/cuda/ptx/mbarrier.cuh"
 #include "backends/cuda/ptx/named_barrier.cuh"
 #include "backends/cuda/ptx/tma.cuh"
@@ -375,6 +376,10 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), ATTN_
         }
         mbarrier_init_fence();
     }
+    // The next kernel may begin as soon as there is room; it waits for the end of this one, as this one does now for the
+    // one before.
+    launch_dependents();
+    wait_for_kernel_before();
     const Work work(p);
     const Sequence s = sequence_of(p.sequences, work.batch);
     const int total = s.q_length * p.group;

@@ -45,7 +45,7 @@ public:
                 device_.load(decode_request(shape_), true, static_cast<uint32_t>(shape_.threads()),
                              static_cast<uint32_t>(shape_.shared().bytes), &kernel_))
             return status;
-        if (const attn_status status = device_.load(gpu::combine_request(), true, kCombineThreads, 0, &combine_))
+        if (const attn_status status = device_.load(gpu::combine_request(true), true, kCombineThreads, 0, &combine_))
             return status;
         rules_.units = std::max(1, device_.facts().compute_units);
         rules_.blocks_per_unit = std::max(1, kernel_.blocks_per_unit);
@@ -134,6 +134,7 @@ private:
         if (const attn_status status = device_.encode(k, &maps[0])) return status;
         if (const attn_status status = device_.encode(v, &maps[1])) return status;
         gpu::Grid grid;
+        grid.programmatic = true;
         grid.x = static_cast<uint32_t>(tiles * params.splits);
         grid.threads = static_cast<uint32_t>(shape_.threads());
         grid.shared_bytes = static_cast<uint32_t>(shape_.shared().bytes);
@@ -147,6 +148,7 @@ private:
         gpu::Grid combine;
         combine.x = static_cast<uint32_t>((tiles * rows + kCombineRows - 1) / kCombineRows);
         combine.threads = kCombineThreads;
+        combine.programmatic = true;
         return device_.launch(combine_, combine, stream, combine_parameters);
     }
 

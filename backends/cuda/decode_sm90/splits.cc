@@ -9,7 +9,7 @@ namespace {
 
 /// Blocks of keys below which a split that goes through memory costs more than it gains.
 constexpr int64_t kFewestBlocks = 4;
-/// Blocks of keys up to which fewer SMs, in clusters, are faster than all of them and a second kernel.
+/// Blocks of keys of a split up to which a cluster on some of the SMs is faster than all of them and a second kernel.
 constexpr int64_t kClusterBlocks = 16;
 
 } // namespace
@@ -18,22 +18,23 @@ DecodeSplits decode_splits(const DecodeRules &rules, int64_t tiles, int64_t key_
 {
     DecodeSplits splits;
     if (tiles <= 0 || key_blocks <= 0) return splits;
-    const int64_t most_cluster = gpu::kMostClusterBlocks;
+    const int64_t slots = rules.units * rules.blocks_per_unit;
     if (rules.invariant) {
         splits.count = rules.fixed;
-        splits.clustered = splits.count > 1 && splits.count <= most_cluster && tiles * splits.count <= rules.units;
+        splits.clustered = splits.count > 1 && splits.count <= gpu::kMostClusterBlocks && tiles * splits.count <= slots;
         return splits;
     }
-    // A cluster waits until it has room as a whole: only while there is room for all.
-    const int64_t in_cluster = std::min({most_cluster, rules.units / tiles, key_blocks});
-    const bool fills = 8 * tiles * in_cluster >= 7 * rules.units;
-    if (in_cluster > 1 && (fills || key_blocks <= kClusterBlocks * in_cluster)) {
+    // Three quarters of the SMs ask for as much memory as all of them get.
+    if (4 * tiles >= 3 * rules.units) return splits;
+    // A cluster waits until it has room as a whole, on SMs that are close to each other: so there must be plenty.
+    const int64_t room = std::max(rules.units / tiles, std::min<int64_t>(2, slots / tiles));
+    const int64_t in_cluster = std::min({int64_t{gpu::kMostClusterBlocks}, room, key_blocks});
+    if (in_cluster > 1 && (4 * tiles * in_cluster >= 3 * rules.units || key_blocks <= kClusterBlocks * in_cluster)) {
         splits.count = in_cluster;
         splits.clustered = true;
         return splits;
     }
-    splits.count =
-        std::max<int64_t>(1, std::min(rules.units * rules.blocks_per_unit / tiles, key_blocks / kFewestBlocks));
+    splits.count = std::max<int64_t>(1, std::min(slots / tiles, key_blocks / kFewestBlocks));
     return splits;
 }
 

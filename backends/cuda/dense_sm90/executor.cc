@@ -29,6 +29,17 @@ constexpr int64_t kFewKeys = 1024;
 /// Channels of V up to which registers suffice for features other than the gate.
 constexpr int64_t kFeaturedDimV = 192;
 
+/// The shape for a problem: the one that serves it best if its kernel is at hand or may be compiled, else the one of
+/// longer sequences, which the default pack may have.
+Shape choose_shape(const DenseProblem &p, gpu::Device &device)
+{
+    Wish wish = wish_of(p);
+    const Shape best = shape_of(wish);
+    if (!wish.is_short || device.waits_for_compiler() || device.has(forward_request(best))) return best;
+    wish.is_short = false;
+    return shape_of(wish);
+}
+
 /// Of the counter of tiles, at the beginning of the workspace.
 constexpr size_t kCounterBytes = 16;
 
@@ -41,7 +52,7 @@ public:
         constant_ = gpu::forward_constants(p_);
         constant_.group = 1; // a tile has rows of one head
         constant_.splits = 1;
-        shape_ = shape_of(wish_of(p_));
+        shape_ = choose_shape(p_, device_);
         counts_ = shape_.mask != kMaskEnd || p_.packed_q || p_.storage == Storage::packed ||
                   p_.has(ATTN_SLOT_SEQLENS_Q) || p_.has(ATTN_SLOT_SEQLENS_KV);
         if (const attn_status status = override_shape(&shape_)) return status;
@@ -76,9 +87,11 @@ public:
                 check_workspace(workspace, bytes, workspace_bytes(arguments.sizes), workspace_alignment()))
             return status;
         params.row_tiles = static_cast<i32>(row_tiles);
-        // Heads of a group share the keys that a section is counted by.
+        // Where tiles take equally long, those of a head follow each other and read its keys together. Else the last
+        // rows of as many heads as the L2 cache holds the keys of come first; heads of a group share them.
         params.section =
-            static_cast<i32>(std::min(pairs, p_.group * gpu::section_of(p_, device_.facts(), sizes, pairs)));
+            counts_ ? static_cast<i32>(std::min(pairs, p_.group * gpu::section_of(p_, device_.facts(), sizes, pairs)))
+                    : 1;
         const bool counts = counts_ && pairs * row_tiles > device_.facts().compute_units;
         if (counts) params.tile_counter = static_cast<uint32_t *>(workspace);
         return launch({&q, &k, &v, &out}, pairs * row_tiles, params, stream);
@@ -131,6 +144,7 @@ private:
         grid.x = static_cast<uint32_t>(std::min<int64_t>(tiles, std::max(1, device_.facts().compute_units)));
         grid.threads = static_cast<uint32_t>(shape_.threads());
         grid.shared_bytes = static_cast<uint32_t>(shape_.shared().bytes);
+        grid.programmatic = true;
         void *parameters[] = {&maps[0], &maps[1], &maps[2], &maps[3], &params};
         return device_.launch(kernel_, grid, stream, parameters);
     }
@@ -191,7 +205,8 @@ std::string refuse_forward(const Problem &problem, gpu::Device &device)
     const auto &dense = static_cast<const DenseProblem &>(problem);
     std::string reason;
     std::vector<std::string> faults = list_faults(dense);
-    const int64_t rows = shape_of(wish_of(dense)).rows();
+    const Shape shape = choose_shape(dense, device);
+    const int64_t rows = shape.rows();
     const int64_t tiles = dense.batch * dense.heads_out * ((dense.max_q + rows - 1) / rows);
     if (faults.empty() && dense.max_kv > kFewKeys && 2 * tiles < facts.compute_units)
         faults.push_back(std::to_string(tiles) + " tiles of up to " + std::to_string(dense.max_kv) +
@@ -199,7 +214,7 @@ std::string refuse_forward(const Problem &problem, gpu::Device &device)
                          ": fewer are split over keys)");
     for (const std::string &fault : faults) reason += (reason.empty() ? "does not compute " : ", ") + fault;
     if (!reason.empty()) return reason;
-    if (!device.waits_for_compiler() && !device.has(forward_request(shape_of(wish_of(dense)))))
+    if (!device.waits_for_compiler() && !device.has(forward_request(shape)))
         return "is in no pack, and the handle does not wait for a compiler";
     return gpu::refuse_forward(problem, device); // which serves strides that this kernel does not
 }

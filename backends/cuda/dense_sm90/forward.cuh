@@ -21,6 +21,7 @@
 //
 // Measurements are in docs/performance.md.
 #include "backends/cuda/dense_sm90/epilogue.cuh"
+#include "backends/cuda/ptx/kernel_order.cuh"
 #include "backends/cuda/ptx/mbarrier.cuh"
 #include "backends/cuda/ptx/named_barrier.cuh"
 #include "backends/cuda/ptx/registers.cuh"
@@ -443,6 +444,10 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
         set_up(kAt.tile_barriers, kTileSlots, kConsumers * kWarpgroup + 1); // and the thread that copies
         mbarrier_init_fence();
     }
+    // The next kernel may begin as soon as there is room; it waits for the end of this one, as this one does now for the
+    // one before.
+    launch_dependents();
+    wait_for_kernel_before();
     __syncthreads();
     const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
     if (warpgroup == 0) {

@@ -48,7 +48,8 @@ struct Shape {
     i32 unroll;        ///< Of the loop over keys that all rows see.
 
     static constexpr i32 kMostSharedBytes = 227 * 1024;
-    static constexpr i32 kTileSlots = 4; ///< The tile that is written, the one that is computed, the next; a power of 2.
+    static constexpr i32 kTileSlots =
+        4; ///< The tile that is written, the one that is computed, the next; a power of 2.
     static constexpr i32 kTileBytes = 128;
 
     constexpr i32 threads() const { return 128 * (consumers + 1); }

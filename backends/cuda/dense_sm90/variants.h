@@ -17,6 +17,7 @@ struct Wish {
     i32 type = 0; ///< gpu::Element: fp16 or bf16.
     i32 features = 0, mask = kMaskEnd;
     int64_t dim_qk = 0, dim_v = 0; ///< At most kLargestDim.
+    bool is_short = false;         ///< Rows see few blocks of keys, and not all the same.
 };
 Wish wish_of(const DenseProblem &problem) noexcept;
 Shape shape_of(const Wish &wish) noexcept;

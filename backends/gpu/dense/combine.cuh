@@ -44,6 +44,10 @@ extern "C" __global__ void __launch_bounds__(128)
     attn_dense_combine(const __grid_constant__ attn::gpu::ForwardParams p, const int rows)
 {
     using namespace attn::gpu;
+#if defined(ATTN_PROGRAMMATIC)
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
     const i64 index = static_cast<i64>(blockIdx.x) * kCombineWarps + threadIdx.x / 32;
     const i64 tile = index / rows;
     const int row_in_tile = static_cast<int>(index - tile * rows);

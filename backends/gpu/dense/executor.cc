@@ -169,7 +169,7 @@ private:
         if (status_ >= 0)
             if (const attn_status status = device_.load(check_request(), true, kFaultThreads, 0, &check_))
                 return status;
-        if (const attn_status status = device_.load(combine_request(), true, kCombineThreads, 0, &combine_))
+        if (const attn_status status = device_.load(combine_request(device_.facts().arch == "sm_90a"), true, kCombineThreads, 0, &combine_))
             return status;
         if (program_.present()) return choose_masked();
         bool plain = is_plain(p_) && !spare_;

@@ -181,11 +181,12 @@ kernel::Request mass_request(const Shape &shape)
     return request_of("backends/gpu/dense/column_mass.cuh", "attn_dense_column_mass", shape);
 }
 
-kernel::Request combine_request()
+kernel::Request combine_request(bool programmatic)
 {
     kernel::Request request;
     request.source = "backends/gpu/dense/combine.cuh";
     request.entry = "attn_dense_combine";
+    if (programmatic) request.defines.emplace_back("ATTN_PROGRAMMATIC=1");
     return request;
 }
 
@@ -199,7 +200,7 @@ kernel::Request check_request()
 
 std::vector<kernel::Request> default_requests(bool wide_memory, bool all_plain)
 {
-    std::vector<kernel::Request> requests = {combine_request(), check_request()};
+    std::vector<kernel::Request> requests = {combine_request(!all_plain), check_request()};
     for (const i32 type : {kFloats, kHalves, kBfloats})
         for (const int64_t dim : {64, 128, 256, 576})
             for (const bool few : {false, true})

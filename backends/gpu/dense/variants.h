@@ -40,7 +40,8 @@ Shape mass_shape_of(const Wish &wish) noexcept;
 constexpr int64_t kLargestDimQk = 576, kLargestDimV = 512;
 
 kernel::Request forward_request(const Shape &shape);
-kernel::Request combine_request();
+/// `programmatic`: one that waits for the kernel before it, see Grid; for sm_90a.
+kernel::Request combine_request(bool programmatic);
 kernel::Request check_request();
 kernel::Request mass_request(const Shape &shape);
 
