@@ -150,6 +150,16 @@ TEST(TableTiles, Random)
     run_random("tiles, random", random_tile_case, 14, session().random_cases);
 }
 
+TEST(TableFew, Pairwise)
+{
+    run_table("few rows, pairwise", few_cases(session().seed), subset_products);
+}
+
+TEST(TableFew, Random)
+{
+    run_random("few rows, random", random_few_case, 16, session().random_cases);
+}
+
 TEST(Replay, Case)
 {
     if (session().replay.empty()) GTEST_SKIP() << "set ATTN_TEST_CASE to the JSON of a case";
