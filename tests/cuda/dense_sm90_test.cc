@@ -79,6 +79,7 @@ TEST_F(DenseSm90, EveryWishHasAShape)
                     EXPECT_LE(s.keys / 2 + s.keys / 4 + s.dim_v / 2, 176);
                 }
     EXPECT_EQ(sm90::shape_of({2, 0, 0, 64, 64}).consumers, 3);
+    EXPECT_EQ(sm90::shape_of({2, 0, sm90::kMaskDiagonal, 64, 64, true}).consumers, 2) << "smaller tiles";
     EXPECT_EQ(sm90::shape_of({2, 0, 0, 96, 96}).dim_qk, 96) << "no products of padding";
     EXPECT_EQ(sm90::shape_of({2, 0, 0, 96, 96}).dim_v, 128);
     EXPECT_EQ(sm90::shape_of({2, 0, 0, 128, 128}).query_buffers, 2);
@@ -172,7 +173,9 @@ TEST_F(DenseSm90, Chosen)
     const auto has = [](const std::string &text, const char *part) { return text.find(part) != std::string::npos; };
     std::string text = description(gpu::Selection::standard, served());
     EXPECT_TRUE(has(text, "\"kernel\":\"cuda.dense.forward_sm90\"")) << text;
-    EXPECT_TRUE(has(text, "\"refusals\":[]")) << text;
+    EXPECT_TRUE(
+        has(text, "\"kernel\":\"cuda.dense.decode_sm90\",\"reason\":\"does not compute attn_problem.max_q = 1000"))
+        << text;
     EXPECT_TRUE(has(text, "\"for_other_strides\":\"gpu.dense.forward")) << text;
     text = description(gpu::Selection::portable, served());
     EXPECT_TRUE(has(text, "\"kernel\":\"gpu.dense.forward")) << text;
@@ -199,6 +202,7 @@ TEST_F(DenseSm90, LaunchAndMaps)
     EXPECT_STREQ(launch.kernel, "attn_dense_forward_sm90");
     EXPECT_EQ(launch.grid[0], 132u) << "3 * 8 heads * 8 tiles of 128 rows, on as many SMs as there are";
     EXPECT_EQ(launch.block[0], 384u);
+    EXPECT_TRUE(launch.programmatic) << "it waits for the kernel before it itself";
     fake_cuda_tensor_map out, v, k, q;
     ASSERT_TRUE(fake_cuda_get_tensor_map(0, &out) && fake_cuda_get_tensor_map(1, &v) &&
                 fake_cuda_get_tensor_map(2, &k) && fake_cuda_get_tensor_map(3, &q));

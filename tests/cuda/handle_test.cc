@@ -169,7 +169,8 @@ TEST_F(Handle, PlansRefused)
     dense.size = sizeof dense, dense.problem = &problem;
     attn_plan plan = nullptr;
     EXPECT_TRUE(failed_with(attn_plan_dense(handle, &dense, &plan), ATTN_ERROR_UNSUPPORTED,
-                            {"attn_dense: no kernel of the cuda backend serves this: cuda.dense.forward_sm90 does not",
+                            {"attn_dense: no kernel of the cuda backend serves this: cuda.dense.decode_sm90 does not",
+                             "; cuda.dense.forward_sm90 does not compute attn_problem.dim_qk = 1000",
                              "; gpu.dense.forward does not compute attn_problem.dim_qk = 1000"}));
     EXPECT_EQ(plan, nullptr);
     EXPECT_TRUE(failed_with(attn_plan_supports(handle, ATTN_KIND_DENSE, &dense), ATTN_ERROR_UNSUPPORTED, {"dim_qk"}));

@@ -473,13 +473,33 @@ CUresult launch(const CUlaunchConfig *config, CUfunction handle, void **paramete
                 config->blockDimZ, config->sharedMemBytes);
         return CUDA_ERROR_INVALID_VALUE;
     }
+    unsigned int cluster = 0;
+    bool programmatic = false;
+    for (unsigned int i = 0; i < config->numAttrs; ++i) {
+        const CUlaunchAttribute &attribute = config->attrs[i];
+        if (attribute.id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION) {
+            const auto &size = attribute.value.clusterDim;
+            cluster = size.x;
+            if (size.x < 1 || size.y != 1 || size.z != 1 || size.x > 8 || config->gridDimX % size.x != 0) {
+                violate("cuLaunchKernelEx of %s: a cluster of %u %u %u in a grid of %u", name, size.x, size.y, size.z,
+                        config->gridDimX);
+                return CUDA_ERROR_INVALID_VALUE;
+            }
+        } else if (attribute.id == CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION) {
+            programmatic = attribute.value.programmaticStreamSerializationAllowed != 0;
+        } else {
+            violate("cuLaunchKernelEx of %s: attribute %d", name, static_cast<int>(attribute.id));
+        }
+    }
     fake_cuda_launch record = {{},
                                {config->gridDimX, config->gridDimY, config->gridDimZ},
                                {config->blockDimX, config->blockDimY, config->blockDimZ},
                                config->sharedMemBytes,
                                function->parameters,
                                config->hStream,
-                               context};
+                               context,
+                               cluster,
+                               programmatic};
     snprintf(record.kernel, sizeof record.kernel, "%s", name);
     if (state().has_failed.load(std::memory_order_relaxed))
         state().launches_after_failure.fetch_add(1, std::memory_order_relaxed);
@@ -563,7 +583,7 @@ CUresult memset_async(CUdeviceptr to, unsigned int value, size_t count, CUstream
         return CUDA_ERROR_INVALID_VALUE;
     }
     fake_cuda_launch record = {
-        "cuMemsetD32Async", {1, 1, 1}, {static_cast<unsigned int>(count), 1, 1}, 0, 0, handle, context};
+        "cuMemsetD32Async", {1, 1, 1}, {static_cast<unsigned int>(count), 1, 1}, 0, 0, handle, context, 0, false};
     if (state().has_failed.load(std::memory_order_relaxed))
         state().launches_after_failure.fetch_add(1, std::memory_order_relaxed);
     this_thread().launches.push_back(record);

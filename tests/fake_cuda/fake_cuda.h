@@ -75,6 +75,8 @@ struct fake_cuda_launch {
     unsigned int grid[3], block[3], shared_bytes;
     int parameters; ///< -1 where the image does not tell.
     void *stream, *context;
+    unsigned int cluster; ///< Blocks of a cluster along x; 0 without clusters.
+    bool programmatic;    ///< May begin before the kernel before it has ended.
 };
 /// Launches since the last reset or clear, thread by thread; no other thread may be launching.
 FAKE_CUDA_API int64_t fake_cuda_launch_count();

@@ -68,11 +68,14 @@ struct Work {
     i64 tile; ///< Of sequence and head group.
     int batch, head0;
 
-    ATTN_DEVICE explicit Work(const ForwardParams &p)
+    /// Splits of a cluster follow each other. Else the heads of a split do: their keys lie side by side.
+    ATTN_DEVICE Work(const ForwardParams &p, bool clustered)
     {
         const u32 index = block_number(), splits = static_cast<u32>(p.splits);
-        const u32 groups = static_cast<u32>(p.heads_out / p.group), number = index / splits;
-        split = static_cast<int>(index - number * splits);
+        const u32 groups = static_cast<u32>(p.heads_out / p.group);
+        const u32 tiles = static_cast<u32>(p.sequences.batch) * groups;
+        const u32 number = clustered ? index / splits : index % tiles;
+        split = static_cast<int>(clustered ? index - number * splits : index / tiles);
         tile = number;
         batch = static_cast<int>(number / groups);
         head0 = static_cast<int>(number - static_cast<u32>(batch) * groups) * p.group;
@@ -360,7 +363,7 @@ ATTN_DEVICE void merge_row(const SharedParts &parts, int dim, float *to, float *
 
 } // namespace attn::sm90
 
-/// Grid: [sequence][head group][split]; `clustered`: the splits of a tile are a cluster. The maps are of [batch or page,
+/// Grid: a block for each sequence, head group and split; `clustered`: the splits of a tile are a cluster. The maps are of [batch or page,
 /// head, row, channel], in boxes of 64 channels and `box_keys` rows, swizzled by 128 bytes.
 extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), ATTN_BLOCKS)
     attn_dense_decode_sm90(const __grid_constant__ attn::ptx::TensorMap k,
@@ -380,7 +383,7 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), ATTN_
     // one before.
     launch_dependents();
     wait_for_kernel_before();
-    const Work work(p);
+    const Work work(p, clustered != 0);
     const Sequence s = sequence_of(p.sequences, work.batch);
     const int total = s.q_length * p.group;
     if (total == 0) return; // and so do the other splits

@@ -11,6 +11,7 @@ namespace {
 constexpr int64_t kFewestBlocks = 4;
 /// Blocks of keys of a split up to which a cluster on some of the SMs is faster than all of them and a second kernel.
 constexpr int64_t kClusterBlocks = 16;
+constexpr int64_t kCombinedAtOnce = 32;
 
 } // namespace
 
@@ -35,6 +36,8 @@ DecodeSplits decode_splits(const DecodeRules &rules, int64_t tiles, int64_t key_
         return splits;
     }
     splits.count = std::max<int64_t>(1, std::min(slots / tiles, key_blocks / kFewestBlocks));
+    // What a warp looks up at once when it combines.
+    if (splits.count > kCombinedAtOnce && 8 * tiles * kCombinedAtOnce >= 7 * slots) splits.count = kCombinedAtOnce;
     return splits;
 }
 

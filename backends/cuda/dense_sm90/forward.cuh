@@ -289,17 +289,16 @@ private:
 #pragma unroll
             for (int e = 0; e < 4; ++e) o_[j][e] = 0.0f;
     }
-    ATTN_DEVICE int key_of_block(int i) const
+    ATTN_DEVICE static int key_of_block(const Tile &tile, int i)
     {
-        if constexpr (kMask == kMaskWindow) return (i < sink_blocks_ ? i : i - sink_blocks_ + first_block_) * kKeys;
-        return i * kKeys;
+        return (kMask == kMaskWindow ? tile.schedule.block_of(i) : i) * kKeys;
     }
 
     /// From products to weights of block i. Its V is, or will be, in the buffer that `v` names.
     template <bool masked>
     ATTN_DEVICE void soften(const Tile &tile, int i, Ring<kStages> v, float (&alpha)[2])
     {
-        const int block = key_of_block(i), first = block + at_.column;
+        const int block = key_of_block(tile, i), first = block + at_.column;
         if constexpr (kFinishesScores) finish_scores(p_, rows_, first, x_);
         if constexpr (masked) {
             mask_scores(rows_, first, x_);
@@ -313,10 +312,6 @@ private:
     ATTN_DEVICE void begin(const Tile &tile, Ring<kStages> v)
     {
         rows_.set(p_, tile, at_);
-        if constexpr (kMask == kMaskWindow) {
-            sink_blocks_ = tile.schedule.sink_blocks;
-            first_block_ = tile.schedule.first;
-        }
         state_.clear();
         float alpha[2];
         const int i = tile.schedule.count - 1;
@@ -413,7 +408,6 @@ private:
     Scores x_;                   ///< Products, scores, weights.
     u32 weights_[kKeys / 16][4]; ///< In pairs, while PV reads them.
     Output o_;
-    int sink_blocks_, first_block_; ///< Of the schedule of x_.
 };
 
 } // namespace attn::sm90

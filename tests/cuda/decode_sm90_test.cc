@@ -1,0 +1,302 @@
+// Plans for the Hopper kernel of few rows: shapes, splits, refusals, launches, tensor maps. Kernels do not run.
+#include "backends/cuda/cuda_backend.h"
+#include "backends/cuda/decode_sm90/executor.h"
+#include "backends/cuda/decode_sm90/splits.h"
+#include "backends/cuda/decode_sm90/variants.h"
+#include "dense.h"
+#include "handle.h"
+#include "tests/cuda/described.h"
+#include "tests/cuda/session.h"
+#include "tests/cuda/sweep.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <functional>
+#include <unistd.h>
+
+namespace attn::cuda::test {
+namespace {
+
+/// A problem that the kernel serves.
+Described served(const char *name = "served")
+{
+    Described described(name);
+    described.problem.q_dtype = ATTN_BFLOAT16;
+    described.problem.batch = 2, described.problem.heads_q = 16, described.problem.heads_k = 4;
+    described.problem.dim_qk = 128, described.problem.max_q = 1, described.problem.max_kv = 1000;
+    return described;
+}
+
+class DecodeSm90 : public Session {
+protected:
+    void SetUp() override
+    {
+        Session::SetUp();
+        record_->parameters = 5;
+    }
+    attn_handle create()
+    {
+        auto handle = std::make_unique<attn_handle_s>();
+        handle->device = ATTN_DEVICE_CUDA;
+        handle->process = getpid();
+        handle->backend = make_backend(open({}), gpu::Selection::standard);
+        return handle.release();
+    }
+    /// Why the kernel does not serve a problem.
+    std::string refusal(Described described, int device_id = 0)
+    {
+        DeviceOptions options;
+        options.device_id = device_id;
+        const auto device = open(options);
+        described.problem.binds = described.binds.data(), described.problem.bind_count = described.binds.size();
+        described.dense.problem = &described.problem;
+        DenseProblem problem;
+        if (read_dense(&described.dense, &problem) != ATTN_OK) return std::string("not read: ") + last_error();
+        return sm90::refuse_decode(problem, *device);
+    }
+};
+
+TEST_F(DecodeSm90, EveryHeadHasAShape)
+{
+    for (int64_t dim_qk = 8; dim_qk <= sm90::kLargestDecodeDim; dim_qk += 8)
+        for (int64_t dim_v = 8; dim_v <= sm90::kLargestDecodeDim; dim_v += 8) {
+            const sm90::DecodeShape s = sm90::decode_shape_of(2, dim_qk, dim_v);
+            ASSERT_EQ(s.fault(), nullptr) << dim_qk << " " << dim_v;
+            EXPECT_GE(s.dim_qk, dim_qk);
+            EXPECT_GE(s.dim_v, dim_v);
+            EXPECT_EQ(s.k_bytes() % 1024, 0) << "the pattern of the swizzle";
+            EXPECT_EQ(s.stage_bytes() % 1024, 0);
+            EXPECT_GE(s.stages, 3) << "or copies would wait for products";
+        }
+    EXPECT_EQ(sm90::decode_shape_of(2, 128, 128).blocks, 2);
+    EXPECT_EQ(sm90::decode_shape_of(2, 256, 256).blocks, 1);
+}
+
+/// Splits fill the SMs and no more; clusters have room; the workspace has room for whatever meets in it.
+TEST_F(DecodeSm90, Splits)
+{
+    for (const bool invariant : {false, true})
+        for (const int64_t blocks_per_unit : {1, 2})
+            for (const int64_t tiles : {1, 2, 5, 8, 17, 40, 66, 67, 98, 99, 132, 256, 5000})
+                for (const int64_t key_blocks : {1, 2, 3, 16, 17, 100, 128, 129, 1000, 4000}) {
+                    SCOPED_TRACE(testing::Message() << tiles << " tiles, " << key_blocks << " blocks of keys");
+                    const sm90::DecodeRules rules = {132, blocks_per_unit, invariant, 5};
+                    const sm90::DecodeSplits splits = sm90::decode_splits(rules, tiles, key_blocks);
+                    ASSERT_GE(splits.count, 1);
+                    if (invariant) {
+                        EXPECT_EQ(splits.count, 5);
+                    } else {
+                        EXPECT_LE(splits.count, key_blocks);
+                        EXPECT_TRUE(splits.count == 1 || tiles * splits.count <= 132 * blocks_per_unit);
+                    }
+                    if (splits.clustered) {
+                        EXPECT_GT(splits.count, 1);
+                        EXPECT_LE(splits.count, gpu::kMostClusterBlocks);
+                        EXPECT_LE(tiles * splits.count, 132 * blocks_per_unit);
+                    } else if (splits.count > 1) {
+                        EXPECT_LE(tiles * splits.count, sm90::most_decode_partials(rules, tiles, key_blocks));
+                        // Calls of less need no more.
+                        EXPECT_LE(tiles * splits.count, sm90::most_decode_partials(rules, 2 * tiles, key_blocks));
+                    }
+                }
+    const sm90::DecodeRules rules = {132, 2, false, 1};
+    EXPECT_EQ(sm90::decode_splits(rules, 256, 128).count, 1);
+    EXPECT_EQ(sm90::decode_splits(rules, 8, 128).count, 8);
+    EXPECT_TRUE(sm90::decode_splits(rules, 8, 128).clustered);
+    EXPECT_EQ(sm90::decode_splits(rules, 8, 2048).count, 32) << "nearly all SMs, twice";
+    EXPECT_FALSE(sm90::decode_splits(rules, 8, 2048).clustered);
+}
+
+TEST_F(DecodeSm90, Refusals)
+{
+    EXPECT_EQ(refusal(served()), "");
+    const struct {
+        std::function<void(Described &)> change;
+        const char *reason;
+    } table[] = {
+        {[](Described &d) { d.problem.max_q = 4; }, ""},
+        {[](Described &d) { d.problem.max_q = 5; }, "attn_problem.max_q = 5 with 4 heads on a key head (at most 16"},
+        {[](Described &d) { d.problem.q_dtype = ATTN_FLOAT32; }, "float16 or bfloat16 throughout"},
+        {[](Described &d) { d.problem.flags = ATTN_STRICT_NONFINITE; }, "ATTN_STRICT_NONFINITE"},
+        {[](Described &d) { d.dense.softcap = 30; }, "the plain operator"},
+        {[](Described &d) { d.problem.scale = -1; }, "the plain operator"},
+        {[](Described &d) { d.problem.dim_qk = 264; }, "attn_problem.dim_qk = 264 (a multiple of 8 up to 256)"},
+        {[](Described &d) { d.problem.page_size = 16; }, ""},
+        {[](Described &d) { d.problem.page_size = 192; }, ""},
+        {[](Described &d) { d.problem.page_size = 1; }, "attn_problem.page_size = 1 (a divisor of 64 from 8 on"},
+        {[](Described &d) { d.problem.page_size = 48; }, "attn_problem.page_size = 48"},
+        {[](Described &d) { d.dense.causal = ATTN_BOTTOM_RIGHT; }, ""},
+        {[](Described &d) { d.bind(ATTN_SLOT_LSE); }, ""},
+    };
+    for (const auto &[change, reason] : table) {
+        Described described = served();
+        change(described);
+        if (described.problem.page_size) described.problem.max_kv = 960; // whole pages of each
+        if (*reason == 0)
+            EXPECT_EQ(refusal(described), "");
+        else
+            EXPECT_NE(refusal(described).find(reason), std::string::npos) << reason << ": " << refusal(described);
+    }
+    EXPECT_EQ(refusal(served(), 1), "needs compute capability 9.0, this is 8.0");
+}
+
+/// Few tiles: a cluster for each, and no second kernel.
+TEST_F(DecodeSm90, LaunchOfClusters)
+{
+    attn_handle handle = create();
+    attn_plan plan = nullptr;
+    ASSERT_EQ(served().plan(handle, &plan), ATTN_OK) << last_error();
+    const std::string text = describe(plan);
+    EXPECT_NE(text.find("\"kernel\":\"cuda.dense.decode_sm90\""), std::string::npos) << text;
+    EXPECT_NE(text.find("\"splits\":8,\"splits_meet_in\":\"cluster\""), std::string::npos) << text;
+    Tensors tensors(plan);
+    ASSERT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
+    ASSERT_EQ(fake_cuda_launch_count(), 1);
+    fake_cuda_launch launch;
+    ASSERT_TRUE(fake_cuda_get_launch(0, &launch));
+    EXPECT_STREQ(launch.kernel, "attn_dense_decode_sm90");
+    EXPECT_EQ(launch.grid[0], 2u * 4 * 8) << "sequences, heads of K, splits";
+    EXPECT_EQ(launch.block[0], 160u);
+    EXPECT_EQ(launch.cluster, 8u);
+    EXPECT_TRUE(launch.programmatic);
+    fake_cuda_tensor_map k, v;
+    ASSERT_TRUE(fake_cuda_get_tensor_map(0, &v) && fake_cuda_get_tensor_map(1, &k));
+    for (const auto &[map, slot] : {std::pair(&k, ATTN_SLOT_K), std::pair(&v, ATTN_SLOT_V)}) {
+        EXPECT_EQ(map->address, tensors.view(slot).data);
+        EXPECT_EQ(map->swizzle, CU_TENSOR_MAP_SWIZZLE_128B);
+        const uint64_t extents[] = {128, 1000, 4, 2}, strides[] = {4 * 256, 256, 1000 * 4 * 256};
+        EXPECT_TRUE(std::equal(extents, extents + 4, map->extents));
+        EXPECT_TRUE(std::equal(strides, strides + 3, map->strides));
+        const uint32_t box[] = {64, 64, 1, 1};
+        EXPECT_TRUE(std::equal(box, box + 4, map->box));
+    }
+    attn_plan_destroy(plan);
+    attn_destroy(handle);
+}
+
+/// Enough tiles: no splits. Few with many keys: all SMs, and a kernel that combines.
+TEST_F(DecodeSm90, OtherLaunches)
+{
+    record_->parameters = 2; // what all that are launched have at least
+    attn_handle handle = create();
+    for (const bool many : {true, false}) {
+        Described described = served();
+        described.problem.batch = many ? 40 : 2, described.problem.max_kv = many ? 100 : 100000;
+        attn_plan plan = nullptr;
+        ASSERT_EQ(described.plan(handle, &plan), ATTN_OK) << last_error();
+        const Tensors tensors(plan);
+        fake_cuda_clear_launches();
+        ASSERT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
+        fake_cuda_launch launch;
+        ASSERT_TRUE(fake_cuda_get_launch(0, &launch));
+        EXPECT_STREQ(launch.kernel, "attn_dense_decode_sm90");
+        EXPECT_EQ(launch.cluster, 0u);
+        if (many) {
+            EXPECT_EQ(fake_cuda_launch_count(), 1);
+            EXPECT_EQ(launch.grid[0], 160u);
+        } else {
+            ASSERT_EQ(fake_cuda_launch_count(), 2);
+            EXPECT_EQ(launch.grid[0] % 8, 0u);
+            EXPECT_GT(launch.grid[0], 100u);
+            ASSERT_TRUE(fake_cuda_get_launch(1, &launch));
+            EXPECT_STREQ(launch.kernel, "attn_dense_combine");
+            EXPECT_EQ(launch.grid[0], 2u * 4 * 16 / 4) << "a warp for each row of a tile";
+            EXPECT_TRUE(launch.programmatic);
+        }
+        attn_plan_destroy(plan);
+    }
+    attn_destroy(handle);
+}
+
+/// Boxes are of one page; a map is of pages.
+TEST_F(DecodeSm90, Pages)
+{
+    attn_handle handle = create();
+    for (const int64_t page : {16, 128}) {
+        Described described = served();
+        described.problem.page_size = page, described.problem.max_kv = 1024;
+        attn_plan plan = nullptr;
+        ASSERT_EQ(described.plan(handle, &plan), ATTN_OK) << last_error();
+        Tensors tensors(plan);
+        fake_cuda_clear_launches();
+        ASSERT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
+        fake_cuda_tensor_map k;
+        ASSERT_TRUE(fake_cuda_get_tensor_map(1, &k));
+        const auto pages = static_cast<uint64_t>(tensors.view(ATTN_SLOT_K).shape[0]);
+        const uint64_t extents[] = {128, static_cast<uint64_t>(page), 4, pages};
+        EXPECT_TRUE(std::equal(extents, extents + 4, k.extents));
+        EXPECT_EQ(k.box[1], static_cast<uint32_t>(std::min<int64_t>(page, 64)));
+        attn_plan_destroy(plan);
+    }
+    attn_destroy(handle);
+}
+
+/// Calls whose tensors are no tiles go to the portable kernel.
+TEST_F(DecodeSm90, OtherStrides)
+{
+    record_->parameters = 1; // those of the kernels that are launched
+    attn_handle handle = create();
+    attn_plan plan = nullptr;
+    ASSERT_EQ(served().plan(handle, &plan), ATTN_OK) << last_error();
+    const std::function<void(Tensors &)> changes[] = {
+        [](Tensors &t) { t.view(ATTN_SLOT_K).byte_offset = 2; },
+        [](Tensors &t) { t.view(ATTN_SLOT_V).strides[2] = 0; },
+        [](Tensors &t) { t.view(ATTN_SLOT_Q).byte_offset = 2; },
+        [](Tensors &t) {
+            for (const attn_slot slot : {ATTN_SLOT_K, ATTN_SLOT_V}) t.view(slot).shape[1] = 0;
+        },
+    };
+    for (const auto &change : changes) {
+        Tensors tensors(plan);
+        change(tensors);
+        fake_cuda_clear_launches();
+        ASSERT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
+        fake_cuda_launch launch;
+        ASSERT_TRUE(fake_cuda_get_launch(0, &launch));
+        EXPECT_STREQ(launch.kernel, "attn_dense_forward");
+    }
+    attn_plan_destroy(plan);
+    attn_destroy(handle);
+}
+
+TEST_F(DecodeSm90, EveryCallFails)
+{
+    const Sweep sweep = fail_every_call([&](const auto &ending) -> attn_status {
+        const Driver *driver = nullptr;
+        if (const attn_status status = open_driver(&driver)) return status;
+        std::unique_ptr<CudaDevice> device;
+        if (const attn_status status = CudaDevice::open(*driver, {}, std::make_unique<FakeStore>(record_), &device))
+            return status;
+        auto handle = std::make_unique<attn_handle_s>();
+        handle->device = ATTN_DEVICE_CUDA;
+        handle->process = getpid();
+        handle->backend = make_backend(std::move(device), gpu::Selection::standard);
+        attn_plan plan = nullptr;
+        attn_status status = served().plan(handle.get(), &plan);
+        if (status == ATTN_OK) status = Tensors(plan).execute(plan, nullptr);
+        ending();
+        attn_destroy(handle.release());
+        attn_plan_destroy(plan);
+        return status;
+    });
+    EXPECT_EQ(sweep.faults.count("cuTensorMapEncodeTiled"), 1u);
+    EXPECT_EQ(sweep.faults.count("cuLaunchKernelEx"), 1u);
+}
+
+TEST_F(DecodeSm90, ShapeOverride)
+{
+    attn_handle handle = create();
+    attn_plan plan = nullptr;
+    setenv("ATTN_GPU_DECODE_SHAPE", "stages=5,blocks=1", 1);
+    ASSERT_EQ(served().plan(handle, &plan), ATTN_OK) << last_error();
+    EXPECT_NE(describe(plan).find("\"stages\":5"), std::string::npos);
+    attn_plan_destroy(plan);
+    setenv("ATTN_GPU_DECODE_SHAPE", "stages=9", 1);
+    EXPECT_TRUE(failed_with(served().plan(handle, &plan), ATTN_ERROR_INVALID,
+                            {"ATTN_GPU_DECODE_SHAPE = stages=9: stages must be 2 to 8"}));
+    unsetenv("ATTN_GPU_DECODE_SHAPE");
+    attn_destroy(handle);
+}
+
+} // namespace
+} // namespace attn::cuda::test
