@@ -4,21 +4,21 @@
 #
 # usage: run.sh [--list] [--only STAGE[,STAGE...]] [--quick] [--seed N] [--random N] [--jobs N] [--limit S] [--build DIR]
 #   --quick     a part of the conformance table, and small samples everywhere
-#   --random N  random descriptors of either table (300); each may need a kernel of its own from the compiler
+#   --random N  random descriptors of each table (100); each may need a kernel of its own from the compiler
 #   --jobs N    processes at a time (all cores): the oracle, on the CPU, takes most of the time
-#   --limit S   seconds for everything (540); what is not done by then counts as failed
+#   --limit S   seconds for everything (580); what is not done by then counts as failed
 #   --build DIR build/gpu-bundle, see bundle.sh, or build/release, whichever is there
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 
 stages=(device conformance packs nvrtc portable gpu memcheck racecheck python first_plan)
-only=${stages[*]} quick='' seed=$RANDOM$RANDOM random='' jobs=$(nproc) build='' limit=540
+only=${stages[*]} quick='' seed=$RANDOM$RANDOM random=100 jobs=$(nproc) build='' limit=580
 usage() { sed -n '5,10s/^# //p' "$0"; exit 2; }
 while [ "$#" -gt 0 ]; do
   case $1 in
     --list) printf '%s\n' "${stages[@]}"; exit ;;
     --only) only=${2//,/ }; shift ;;
-    --quick) quick=1 ;;
+    --quick) quick=1 random=20 ;;
     --seed) seed=$2; shift ;;
     --random) random=$2; shift ;;
     --jobs) jobs=$2; shift ;;
@@ -45,8 +45,8 @@ trap 'rm -rf "$cache"' EXIT
 chmod 700 "$cache"
 start=$SECONDS
 export ATTN_TEST_BACKEND=cuda ATTN_TEST_SEED=$seed ATTN_CACHE_DIR=$cache
-[ -z "$random" ] || export ATTN_TEST_RANDOM=$random
-[ -z "$quick" ] || export ATTN_TEST_SUBSET=1 ATTN_TEST_RANDOM=${random:-20}
+export ATTN_TEST_RANDOM=$random
+[ -z "$quick" ] || export ATTN_TEST_SUBSET=1
 # Beside each other the processes must not each take all of the host.
 export OMP_NUM_THREADS=1
 
@@ -102,7 +102,7 @@ stage_conformance() {
     conformance_jobs "" "Property*:Append*:Merge*:Described*:Far*:-$many:$programs"
     test_jobs ATTN_TEST_HANDLE_FLAGS=NO_COMPILE "$many:$programs"
     test_jobs ATTN_TEST_SUBSET=1 "$programs" compiled-
-  } | jobs_of conformance 300
+  } | jobs_of conformance 400
 }
 
 # Embedded packs alone: what needs a compiler counts as refused.

@@ -253,7 +253,7 @@ def write_markdown(path: Path, all_results: list[list[Result]], facts: list[str]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="only rows whose name contains one of these, by commas")
-    parser.add_argument("--group", default="", help="only these groups, by commas: dense, decode, page, mask")
+    parser.add_argument("--group", default="", help="only these groups, by commas: dense, more, decode, page, mask")
     parser.add_argument("--peers", default="cudnn,fa2,flex,contiguous", help="which to compare with, by commas")
     parser.add_argument("--quick", action="store_true", help="few rows, one round")
     parser.add_argument("--rounds", type=int, default=0, help="bursts of each library on a row (2)")

@@ -7,7 +7,7 @@ Decoding rotates through several caches, so that none is found in the L2 cache.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Callable
 
@@ -36,6 +36,7 @@ class Inputs:
     v_pages: torch.Tensor | None = None
     table: torch.Tensor | None = None
     slopes: torch.Tensor | None = None
+    ends: torch.Tensor | None = None  # of packed sequences, after a 0
     keep: list[Any] = field(default_factory=list)  # what calls refer to
 
 
@@ -47,11 +48,17 @@ def make_inputs(row: Row, seed: int) -> list[Inputs]:
         sets = min(MOST_SETS, 1 + math.ceil(ROTATED_BYTES / row.bytes()))
     all_inputs = []
     for _ in range(sets):
-        shape_q = (row.batch, row.queries, row.heads_q, row.dim)
-        shape_k = (row.batch, row.keys, row.heads_k, row.dim)
-        q = torch.randn(shape_q, device=DEVICE).to(dtype)
-        k, v = (torch.randn(shape_k, device=DEVICE, dtype=dtype) for _ in range(2))
-        inputs = Inputs(q, k, v, torch.full(shape_q, math.nan, device=DEVICE, dtype=dtype))
+        tokens_q = (1, sum(row.lengths)) if row.lengths else (row.batch, row.queries)
+        tokens_k = tokens_q if row.lengths else (row.batch, row.keys)
+        q = torch.randn((*tokens_q, row.heads_q, row.dim), device=DEVICE).to(dtype)
+        k, v = (
+            torch.randn((*tokens_k, row.heads_k, dim), device=DEVICE, dtype=dtype) for dim in (row.dim, row.value_dim)
+        )
+        out = torch.full((*tokens_q, row.heads_q, row.value_dim), math.nan, device=DEVICE, dtype=dtype)
+        inputs = Inputs(q, k, v, out)
+        if row.lengths:
+            ends = torch.tensor((0, *row.lengths), device=DEVICE).cumsum(0)
+            inputs.ends = ends.to(torch.int32)
         if row.page_size:
             inputs.k_pages, inputs.v_pages, inputs.table = paged(row, k, v)
         if row.alibi:
@@ -84,6 +91,9 @@ def libattn(handle: Handle, row: Row, all_inputs: list[Inputs], in_pages: bool) 
         heads_q=row.heads_q,
         heads_k=row.heads_k,
         dim_qk=row.dim,
+        dim_v=row.dim_v,
+        total_q=sum(row.lengths),
+        total_kv=sum(row.lengths),
         max_q=row.queries,
         max_kv=row.keys,
         page_size=row.page_size if in_pages else 0,
@@ -93,14 +103,21 @@ def libattn(handle: Handle, row: Row, all_inputs: list[Inputs], in_pages: bool) 
         dense["causal"] = BOTTOM_RIGHT
     if row.window:
         dense.update(flags=WINDOW_LEFT, window_left=row.window - 1, sink_tokens=row.sinks)
-    plan = DensePlan(handle, problem, dense, ["ALIBI_SLOPES"] if row.alibi else [])
+    binds = ["ALIBI_SLOPES"] if row.alibi else []
+    if row.lengths:
+        binds += ["CU_SEQLENS_Q", "CU_SEQLENS_KV"]
+    plan = DensePlan(handle, problem, dense, binds)
     memory = torch.empty(plan.workspace_bytes + plan.workspace_alignment, device=DEVICE, dtype=torch.uint8)
     workspace = -(-memory.data_ptr() // plan.workspace_alignment) * plan.workspace_alignment
     stream = torch.cuda.current_stream().cuda_stream
     calls: list[Function] = []
     for inputs in all_inputs:
         views = [view("Q", inputs.q), view("OUT", inputs.out)]
-        if in_pages:
+        if inputs.ends is not None:
+            views = [view("Q", inputs.q[0]), view("OUT", inputs.out[0])]
+            views += [view("K", inputs.k[0]), view("V", inputs.v[0])]
+            views += [view("CU_SEQLENS_Q", inputs.ends), view("CU_SEQLENS_KV", inputs.ends)]
+        elif in_pages:
             assert inputs.k_pages is not None and inputs.v_pages is not None and inputs.table is not None
             views += [view("K", inputs.k_pages), view("V", inputs.v_pages), view("BLOCK_TABLE", inputs.table)]
         else:
@@ -174,6 +191,8 @@ def peer(name: str, handle: Handle, row: Row, all_inputs: list[Inputs]) -> list[
 
 def sampled_error(row: Row, inputs: Inputs, out: torch.Tensor, seed: int) -> tuple[float, float]:
     """Error of a sample of rows against fp64: of all of them together, and of the worst. `out` lies as inputs.out."""
+    if inputs.ends is not None:
+        return packed_error(row, inputs, out, seed)
     generator = torch.Generator().manual_seed(seed)
 
     def some(count: int, most: int) -> list[int]:
@@ -205,3 +224,15 @@ def sampled_error(row: Row, inputs: Inputs, out: torch.Tensor, seed: int) -> tup
             difference, norm = difference + error.sum().item(), norm + size.sum().item()
             worst = max(worst, (error / size).max().sqrt().item())
     return math.sqrt(difference / norm), worst
+
+
+def packed_error(row: Row, inputs: Inputs, out: torch.Tensor, seed: int) -> tuple[float, float]:
+    """The same for packed sequences: each is a row of its own."""
+    assert inputs.ends is not None
+    ends = inputs.ends.tolist()
+    errors = []
+    for begin, end in {(0, ends[1]), (ends[-2], ends[-1]), *zip(ends[:-1:5], ends[1::5])}:
+        one = replace(row, batch=1, queries=end - begin, keys=end - begin, lengths=())
+        q, k, v, part = (x[:, begin:end] for x in (inputs.q, inputs.k, inputs.v, out))
+        errors.append(sampled_error(one, Inputs(q, k, v, part), part, seed))
+    return max(error for error, _ in errors), max(worst for _, worst in errors)

@@ -22,13 +22,15 @@ BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 @dataclass(frozen=True)
 class Row:
     name: str
-    group: str  # dense, decode, page, mask
+    group: str  # dense, more, decode, page, mask
     batch: int
     queries: int
     keys: int
     heads_q: int
     heads_k: int
     dim: int
+    dim_v: int = 0  # channels of V and OUT; 0: dim
+    lengths: tuple[int, ...] = ()  # of packed sequences; queries and keys are then the longest
     dtype: str = "bfloat16"
     causal: bool = False
     window: int = 0  # keys that a query sees up to itself; 0: all
@@ -51,8 +53,15 @@ class Row:
     def unit(self) -> str:
         return "GB/s" if self.decodes else "TFLOP/s"
 
+    @property
+    def value_dim(self) -> int:
+        return self.dim_v or self.dim
+
     def visible_pairs(self) -> int:
-        """Pairs of query and key that see each other, of one head of one sequence. Causal rows are square."""
+        """Pairs of query and key that see each other, of one head of one sequence, or of all that are packed. Causal rows
+        are square."""
+        if self.lengths:
+            return sum(length * length for length in self.lengths) // (2 if self.causal else 1)
         if not self.causal:
             return self.queries * self.keys
         pairs = 0
@@ -62,12 +71,13 @@ class Row:
         return pairs if self.window else self.queries * self.keys // 2
 
     def flops(self) -> float:
-        return 4.0 * self.batch * self.heads_q * self.dim * self.visible_pairs()
+        sequences = 1 if self.lengths else self.batch
+        return 2.0 * sequences * self.heads_q * (self.dim + self.value_dim) * self.visible_pairs()
 
     def bytes(self) -> float:
         """Of K and V, which is what decoding reads, and of Q and OUT."""
-        keys = 2.0 * self.batch * self.keys * self.heads_k * self.dim
-        queries = 2.0 * self.batch * self.queries * self.heads_q * self.dim
+        keys = 1.0 * self.batch * self.keys * self.heads_k * (self.dim + self.value_dim)
+        queries = 1.0 * self.batch * self.queries * self.heads_q * (self.dim + self.value_dim)
         return (keys + queries) * BYTES[self.dtype]
 
     def rate(self, ms: float) -> float:
@@ -104,6 +114,30 @@ def dense_rows() -> list[Row]:
                     bar_tflops=float(line["bar_tflops"] or 0),
                     quick=dim in (64, 128) and tokens in (2048, 8192) and heads_q == heads_k,
                 )
+            )
+    return rows
+
+
+def more_rows() -> list[Row]:
+    """What is compared with dense rows: float16, heads in groups and not, MLA, sequences of mixed lengths."""
+
+    def row(name: str, batch: int, tokens: int, heads: tuple[int, int], causal: bool, **more: object) -> Row:
+        label = f"{name} b{batch} s{tokens} {'causal' if causal else 'full'}"
+        return Row(label, "more", batch, tokens, tokens, *heads, peers=("cudnn",), causal=causal, **more)  # type: ignore[arg-type] # fmt: skip
+
+    rows = []
+    for causal in (False, True):
+        for batch, tokens in ((8, 2048), (2, 8192)):
+            rows.append(row("fp16 d128 h16", batch, tokens, (16, 16), causal, dim=128, dtype="float16"))
+            rows.append(row("d128 h32", batch, tokens, (32, 32), causal, dim=128))
+            rows.append(row("d128 h32/8", batch, tokens, (32, 8), causal, dim=128))
+    rows.append(row("MLA d192/128 h128", 1, 8192, (128, 128), True, dim=192, dim_v=128, over_cudnn=1.1))
+    mixed = tuple(2**n for n in range(13, 5, -1)) * 2 + (128,)
+    for name, lengths in (("8 x 4096", (4096,) * 8), ("64 .. 8192", mixed)):
+        for causal in (False, True):
+            label = f"packed {name} d128 h16 {'causal' if causal else 'full'}"
+            rows.append(
+                Row(label, "more", len(lengths), max(lengths), max(lengths), 16, 16, 128, lengths=lengths, causal=causal)
             )
     return rows
 
@@ -167,4 +201,4 @@ def mask_rows() -> list[Row]:
 
 
 def all_rows() -> list[Row]:
-    return dense_rows() + decode_rows() + mask_rows()
+    return dense_rows() + more_rows() + decode_rows() + mask_rows()
