@@ -71,6 +71,22 @@ ATTN_DEVICE float tanh_exact(float x)
     return copysignf(t, x);
 }
 
+/// 1 / x within 1 ulp; 0 where that would be subnormal.
+ATTN_DEVICE float reciprocal_fast(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/// x where that is above 0 or no number, else 0.
+ATTN_DEVICE float positive_part(float x)
+{
+    float y;
+    asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 /// 1 / (1 + 2^-x)
 ATTN_DEVICE float sigmoid2(float x)
 {
@@ -114,7 +130,7 @@ ATTN_DEVICE u32 pack_pair(float low, float high)
     return y;
 }
 
-ATTN_DEVICE i64 element_bytes(i32 type)
+constexpr i64 element_bytes(i32 type)
 {
     return type == kFloat32 ? 4 : 2;
 }

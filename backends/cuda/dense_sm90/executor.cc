@@ -29,8 +29,8 @@ constexpr uint32_t kBlockChannels = 64;
 constexpr int64_t kFewRows = 16;
 /// Keys up to which the portable kernel is no faster where tiles leave SMs idle: it splits longer ones over them.
 constexpr int64_t kFewKeys = 1024;
-/// Channels of V up to which registers suffice for features other than the gate.
-constexpr int64_t kFeaturedDimV = 192;
+/// Channels of V up to which registers suffice: for a bias tensor, and for other features than the gate.
+constexpr int64_t kBiasedDimV = 128, kFeaturedDimV = 192;
 
 /// A tensor as tiles of `rows` rows; false if it cannot be copied so.
 bool tiles_of(const gpu::TokenView &v, int64_t channels, int64_t length, int64_t heads, int64_t batch, i32 rows,
@@ -184,19 +184,23 @@ std::vector<std::string> list_faults(const DenseProblem &p)
     add(p.program.present(), "attn_dense.mask");
     add(p.storage == Storage::paged, "attn_problem.page_size");
     add(p.mask.align == ATTN_BY_POSITION, "attn_dense.causal or align: by position");
-    add(p.activation != ATTN_SOFTMAX, "attn_dense.activation: other than softmax");
     add(p.bias_rank != 0, "attn_dense.bias_rank");
     add(p.bias_table.present, "attn_dense.bias_table");
-    for (const attn_slot slot : {ATTN_SLOT_BIAS, ATTN_SLOT_ROW_ENTROPY, ATTN_SLOT_COLUMN_MASS})
+    for (const attn_slot slot : {ATTN_SLOT_ROW_ENTROPY, ATTN_SLOT_COLUMN_MASS})
         if (p.has(slot)) faults.push_back(std::string("slot ") + slot_name(slot));
     if (!(p.scale > 0)) faults.push_back("attn_problem.scale = " + std::to_string(p.scale) + " (above 0)");
     for (const auto &[name, dim] : {std::pair("dim_qk", p.dim_qk), std::pair("dim_v", p.dim_v)})
         if (dim % 8 != 0 || dim > kLargestDim)
             faults.push_back(std::string("attn_problem.") + name + " = " + std::to_string(dim) +
                              " (a multiple of 8 up to " + std::to_string(kLargestDim) + ")");
-    if (p.dim_v > kFeaturedDimV && (wish_of(p).features & ~kGate))
+    const i32 features = wish_of(p).features;
+    if (p.dim_v > kBiasedDimV && (features & kAnyBias))
+        faults.push_back("attn_problem.dim_v = " + std::to_string(p.dim_v) + " with slot BIAS (at most " +
+                         std::to_string(kBiasedDimV) + ")");
+    if (p.dim_v > kFeaturedDimV && (features & ~(kGate | kAnyBias)))
         faults.push_back("attn_problem.dim_v = " + std::to_string(p.dim_v) +
-                         " with softcap, ALiBi, temperatures, sink logits, head weights or row maximum (at most " +
+                         " with softcap, ALiBi, temperatures, sigmoid, ReLU, sink logits, head weights or row "
+                         "maximum (at most " +
                          std::to_string(kFeaturedDimV) + ")");
     if (p.max_q * p.group <= kFewRows)
         faults.push_back("attn_problem.max_q = " + std::to_string(p.max_q) + " with " + std::to_string(p.group) +
