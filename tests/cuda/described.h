@@ -31,10 +31,10 @@ struct Described {
         problem.q_dtype = ATTN_FLOAT16, problem.batch = 2, problem.heads_q = 4, problem.heads_k = 2;
         problem.dim_qk = 64, problem.max_q = 100, problem.max_kv = 200;
     }
-    void bind(attn_slot slot, uint32_t flags = 0)
+    void bind(attn_slot slot, uint32_t flags = 0, attn_dtype dtype = 0)
     {
         attn_bind b = {};
-        b.slot = slot, b.flags = flags;
+        b.slot = slot, b.flags = flags, b.dtype = dtype;
         binds.push_back(b);
     }
     attn_status plan(attn_handle handle, attn_plan *out)
