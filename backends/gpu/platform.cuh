@@ -54,18 +54,24 @@ ATTN_DEVICE float log2_fast(float x)
     return y;
 }
 
+/// P(y), with which tanh(x) is x + x y P(y), y = x x, for |x| up to kTanhNear. Fitted there to 4e-10.
+constexpr float kTanhNear = 0.6f;
+ATTN_DEVICE float tanh_polynomial(float y)
+{
+    float p = fmaf(y, 0.00238999794f, -0.00842818338f);
+    p = fmaf(y, p, 0.021794403f);
+    p = fmaf(y, p, -0.0539624132f);
+    p = fmaf(y, p, 0.133333176f);
+    return fmaf(y, p, -0.333333343f);
+}
+
 /// tanh(x) within a few ulp: a polynomial near 0, where 1 - 2 / (e^2x + 1) would cancel.
 ATTN_DEVICE float tanh_exact(float x)
 {
     const float size = fabsf(x);
-    if (size < 0.6f) {
-        const float y = x * x; // P(y), fitted on 0 .. 0.36 to 4e-10
-        float p = fmaf(y, 0.00238999794f, -0.00842818338f);
-        p = fmaf(y, p, 0.021794403f);
-        p = fmaf(y, p, -0.0539624132f);
-        p = fmaf(y, p, 0.133333176f);
-        p = fmaf(y, p, -0.333333343f);
-        return fmaf(x * y, p, x);
+    if (size < kTanhNear) {
+        const float y = x * x;
+        return fmaf(x * y, tanh_polynomial(y), x);
     }
     const float t = 1.0f - 2.0f / (exp2_fast(2.0f * kLog2e * size) + 1.0f);
     return copysignf(t, x);

@@ -116,17 +116,13 @@ ATTN_DEVICE void add_bias(const ForwardParams &p, const Tile &tile, const Place 
     }
 }
 
-/// tanh(x) within a few ulp, without branches: a polynomial near 0, where the other formula would cancel.
+/// tanh(x) as tanh_exact() has it, without branches.
 ATTN_DEVICE float tanh_smooth(float x)
 {
-    const float y = x * x; // P(y), fitted on 0 .. 0.36 to 4e-10
-    float near = fmaf(y, 0.00238999794f, -0.00842818338f);
-    near = fmaf(y, near, 0.021794403f);
-    near = fmaf(y, near, -0.0539624132f);
-    near = fmaf(y, near, 0.133333176f);
-    near = fmaf(y, near, -0.333333343f);
+    const float y = x * x;
+    const float near = tanh_polynomial(y);
     const float far = 1.0f - __fdividef(2.0f, exp2_fast(2.0f * kLog2e * fabsf(x)) + 1.0f);
-    return fabsf(x) < 0.6f ? fmaf(x * y, near, x) : copysignf(far, x);
+    return fabsf(x) < kTanhNear ? fmaf(x * y, near, x) : copysignf(far, x);
 }
 
 /// Products to scores in the unit of the weights, as the portable kernel's finish_scores(). `first` is the key of
