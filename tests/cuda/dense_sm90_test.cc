@@ -135,9 +135,9 @@ TEST_F(DenseSm90, Refusals)
         {[](Described &d) { d.problem.q_dtype = ATTN_FLOAT16, d.dense.activation = ATTN_RELU; },
          "with these dtypes and options"}, // a half ends at 65504, weights need not
         {[](Described &d) { d.problem.dim_qk = 256, d.dense.activation = ATTN_SIGMOID; },
-         "attn_problem.dim_v = 256 with softcap, ALiBi, temperatures, sigmoid"},
+         "attn_problem.dim_v = 256 with slot BIAS, sigmoid or ReLU (at most 128)"},
         {[](Described &d) { d.problem.dim_v = 136, d.bind(ATTN_SLOT_BIAS); },
-         "attn_problem.dim_v = 136 with slot BIAS (at most 128)"},
+         "attn_problem.dim_v = 136 with slot BIAS, sigmoid or ReLU (at most 128)"},
         {[](Described &d) {
              d.dense.bias_rank = 2, d.bind(ATTN_SLOT_BIAS_LOWRANK_Q), d.bind(ATTN_SLOT_BIAS_LOWRANK_K);
          },

@@ -29,8 +29,10 @@ constexpr uint32_t kBlockChannels = 64;
 constexpr int64_t kFewRows = 16;
 /// Keys up to which the portable kernel is no faster where tiles leave SMs idle: it splits longer ones over them.
 constexpr int64_t kFewKeys = 1024;
-/// Channels of V up to which registers suffice: for a bias tensor, and for other features than the gate.
-constexpr int64_t kBiasedDimV = 128, kFeaturedDimV = 192;
+/// Channels of V up to which registers suffice: for a bias tensor, sigmoid and ReLU, and for other features than the
+/// gate.
+constexpr i32 kWideFeatures = kAnyBias | kSigmoidWeights | kReluWeights;
+constexpr int64_t kWideDimV = 128, kFeaturedDimV = 192;
 
 /// A tensor as tiles of `rows` rows; false if it cannot be copied so.
 bool tiles_of(const gpu::TokenView &v, int64_t channels, int64_t length, int64_t heads, int64_t batch, i32 rows,
@@ -194,13 +196,12 @@ std::vector<std::string> list_faults(const DenseProblem &p)
             faults.push_back(std::string("attn_problem.") + name + " = " + std::to_string(dim) +
                              " (a multiple of 8 up to " + std::to_string(kLargestDim) + ")");
     const i32 features = wish_of(p).features;
-    if (p.dim_v > kBiasedDimV && (features & kAnyBias))
-        faults.push_back("attn_problem.dim_v = " + std::to_string(p.dim_v) + " with slot BIAS (at most " +
-                         std::to_string(kBiasedDimV) + ")");
-    if (p.dim_v > kFeaturedDimV && (features & ~(kGate | kAnyBias)))
+    if (p.dim_v > kWideDimV && (features & kWideFeatures))
         faults.push_back("attn_problem.dim_v = " + std::to_string(p.dim_v) +
-                         " with softcap, ALiBi, temperatures, sigmoid, ReLU, sink logits, head weights or row "
-                         "maximum (at most " +
+                         " with slot BIAS, sigmoid or ReLU (at most " + std::to_string(kWideDimV) + ")");
+    if (p.dim_v > kFeaturedDimV && (features & ~(kGate | kWideFeatures | kBiasFirst)))
+        faults.push_back("attn_problem.dim_v = " + std::to_string(p.dim_v) +
+                         " with softcap, ALiBi, temperatures, sink logits, head weights or row maximum (at most " +
                          std::to_string(kFeaturedDimV) + ")");
     if (p.max_q * p.group <= kFewRows)
         faults.push_back("attn_problem.max_q = " + std::to_string(p.max_q) + " with " + std::to_string(p.group) +
