@@ -99,15 +99,17 @@ kernel::Request forward_request(const Shape &s)
     kernel::Request request;
     request.source = "backends/cuda/dense_sm90/forward.cuh";
     request.entry = "attn_dense_forward_sm90";
-    const struct {
-        const char *name;
-        i32 value;
-    } defines[] = {{"ATTN_TYPE", s.type},     {"ATTN_FEATURES", s.features}, {"ATTN_MASK", s.mask},
-                   {"ATTN_DIM_QK", s.dim_qk}, {"ATTN_DIM_V", s.dim_v},       {"ATTN_CONSUMERS", s.consumers},
-                   {"ATTN_KEYS", s.keys},     {"ATTN_STAGES", s.stages},     {"ATTN_QUERY_BUFFERS", s.query_buffers},
-                   {"ATTN_TURNS", s.turns},   {"ATTN_UNROLL", s.unroll}};
-    for (const auto &define : defines)
-        request.defines.push_back(std::string(define.name) + "=" + std::to_string(define.value));
+    request.define({{"ATTN_TYPE", s.type},
+                    {"ATTN_FEATURES", s.features},
+                    {"ATTN_MASK", s.mask},
+                    {"ATTN_DIM_QK", s.dim_qk},
+                    {"ATTN_DIM_V", s.dim_v},
+                    {"ATTN_CONSUMERS", s.consumers},
+                    {"ATTN_KEYS", s.keys},
+                    {"ATTN_STAGES", s.stages},
+                    {"ATTN_QUERY_BUFFERS", s.query_buffers},
+                    {"ATTN_TURNS", s.turns},
+                    {"ATTN_UNROLL", s.unroll}});
     return request;
 }
 
