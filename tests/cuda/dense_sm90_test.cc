@@ -6,12 +6,10 @@
 #include "tests/cuda/described.h"
 #include "tests/cuda/session.h"
 #include "tests/cuda/sweep.h"
-#include "tests/unit/core_allocations.h"
 
 #include <algorithm>
 #include <cstdlib>
 #include <functional>
-#include <set>
 #include <unistd.h>
 
 namespace attn::cuda::test {
@@ -338,25 +336,7 @@ TEST_F(DenseSm90, ExecuteOnlyLaunches)
     const Tensors tensors(plan);
     void *stream = fake_cuda_create_stream(fake_cuda_primary_context(0));
     ASSERT_EQ(tensors.execute(plan, stream), ATTN_OK) << last_error();
-    fake_cuda_clear_calls();
-    fake_cuda_begin_capture();
-    attn_status status;
-    int64_t allocations;
-    {
-        const attn::test::AllocationScope scope;
-        status = tensors.execute(plan, stream);
-        allocations = scope.count();
-    }
-    fake_cuda_end_capture();
-    EXPECT_EQ(status, ATTN_OK) << last_error();
-    EXPECT_EQ(allocations, 0);
-    const std::set<std::string> allowed = {"cuCtxPushCurrent",      "cuCtxPopCurrent",  "cuCtxGetCurrent",
-                                           "cuStreamGetCtx",        "cuMemsetD32Async", "cuLaunchKernelEx",
-                                           "cuTensorMapEncodeTiled"};
-    for (int i = 0; i < fake_cuda_entry_count(); ++i)
-        if (!allowed.count(fake_cuda_entry_name(i))) {
-            EXPECT_EQ(fake_cuda_calls(fake_cuda_entry_name(i)), 0) << fake_cuda_entry_name(i);
-        }
+    expect_only_launches(plan, tensors, stream, {"cuMemsetD32Async", "cuTensorMapEncodeTiled"});
     EXPECT_EQ(fake_cuda_calls("cuTensorMapEncodeTiled"), 4);
     EXPECT_EQ(fake_cuda_calls("cuMemsetD32Async"), 1);
     EXPECT_EQ(fake_cuda_calls("cuLaunchKernelEx"), 1);
