@@ -54,21 +54,43 @@ ATTN_DEVICE float log2_fast(float x)
     return y;
 }
 
+/// P(y), with which tanh(x) is x + x y P(y), y = x x, for |x| up to kTanhNear. Fitted there to 4e-10.
+constexpr float kTanhNear = 0.6f;
+ATTN_DEVICE float tanh_polynomial(float y)
+{
+    float p = fmaf(y, 0.00238999794f, -0.00842818338f);
+    p = fmaf(y, p, 0.021794403f);
+    p = fmaf(y, p, -0.0539624132f);
+    p = fmaf(y, p, 0.133333176f);
+    return fmaf(y, p, -0.333333343f);
+}
+
 /// tanh(x) within a few ulp: a polynomial near 0, where 1 - 2 / (e^2x + 1) would cancel.
 ATTN_DEVICE float tanh_exact(float x)
 {
     const float size = fabsf(x);
-    if (size < 0.6f) {
-        const float y = x * x; // P(y), fitted on 0 .. 0.36 to 4e-10
-        float p = fmaf(y, 0.00238999794f, -0.00842818338f);
-        p = fmaf(y, p, 0.021794403f);
-        p = fmaf(y, p, -0.0539624132f);
-        p = fmaf(y, p, 0.133333176f);
-        p = fmaf(y, p, -0.333333343f);
-        return fmaf(x * y, p, x);
+    if (size < kTanhNear) {
+        const float y = x * x;
+        return fmaf(x * y, tanh_polynomial(y), x);
     }
     const float t = 1.0f - 2.0f / (exp2_fast(2.0f * kLog2e * size) + 1.0f);
     return copysignf(t, x);
+}
+
+/// 1 / x within 1 ulp; 0 where that would be subnormal.
+ATTN_DEVICE float reciprocal_fast(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/// x where that is above 0 or no number, else 0.
+ATTN_DEVICE float positive_part(float x)
+{
+    float y;
+    asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));
+    return y;
 }
 
 /// 1 / (1 + 2^-x)
@@ -114,7 +136,7 @@ ATTN_DEVICE u32 pack_pair(float low, float high)
     return y;
 }
 
-ATTN_DEVICE i64 element_bytes(i32 type)
+constexpr i64 element_bytes(i32 type)
 {
     return type == kFloat32 ? 4 : 2;
 }

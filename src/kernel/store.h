@@ -6,9 +6,11 @@
 #include "status.h"
 
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace attn::kernel {
@@ -21,6 +23,12 @@ struct Request {
     std::string entry;                ///< The extern "C" function in it.
     std::vector<std::string> defines; ///< "ATTN_DIM_QK=128", in the order the maker always uses.
     std::string generated;            ///< Text that the source includes as "attn_generated.cuh"; "" mostly.
+
+    /// Adds definitions: "NAME=value".
+    void define(std::initializer_list<std::pair<const char *, int64_t>> list)
+    {
+        for (const auto &[name, value] : list) defines.push_back(name + ('=' + std::to_string(value)));
+    }
 
     bool operator==(const Request &) const = default;
 };

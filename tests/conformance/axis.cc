@@ -70,6 +70,11 @@ Value mask(const char *label, const char *causal, const char *align, std::int64_
             }};
 }
 
+Value activation(const char *label, const char *name, double bias, std::int64_t length)
+{
+    return {label, [=](Case &c) { c.activation = name, c.activation_bias = bias, c.activation_length = length; }};
+}
+
 TableCases cover(const std::vector<Axis> &axes, const std::vector<Exclusion> &exclusions, std::uint64_t seed)
 {
     const CoveringArray array = cover_pairs(shapes(axes), exclusions, seed);

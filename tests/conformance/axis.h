@@ -58,6 +58,7 @@ Value window(const char *label, std::int64_t left, std::int64_t right);
 Value layout(const std::string &name); // of Q, K, V and OUT
 Value mask(const char *label, const char *causal, const char *align, std::int64_t left = -1, std::int64_t right = -1,
            std::int64_t sink_tokens = 0);
+Value activation(const char *label, const char *name, double bias, std::int64_t length);
 
 // Cases for the rows of a pairwise covering array, and of a random row.
 TableCases cover(const std::vector<Axis> &, const std::vector<Exclusion> &, std::uint64_t seed);

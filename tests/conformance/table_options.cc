@@ -23,11 +23,6 @@ Value relative(const char *label, std::int64_t alibi, const char *table, std::in
             }};
 }
 
-Value activation(const char *label, const char *name, double bias, std::int64_t length)
-{
-    return {label, [=](Case &c) { c.activation = name, c.activation_bias = bias, c.activation_length = length; }};
-}
-
 const std::vector<Axis> &axes()
 {
     using Names = std::vector<std::string>;

@@ -11,9 +11,9 @@ Value dtype(const std::string &name)
     return {name, [=](Case &c) { c.q_dtype = c.k_dtype = c.v_dtype = c.out_dtype = name; }};
 }
 
-Value alibi(const char *label, std::int64_t on, const char *stage)
+Value biases(const char *label, std::int64_t alibi, const char *bias, const char *stage)
 {
-    return {label, [=](Case &c) { c.alibi = on, c.bias_stage = stage; }};
+    return {label, [=](Case &c) { c.alibi = alibi, c.bias = bias, c.bias_stage = stage; }};
 }
 
 const std::vector<Axis> &axes()
@@ -43,7 +43,18 @@ const std::vector<Axis> &axes()
         field("scale_factor", &Case::scale_factor, Reals{0, 0.5}),
         field("magnitude", &Case::magnitude, Reals{0.0625, 1, 4}),
         field("softcap", &Case::softcap, Reals{0, 2, 30}),
-        {"alibi", {alibi("none", 0, "post"), alibi("post", 1, "post"), alibi("pre", 1, "pre")}},
+        {"biases",
+         {biases("none", 0, "none", "post"), biases("alibi", 1, "none", "post"), biases("alibi_pre", 1, "none", "pre"),
+          biases("bias", 0, "default", "post"), biases("bias_pre", 0, "default", "pre"),
+          biases("fp32", 0, "fp32", "post"), biases("fp32_pre", 0, "fp32", "pre"), biases("fp16", 0, "fp16", "post"),
+          biases("bf16_pre", 0, "bf16", "pre"), biases("alibi+bias", 1, "default", "post"),
+          biases("alibi+fp32_pre", 1, "fp32", "pre")}},
+        field("bias_broadcast", &Case::bias_broadcast, Names{"none", "batch", "heads", "queries", "batch+heads"}),
+        field("option_layout", &Case::option_layout, Names{"bshd", "gaps", "strided"}),
+        {"activation",
+         {activation("softmax", "softmax", 0, 0), activation("sigmoid", "sigmoid", 0, 0),
+          activation("sigmoid_-3.5", "sigmoid", -3.5, 0), activation("relu", "relu", 0, 0),
+          activation("relu_50", "relu", 0, 50)}},
         field("q_temperature", &Case::q_temperature, Sizes{0, 1}),
         field("v_temperature", &Case::v_temperature, Sizes{0, 1}),
         field("sink_logits", &Case::sink_logits, Sizes{0, 1}),
@@ -59,8 +70,16 @@ const std::vector<Axis> &axes()
 
 const std::vector<Exclusion> &exclusions()
 {
+    const std::vector<std::string> alibi{"alibi", "alibi_pre", "alibi+bias", "alibi+fp32_pre"};
+    const std::vector<std::string> not_softmax{"sigmoid", "sigmoid_-3.5", "relu", "relu_50"};
     static const std::vector<Exclusion> all{
-        {"alibi", {"post", "pre"}, "mask", {"none"}}, // it counts from a diagonal
+        {"biases", alibi, "mask", {"none"}}, // it counts from a diagonal
+        {"biases", {"none", "alibi", "alibi_pre"}, "bias_broadcast", {"batch", "heads", "queries", "batch+heads"}},
+        // Packed queries have no batch axis.
+        {"q_lengths", {"cu", "cu+seqlens"}, "bias_broadcast", {"batch", "batch+heads"}},
+        // Without softmax there is no sum that a sink could join, nor a logarithm of it.
+        {"activation", not_softmax, "lse", {"1"}},
+        {"activation", not_softmax, "sink_logits", {"1"}},
     };
     return all;
 }
@@ -92,6 +111,8 @@ Case random_tile_case(std::uint64_t seed)
         if (c.window_right > 0 && random.chance(0.7)) c.window_right = random.skewed(400);
         if (c.sink_tokens > 0 && random.chance(0.7)) c.sink_tokens = random.skewed(300);
         if (c.softcap != 0 && random.chance(0.7)) c.softcap = 0.5 + 40 * random.uniform();
+        if (c.activation == "sigmoid" && random.chance(0.5)) c.activation_bias = 2 * random.normal();
+        if (c.activation == "relu" && random.chance(0.5)) c.activation_length = random.skewed(1000);
         if (c.products() > 0 && c.products() <= most_products) return c;
     }
 }

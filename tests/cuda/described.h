@@ -2,10 +2,15 @@
 #ifndef ATTN_TESTS_CUDA_DESCRIBED_H
 #define ATTN_TESTS_CUDA_DESCRIBED_H
 
+#include "status.h"
+#include "tests/fake_cuda/fake_cuda.h"
+#include "tests/unit/core_allocations.h"
+
 #include <attn/attn.h>
 
 #include <gtest/gtest.h>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -31,10 +36,10 @@ struct Described {
         problem.q_dtype = ATTN_FLOAT16, problem.batch = 2, problem.heads_q = 4, problem.heads_k = 2;
         problem.dim_qk = 64, problem.max_q = 100, problem.max_kv = 200;
     }
-    void bind(attn_slot slot, uint32_t flags = 0)
+    void bind(attn_slot slot, uint32_t flags = 0, attn_dtype dtype = 0)
     {
         attn_bind b = {};
-        b.slot = slot, b.flags = flags;
+        b.slot = slot, b.flags = flags, b.dtype = dtype;
         binds.push_back(b);
     }
     attn_status plan(attn_handle handle, attn_plan *out)
@@ -100,6 +105,33 @@ private:
     void *aligned_ = nullptr;
     size_t bytes_ = 0;
 };
+
+/// Executes during a capture, and expects only what one allows: pushing and popping the context, asking whose stream it
+/// is, launching, and calls of `further` entries of the driver; no memory of the host either.
+inline void expect_only_launches(attn_plan plan, const Tensors &tensors, void *stream,
+                                 const std::set<std::string> &further = {})
+{
+    const std::set<std::string> allowed = {"cuCtxPushCurrent", "cuCtxPopCurrent", "cuCtxGetCurrent", "cuStreamGetCtx",
+                                           "cuLaunchKernelEx"};
+    fake_cuda_clear_calls();
+    fake_cuda_begin_capture();
+    attn_status status;
+    int64_t allocations;
+    {
+        const attn::test::AllocationScope scope;
+        status = tensors.execute(plan, stream);
+        allocations = scope.count();
+    }
+    fake_cuda_end_capture();
+    EXPECT_EQ(status, ATTN_OK) << attn::last_error();
+    EXPECT_EQ(allocations, 0);
+    for (int i = 0; i < fake_cuda_entry_count(); ++i) {
+        const std::string entry = fake_cuda_entry_name(i);
+        if (!allowed.count(entry) && !further.count(entry)) {
+            EXPECT_EQ(fake_cuda_calls(entry.c_str()), 0) << entry;
+        }
+    }
+}
 
 inline std::string describe(attn_plan plan)
 {

@@ -4,14 +4,12 @@
 #include "tests/cuda/described.h"
 #include "tests/cuda/session.h"
 #include "tests/cuda/sweep.h"
-#include "tests/unit/core_allocations.h"
 
 #include <attn/attn.h>
 
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <set>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -98,11 +96,8 @@ TEST_F(Plans, EveryCallFails)
     }
 }
 
-/// Pushing and popping the context, asking whose stream it is, launching; no memory of the host either.
 TEST_F(Plans, ExecuteOnlyLaunches)
 {
-    const std::set<std::string> allowed = {"cuCtxPushCurrent", "cuCtxPopCurrent", "cuCtxGetCurrent", "cuStreamGetCtx",
-                                           "cuLaunchKernelEx"};
     for (Described described : described_plans()) {
         SCOPED_TRACE(described.name);
         attn_handle handle = nullptr;
@@ -112,24 +107,7 @@ TEST_F(Plans, ExecuteOnlyLaunches)
         const Tensors tensors(plan);
         void *stream = fake_cuda_create_stream(fake_cuda_primary_context(0));
         for (void *each : {static_cast<void *>(nullptr), stream}) {
-            fake_cuda_clear_calls();
-            fake_cuda_begin_capture();
-            attn_status status;
-            int64_t allocations;
-            {
-                const attn::test::AllocationScope scope;
-                status = tensors.execute(plan, each);
-                allocations = scope.count();
-            }
-            fake_cuda_end_capture();
-            EXPECT_EQ(status, ATTN_OK) << last_error();
-            EXPECT_EQ(allocations, 0);
-            for (int i = 0; i < fake_cuda_entry_count(); ++i) {
-                const std::string entry = fake_cuda_entry_name(i);
-                if (!allowed.count(entry)) {
-                    EXPECT_EQ(fake_cuda_calls(entry.c_str()), 0) << entry;
-                }
-            }
+            expect_only_launches(plan, tensors, each);
             EXPECT_GE(fake_cuda_calls("cuLaunchKernelEx"), 1);
             EXPECT_EQ(fake_cuda_calls("cuStreamGetCtx"), each ? 1 : 0);
         }

@@ -90,7 +90,7 @@ TEST_F(MaskKernels, ForwardWithText)
     wish.type = 2, wish.general = wish.exact = wish.few = wish.wide_memory = true;
     wish.dim_qk = wish.dim_v = 64;
     for (Request request : {gpu::forward_request(shape_of(wish)), gpu::mass_request(mass_shape_of(wish))}) {
-        request.defines.emplace_back("ATTN_MASK_GENERATED=1");
+        request.define({{"ATTN_MASK_GENERATED", 1}});
         request.generated = emit_source(program);
         Image image;
         EXPECT_EQ(store_->find(request, "sm_90a", true, &image), ATTN_OK) << last_error();

@@ -3,7 +3,6 @@
 #include "backends/gpu/shape_override.h"
 
 #include <cstdlib>
-#include <string>
 
 namespace attn::sm90 {
 namespace {
@@ -49,16 +48,11 @@ kernel::Request decode_request(const DecodeShape &s)
     kernel::Request request;
     request.source = "backends/cuda/decode_sm90/decode.cuh";
     request.entry = "attn_dense_decode_sm90";
-    const struct {
-        const char *name;
-        i32 value;
-    } defines[] = {{"ATTN_TYPE", s.type},
-                   {"ATTN_DIM_QK", s.dim_qk},
-                   {"ATTN_DIM_V", s.dim_v},
-                   {"ATTN_STAGES", s.stages},
-                   {"ATTN_BLOCKS", s.blocks}};
-    for (const auto &define : defines)
-        request.defines.push_back(std::string(define.name) + "=" + std::to_string(define.value));
+    request.define({{"ATTN_TYPE", s.type},
+                    {"ATTN_DIM_QK", s.dim_qk},
+                    {"ATTN_DIM_V", s.dim_v},
+                    {"ATTN_STAGES", s.stages},
+                    {"ATTN_BLOCKS", s.blocks}});
     return request;
 }
 

@@ -21,8 +21,16 @@ constexpr bool kHasQueryTemperature = (kShape.features & kQueryTemperature) != 0
 constexpr bool kHasValueTemperature = (kShape.features & kValueTemperature) != 0;
 constexpr bool kHasEpilogue = (kShape.features & kEpilogue) != 0;
 constexpr bool kHasGate = (kShape.features & kGate) != 0;
-/// Products become scores before the maximum is taken. Else they stay as they are, and their factor joins the exponent.
-constexpr bool kFinishesScores = kHasSoftcap || kHasAlibi || kHasQueryTemperature;
+constexpr bool kHasSigmoid = (kShape.features & kSigmoidWeights) != 0, kHasRelu = (kShape.features & kReluWeights) != 0;
+constexpr bool kHasSoftmax = !kHasSigmoid && !kHasRelu;
+constexpr bool kHasBias = (kShape.features & kAnyBias) != 0;
+constexpr bool kBiasIsFirst = (kShape.features & kBiasFirst) != 0;
+constexpr Element kBiasType = kShape.features & kBiasFloat32   ? kFloat32
+                              : kShape.features & kBiasFloat16 ? kFloat16
+                                                               : kBfloat16;
+/// Products become scores before they become weights. Else they stay as they are, and their factor joins the exponent,
+/// with ReLU that of the row.
+constexpr bool kFinishesScores = kHasSoftcap || kHasAlibi || kHasQueryTemperature || kHasBias;
 constexpr int kMask = kShape.mask;
 constexpr int kDimQk = kShape.dim_qk, kDimV = kShape.dim_v;
 constexpr int kQkBlocks = kShape.qk_blocks(), kVBlocks = kShape.v_blocks();

@@ -14,17 +14,35 @@ namespace attn::sm90 {
 ATTN_DEVICE void multiply_by_gate(const ForwardParams &p, const char *gate, const Place &at, int half, Output &o)
 {
     const TokenView &v = p.gate_values;
+    // Relative to the thread's own channel: what differs from channel to channel is the same for all threads, and takes
+    // none of their registers.
+    const int end = p.dim_v - at.column;
+    gate += at.column * v.channel_step;
 #pragma unroll
     for (int j = 0; j < kDimV / 8; ++j)
 #pragma unroll
         for (int side = 0; side < 2; ++side) {
-            const int channel = 8 * j + at.column + side;
-            if (channel >= p.dim_v) continue;
+            const int channel = 8 * j + side;
+            if (channel >= end) continue;
             const float g = read_element(gate + channel * v.channel_step, v.type);
             const float sigmoid = __fdividef(1.0f, 1.0f + exp2_fast(-g * kLog2e));
             const float linear = p.gate == kGateSigmoid ? 1.0f : g;
             o[j][2 * half + side] *= linear * (p.gate == kGateLinear ? 1.0f : sigmoid);
         }
+}
+
+/// From the sums of a row to what multiplies it, and where `writes`, its statistics.
+ATTN_DEVICE RowFactor finish_row(const ForwardParams &p, const Tile &tile, int token, const RowSums &sums, bool writes)
+{
+    const Sequence &s = tile.sequence;
+    RowFactor factor = {1.0f, false};
+    if constexpr (kHasSoftmax || kHasEpilogue)
+        factor = gpu::finish_row<kHasEpilogue>(p, s, token, tile.head, sums, writes);
+    if constexpr (kHasRelu) {
+        const float length = static_cast<float>(p.weight_length ? p.weight_length : s.k_length);
+        factor.factor *= (kFinishesScores ? 1.0f : p.score_factor) / length;
+    }
+    return factor;
 }
 
 /// Writes the rows of a tile. `o`, which is used up, holds sums of weights times V.
@@ -35,12 +53,11 @@ ATTN_DEVICE void write_tile(const ForwardParams &p, const Tile &tile, const Plac
     for (int half = 0; half < 2; ++half) {
         const int token = tile.first + at.row + 8 * half;
         const bool is_row = token < s.q_length;
-        const RowSums sums = {state.max[half] * (kFinishesScores ? 1.0f : p.score_factor), row_sum(state.sum[half]),
-                              0.0f};
+        const RowSums sums = state.sums(p, half);
         RowFactor factor = {0.0f, true};
         char *out = nullptr;
         if (is_row) {
-            factor = finish_row<kHasEpilogue>(p, s, token, tile.head, sums, at.lane % 4 == 0);
+            factor = finish_row(p, tile, token, sums, at.lane % 4 == 0);
             out = const_cast<char *>(token_address(p, p.out, s, token, tile.head));
         }
         if (factor.zero) { // exactly, whatever V holds
@@ -71,9 +88,7 @@ ATTN_DEVICE void store_tile(const ForwardParams &p, const ptx::TensorMap &map, c
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const int token = tile.first + at.row + 8 * half;
-        const RowSums sums = {state.max[half] * (kFinishesScores ? 1.0f : p.score_factor), row_sum(state.sum[half]),
-                              0.0f};
-        const RowFactor factor = finish_row<kHasEpilogue>(p, s, token, tile.head, sums, at.lane % 4 == 0);
+        const RowFactor factor = finish_row(p, tile, token, state.sums(p, half), at.lane % 4 == 0);
         if (factor.zero) { // exactly, whatever V holds
 #pragma unroll
             for (int j = 0; j < kDimV / 8; ++j) o[j][2 * half] = o[j][2 * half + 1] = 0.0f;
@@ -114,8 +129,7 @@ ATTN_DEVICE void write_nothing(const ForwardParams &p, const Tile &tile)
     const int end = smaller(tile.first + kRows, s.q_length);
     const RowSums none = {-infinity(), 0.0f, 0.0f};
 #pragma unroll 1
-    for (int token = tile.first + lane; token < end; token += 32)
-        finish_row<kHasEpilogue>(p, s, token, tile.head, none, true);
+    for (int token = tile.first + lane; token < end; token += 32) finish_row(p, tile, token, none, true);
 #pragma unroll 1
     for (int token = tile.first; token < end; ++token) {
         char *out = const_cast<char *>(token_address(p, p.out, s, token, tile.head));

@@ -26,8 +26,10 @@ constexpr i32 kConsumerRows = 64;
 constexpr int64_t kFewRows = 16;
 /// Keys up to which the portable kernel is no faster where tiles leave SMs idle: it splits longer ones over them.
 constexpr int64_t kFewKeys = 1024;
-/// Channels of V up to which registers suffice for features other than the gate.
-constexpr int64_t kFeaturedDimV = 192;
+/// Channels of V up to which registers suffice: for a bias tensor, sigmoid and ReLU, and for other features than the
+/// gate.
+constexpr i32 kWideFeatures = kAnyBias | kSigmoidWeights | kReluWeights;
+constexpr int64_t kWideDimV = 128, kFeaturedDimV = 192;
 
 /// The shape for a problem: the one that serves it best if its kernel is at hand or may be compiled, else the one of
 /// longer sequences, which the default pack may have.
@@ -172,17 +174,20 @@ std::vector<std::string> list_faults(const DenseProblem &p)
     add(p.program.present(), "attn_dense.mask");
     add(p.storage == Storage::paged, "attn_problem.page_size");
     add(p.mask.align == ATTN_BY_POSITION, "attn_dense.causal or align: by position");
-    add(p.activation != ATTN_SOFTMAX, "attn_dense.activation: other than softmax");
     add(p.bias_rank != 0, "attn_dense.bias_rank");
     add(p.bias_table.present, "attn_dense.bias_table");
-    for (const attn_slot slot : {ATTN_SLOT_BIAS, ATTN_SLOT_ROW_ENTROPY, ATTN_SLOT_COLUMN_MASS})
+    for (const attn_slot slot : {ATTN_SLOT_ROW_ENTROPY, ATTN_SLOT_COLUMN_MASS})
         if (p.has(slot)) faults.push_back(std::string("slot ") + slot_name(slot));
     if (!(p.scale > 0)) faults.push_back("attn_problem.scale = " + std::to_string(p.scale) + " (above 0)");
     for (const auto &[name, dim] : {std::pair("dim_qk", p.dim_qk), std::pair("dim_v", p.dim_v)})
         if (dim % 8 != 0 || dim > kLargestDim)
             faults.push_back(std::string("attn_problem.") + name + " = " + std::to_string(dim) +
                              " (a multiple of 8 up to " + std::to_string(kLargestDim) + ")");
-    if (p.dim_v > kFeaturedDimV && (wish_of(p).features & ~kGate))
+    const i32 features = wish_of(p).features;
+    if (p.dim_v > kWideDimV && (features & kWideFeatures))
+        faults.push_back("attn_problem.dim_v = " + std::to_string(p.dim_v) +
+                         " with slot BIAS, sigmoid or ReLU (at most " + std::to_string(kWideDimV) + ")");
+    if (p.dim_v > kFeaturedDimV && (features & ~(kGate | kWideFeatures | kBiasFirst)))
         faults.push_back("attn_problem.dim_v = " + std::to_string(p.dim_v) +
                          " with softcap, ALiBi, temperatures, sink logits, head weights or row maximum (at most " +
                          std::to_string(kFeaturedDimV) + ")");

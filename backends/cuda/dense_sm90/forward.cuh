@@ -1,4 +1,5 @@
-// Dense attention, forward, for Hopper (sm_90a): O = softmax(scores of Q K^T) V, fp16 and bf16.
+// Dense attention, forward, for Hopper (sm_90a): O = softmax(scores of Q K^T) V, fp16 and bf16. With sigmoid or ReLU in
+// place of softmax weights do not depend on other keys: there is no maximum then, and O is not multiplied.
 //
 // One block of threads stays on an SM and takes tiles of query rows of one head, kRows = 64 kConsumers each, one after
 // the other (scheduler.cuh). Of its first warpgroup a warp finds tiles and a thread asks the tensor memory accelerator
@@ -294,17 +295,21 @@ private:
         return (kMask == kMaskWindow ? tile.schedule.block_of(i) : i) * kKeys;
     }
 
-    /// From products to weights of block i. Its V is, or will be, in the buffer that `v` names.
+    /// From products to weights of block i; with softmax, what was summed before is to be multiplied by `alpha`. V of
+    /// the block is, or will be, in the buffer that `v` names.
     template <bool masked>
-    ATTN_DEVICE void soften(const Tile &tile, int i, Ring<kStages> v, float (&alpha)[2])
+    ATTN_DEVICE void weigh(const Tile &tile, int i, Ring<kStages> v, float (&alpha)[2])
     {
         const int block = key_of_block(tile, i), first = block + at_.column;
-        if constexpr (kFinishesScores) finish_scores(p_, rows_, first, x_);
+        if constexpr (kFinishesScores) finish_scores(p_, tile, at_, rows_, first, x_);
         if constexpr (masked) {
             mask_scores(rows_, first, x_);
             if (!tile.schedule.contains(block, kKeys)) clear_hidden(tile.schedule, block, v);
         }
-        state_.soften(p_, x_, alpha);
+        if constexpr (kHasSoftmax)
+            state_.soften(p_, x_, alpha);
+        else
+            state_.weigh_each(p_, x_);
         if constexpr (kHasValueTemperature) scale_weights(p_, tile, first, x_);
     }
 
@@ -316,9 +321,9 @@ private:
         float alpha[2];
         const int i = tile.schedule.count - 1;
         if (kDimV <= 128 && is_full(tile, i)) // larger ones lack registers for a second text
-            soften<false>(tile, i, v, alpha);
+            weigh<false>(tile, i, v, alpha);
         else
-            soften<true>(tile, i, v, alpha);
+            weigh<true>(tile, i, v, alpha);
     }
 
     /// QK of block i, beside PV of the block above it.
@@ -333,14 +338,15 @@ private:
         wgmma_wait<1>();
         pass_turn();
         end_qk();
-        soften<masked>(tile, i, v_.after(1), alpha);
+        weigh<masked>(tile, i, v_.after(1), alpha);
         wgmma_wait<0>();
         end_pv();
         pack_weights();
+        if constexpr (kHasSoftmax)
 #pragma unroll
-        for (int j = 0; j < kDimV / 8; ++j)
+            for (int j = 0; j < kDimV / 8; ++j)
 #pragma unroll
-            for (int e = 0; e < 4; ++e) o_[j][e] *= alpha[e / 2];
+                for (int e = 0; e < 4; ++e) o_[j][e] *= alpha[e / 2];
     }
 
     /// All blocks of a tile but its last.

@@ -60,28 +60,75 @@ struct Rows {
                 }
         }
         if constexpr (kHasAlibi) {
-            const float unit = kHasSoftcap && p.cap_inverse != 0.0f ? 1.0f : p.unit;
+            const float unit = kBiasIsFirst ? 1.0f : p.unit;
             slope = -unit * *reinterpret_cast<const float *>(p.slopes + tile.head * p.slope_step);
         }
     }
 };
 
-/// tanh(x) within a few ulp, without branches: a polynomial near 0, where the other formula would cancel.
-ATTN_DEVICE float tanh_smooth(float x)
+/// Two elements that lie next to each other, at an address that is a multiple of the size of both.
+template <Element type>
+ATTN_DEVICE float2 read_pair(const char *p)
 {
-    const float y = x * x; // P(y), fitted on 0 .. 0.36 to 4e-10
-    float near = fmaf(y, 0.00238999794f, -0.00842818338f);
-    near = fmaf(y, near, 0.021794403f);
-    near = fmaf(y, near, -0.0539624132f);
-    near = fmaf(y, near, 0.133333176f);
-    near = fmaf(y, near, -0.333333343f);
-    const float far = 1.0f - __fdividef(2.0f, exp2_fast(2.0f * kLog2e * fabsf(x)) + 1.0f);
-    return fabsf(x) < 0.6f ? fmaf(x * y, near, x) : copysignf(far, x);
+    if constexpr (type == kFloat32) return *reinterpret_cast<const float2 *>(p);
+    const u32 bits = *reinterpret_cast<const u32 *>(p);
+    if constexpr (type == kFloat16) return make_float2(float_of_half(bits & 0xffff), float_of_half(bits >> 16));
+    return make_float2(__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000));
 }
 
-/// Products to scores in units of 1 / log2(e), as the portable kernel's finish_scores(). `first` is the key of column 0
-/// of this thread.
-ATTN_DEVICE void finish_scores(const ForwardParams &p, const Rows &rows, int first, Scores &x)
+/// Adds the bias tensor, times `factor`, to the scores of keys that have one; what lies elsewhere is not read. Where its
+/// rows are is worked out in each step: registers are few.
+ATTN_DEVICE void add_bias(const ForwardParams &p, const Tile &tile, const Place &at, int first, float factor, Scores &x)
+{
+    constexpr int kBytes = element_bytes(kBiasType);
+    const Sequence &s = tile.sequence;
+    const char *row[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) // past the end: the last that there is
+        row[half] = score_row(p, p.bias, s, smaller(tile.first + at.row + 8 * half, s.q_length - 1), tile.head) +
+                    first * p.bias.key_step;
+    const int end = smaller(s.k_length, p.bias.keys) - first; // a column
+    const u64 places = reinterpret_cast<u64>(row[0]) | reinterpret_cast<u64>(row[1]);
+    const bool pairs = p.bias.key_step == kBytes && places % (2 * kBytes) == 0 && kKeys - at.column <= end;
+    if (__all_sync(kAllLanes, pairs)) {
+#pragma unroll
+        for (int j = 0; j < kKeys / 8; ++j)
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                const float2 bias = read_pair<kBiasType>(row[half] + 8 * j * kBytes);
+                x[j][2 * half] = fmaf(factor, bias.x, x[j][2 * half]);
+                x[j][2 * half + 1] = fmaf(factor, bias.y, x[j][2 * half + 1]);
+            }
+    } else {
+#pragma unroll
+        for (int j = 0; j < kKeys / 8; ++j)
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+#pragma unroll
+                for (int side = 0; side < 2; ++side) {
+                    float &score = x[j][2 * half + side];
+                    if (8 * j + side < end)
+                        score = fmaf(factor, read_element(row[half] + side * p.bias.key_step, kBiasType), score);
+                }
+                row[half] += 8 * p.bias.key_step;
+                asm volatile("" : "+l"(row[half])); // or the compiler works out all addresses first
+            }
+    }
+}
+
+/// tanh(x) as tanh_exact() has it, without branches.
+ATTN_DEVICE float tanh_smooth(float x)
+{
+    const float y = x * x;
+    const float near = tanh_polynomial(y);
+    const float far = 1.0f - __fdividef(2.0f, exp2_fast(2.0f * kLog2e * fabsf(x)) + 1.0f);
+    return fabsf(x) < kTanhNear ? fmaf(x * y, near, x) : copysignf(far, x);
+}
+
+/// Products to scores in the unit of the weights, as the portable kernel's finish_scores(). `first` is the key of
+/// column 0 of this thread.
+ATTN_DEVICE void finish_scores(const ForwardParams &p, const Tile &tile, const Place &at, const Rows &rows, int first,
+                               Scores &x)
 {
     const auto add_alibi = [&] {
         const float distance[2] = {static_cast<float>(first - rows.query[0]),
@@ -90,14 +137,17 @@ ATTN_DEVICE void finish_scores(const ForwardParams &p, const Rows &rows, int fir
             x[j][e] = fmaf(rows.slope, fabsf(distance[half] + static_cast<float>(column)), x[j][e]);
         });
     };
+    const auto add_biases = [&](float factor) {
+        if constexpr (kHasBias) add_bias(p, tile, at, first, factor, x);
+        if constexpr (kHasAlibi) add_alibi();
+    };
     each_score([&](int half, int j, int e, int) { x[j][e] *= rows.factor[half]; });
-    const bool bias_first = kHasSoftcap && p.cap_inverse != 0.0f;
-    if (kHasAlibi && bias_first) add_alibi();
+    if constexpr (kBiasIsFirst) add_biases(1.0f);
     if constexpr (kHasSoftcap) {
-        const float inverse = bias_first ? p.cap_inverse : 1.0f;
+        const float inverse = kBiasIsFirst ? p.cap_inverse : 1.0f;
         each_score([&](int, int j, int e, int) { x[j][e] = tanh_smooth(x[j][e] * inverse) * p.cap_factor; });
     }
-    if (kHasAlibi && !bias_first) add_alibi();
+    if constexpr (!kBiasIsFirst) add_biases(p.unit);
 }
 
 /// Scores of keys that a row does not see become -inf, whatever they were.
@@ -112,14 +162,15 @@ ATTN_DEVICE void mask_scores(const Rows &rows, int first, Scores &x)
     });
 }
 
-/// Online softmax: the running state of the two rows. Sums are of the thread's own columns until the end.
+/// The running state of the two rows. Sums are of the thread's own columns until the end; without softmax the maximum
+/// is, too.
 struct RowState {
     float max[2]; ///< Of scores, or of products where those are not finished.
     float sum[2];
 
     ATTN_DEVICE void clear() { max[0] = max[1] = -infinity(), sum[0] = sum[1] = 0.0f; }
 
-    /// Scores to weights. What was summed before is to be multiplied by `alpha`.
+    /// Online softmax: scores to weights. What was summed before is to be multiplied by `alpha`.
     ATTN_DEVICE void soften(const ForwardParams &p, Scores &x, float (&alpha)[2])
     {
         const float factor = kFinishesScores ? 1.0f : p.score_factor;
@@ -145,6 +196,29 @@ struct RowState {
         });
 #pragma unroll
         for (int half = 0; half < 2; ++half) sum[half] = fmaf(sum[half], alpha[half], added[half][0] + added[half][1]);
+    }
+
+    /// Scores to weights that do not depend on the other keys of the row; those of ReLU lack a factor of the row. What
+    /// is masked weighs 0.
+    ATTN_DEVICE void weigh_each(const ForwardParams &p, Scores &x)
+    {
+        const float factor = kFinishesScores ? 1.0f : p.score_factor;
+        each_score([&](int half, int j, int e, int) {
+            const float score = x[j][e];
+            if constexpr (kHasEpilogue) max[half] = fmaxf(max[half], score);
+            if constexpr (kHasSigmoid)
+                x[j][e] = reciprocal_fast(1.0f + exp2_fast(fmaf(score, -factor, -p.weight_bias)));
+            else
+                x[j][e] = positive_part(score);
+        });
+    }
+
+    /// What finish_row() takes of a row; all lanes ask together.
+    ATTN_DEVICE RowSums sums(const ForwardParams &p, int half) const
+    {
+        const float factor = kFinishesScores ? 1.0f : p.score_factor;
+        if constexpr (kHasSoftmax) return {max[half] * factor, row_sum(sum[half]), 0.0f};
+        return {kHasEpilogue ? row_max(max[half]) * factor : 0.0f, 0.0f, 0.0f};
     }
 };
 

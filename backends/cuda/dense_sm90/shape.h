@@ -20,8 +20,16 @@ enum Feature : i32 {
     kQueryTemperature = 4,
     kValueTemperature = 8,
     kEpilogue = 16, ///< Sink logits, head weights, row maximum: those of them that the plan has.
-    kGate = 32
+    kGate = 32,
+    kSigmoidWeights = 64, ///< Instead of those of softmax.
+    kReluWeights = 128,
+    kBiasFloat32 = 256, ///< A bias tensor, by its type.
+    kBiasFloat16 = 512,
+    kBiasBfloat16 = 1024,
+    kBiasFirst = 2048 ///< What is added to scores, bias tensor and ALiBi, is added before the softcap.
 };
+constexpr i32 kAnyBias = kBiasFloat32 | kBiasFloat16 | kBiasBfloat16;
+constexpr i32 kAllFeatures = 2 * kBiasFirst - 1;
 
 /// Which blocks of keys may hold some that a row of a tile does not see.
 enum MaskKind : i32 {
@@ -90,7 +98,11 @@ struct Shape {
     constexpr const char *fault() const
     {
         if (type != 1 && type != 2) return "products are of fp16 or bf16";
-        if (mask < kMaskEnd || mask > kMaskWindow || features < 0 || features > 63) return "no such options";
+        if (mask < kMaskEnd || mask > kMaskWindow || features < 0 || features > kAllFeatures) return "no such options";
+        if ((features & kSigmoidWeights) && (features & kReluWeights)) return "weights are of one kind";
+        if (const i32 bias = features & kAnyBias; bias & (bias - 1)) return "a bias has one type";
+        if ((features & kBiasFirst) && !((features & kSoftcap) && (features & (kAnyBias | kAlibi))))
+            return "without softcap, and a bias or ALiBi, there is no order of them";
         if (dim_qk < 16 || dim_qk % 16 != 0 || dim_qk > 256) return "dim_qk must be a multiple of 16 up to 256";
         if (dim_v < 64 || dim_v % 64 != 0 || dim_v > 256) return "dim_v must be a multiple of 64 up to 256";
         if (consumers != 2 && consumers != 3) return "there are 2 or 3 consumers";

@@ -2,8 +2,10 @@
 
 #include "backends/gpu/dense/variants.h"
 #include "backends/gpu/shape_override.h"
+#include "backends/gpu/views.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <string>
 
@@ -16,7 +18,12 @@ i32 round_up(int64_t value, i32 multiple)
 }
 
 /// Registers of a thread for scores, weights and output: of 232 what the rest leaves. Found by compiling.
-constexpr i32 kMostTileRegisters = 176;
+i32 most_tile_registers(i32 features)
+{
+    if (!(features & kAnyBias)) return 176;
+    const i32 others = features & (kSoftcap | kAlibi | kQueryTemperature | kValueTemperature);
+    return std::popcount(static_cast<gpu::u32>(others)) > 1 ? 128 : 152;
+}
 
 /// Rows up to which tiles of two consumers are faster with small heads under a diagonal: 261 and 353 TFLOP/s beside 225
 /// and 300 at 512 and 1024, as fast at 2048 (H200, d 64).
@@ -41,6 +48,15 @@ Wish wish_of(const DenseProblem &p) noexcept
     if (p.has(ATTN_SLOT_SINK_LOGITS) || p.has(ATTN_SLOT_HEAD_WEIGHT) || p.has(ATTN_SLOT_ROW_MAX))
         wish.features |= kEpilogue;
     if (p.has(ATTN_SLOT_GATE)) wish.features |= kGate;
+    if (p.activation == ATTN_SIGMOID) wish.features |= kSigmoidWeights;
+    if (p.activation == ATTN_RELU) wish.features |= kReluWeights;
+    if (const int bias = p.find(ATTN_SLOT_BIAS); bias >= 0) {
+        i32 type = gpu::kFloat32;
+        gpu::element_of(p.tensors[static_cast<size_t>(bias)].dtype, &type);
+        wish.features |= type == gpu::kFloat32 ? kBiasFloat32 : type == gpu::kFloat16 ? kBiasFloat16 : kBiasBfloat16;
+    }
+    if (p.bias_stage == ATTN_BIAS_PRE_SOFTCAP && p.softcap != 0 && (wish.features & (kAnyBias | kAlibi)))
+        wish.features |= kBiasFirst;
     const DenseMask &mask = p.mask;
     const bool has_window = mask.has_left || mask.has_right;
     if (mask.has_left || (has_window && mask.sink_tokens > 0))
@@ -65,7 +81,7 @@ Shape shape_of(const Wish &wish) noexcept
     s.turns = s.dim_v <= 128;
     for (const i32 keys : {128, 96, 80, 64}) {
         s.keys = keys;
-        if (tile_registers(s) <= kMostTileRegisters && s.fault() == nullptr) break;
+        if (tile_registers(s) <= most_tile_registers(s.features) && s.fault() == nullptr) break;
     }
     s.query_buffers = 2;
     if (s.fault() != nullptr) s.query_buffers = 1;
@@ -89,15 +105,17 @@ kernel::Request forward_request(const Shape &s)
     kernel::Request request;
     request.source = "backends/cuda/dense_sm90/forward.cuh";
     request.entry = "attn_dense_forward_sm90";
-    const struct {
-        const char *name;
-        i32 value;
-    } defines[] = {{"ATTN_TYPE", s.type},     {"ATTN_FEATURES", s.features}, {"ATTN_MASK", s.mask},
-                   {"ATTN_DIM_QK", s.dim_qk}, {"ATTN_DIM_V", s.dim_v},       {"ATTN_CONSUMERS", s.consumers},
-                   {"ATTN_KEYS", s.keys},     {"ATTN_STAGES", s.stages},     {"ATTN_QUERY_BUFFERS", s.query_buffers},
-                   {"ATTN_TURNS", s.turns},   {"ATTN_UNROLL", s.unroll}};
-    for (const auto &define : defines)
-        request.defines.push_back(std::string(define.name) + "=" + std::to_string(define.value));
+    request.define({{"ATTN_TYPE", s.type},
+                    {"ATTN_FEATURES", s.features},
+                    {"ATTN_MASK", s.mask},
+                    {"ATTN_DIM_QK", s.dim_qk},
+                    {"ATTN_DIM_V", s.dim_v},
+                    {"ATTN_CONSUMERS", s.consumers},
+                    {"ATTN_KEYS", s.keys},
+                    {"ATTN_STAGES", s.stages},
+                    {"ATTN_QUERY_BUFFERS", s.query_buffers},
+                    {"ATTN_TURNS", s.turns},
+                    {"ATTN_UNROLL", s.unroll}});
     return request;
 }
 
@@ -125,6 +143,10 @@ std::vector<kernel::Request> further_requests()
         {kBfloats, kEpilogue, kMaskDiagonal, 64, 64},
         {kBfloats, kEpilogue, kMaskWindow, 64, 64},
         {kBfloats, kGate, kMaskDiagonal, 128, 128},
+        {kBfloats, kSigmoidWeights, kMaskDiagonal, 128, 128},
+        {kBfloats, kReluWeights, kMaskEnd, 64, 64},
+        {kBfloats, kBiasBfloat16, kMaskEnd, 128, 128},
+        {kHalves, kBiasFloat32, kMaskDiagonal, 64, 64},
     };
     std::vector<kernel::Request> requests;
     for (const auto &[type, features, mask, dim_qk, dim_v] : list)

@@ -32,8 +32,7 @@ kernel::Request request_of(Variant variant)
     kernel::Request request;
     request.source = "backends/gpu/append/append.cuh";
     request.entry = variant == Variant::index ? "attn_append_index" : "attn_append";
-    if (variant != Variant::index)
-        request.defines.emplace_back(variant == Variant::vector ? "ATTN_VECTOR=1" : "ATTN_VECTOR=0");
+    if (variant != Variant::index) request.define({{"ATTN_VECTOR", variant == Variant::vector}});
     return request;
 }
 

@@ -32,7 +32,7 @@ kernel::Request mask_bits_request()
 kernel::Request mask_bits_request(const MaskProgram &program)
 {
     kernel::Request request = mask_bits_request();
-    request.defines = {"ATTN_MASK_GENERATED=1"};
+    request.define({{"ATTN_MASK_GENERATED", 1}});
     request.generated = emit_source(program);
     return request;
 }

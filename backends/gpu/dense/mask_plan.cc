@@ -29,7 +29,7 @@ size_t round_up(int64_t bytes)
 
 void MaskPlan::add_text(kernel::Request *request) const
 {
-    request->defines.emplace_back("ATTN_MASK_GENERATED=1");
+    request->define({{"ATTN_MASK_GENERATED", 1}});
     request->generated = emit_source(p_.program);
 }
 

@@ -23,9 +23,7 @@ ATTN_DEVICE void write_statistic(const ForwardParams &p, const ScoreView &v, con
                                  float value)
 {
     if (!v.base) return;
-    const i64 row =
-        p.sequences.cu_q.base ? (s.q_first + token) * v.query_step : s.index * v.batch_step + token * v.query_step;
-    *reinterpret_cast<float *>(v.base + row + head * v.head_step) = value;
+    *reinterpret_cast<float *>(const_cast<char *>(score_row(p, v, s, token, head))) = value;
 }
 
 /// Element of [batch, token, head] of a tensor by token and head.

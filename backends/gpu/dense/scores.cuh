@@ -66,13 +66,6 @@ ATTN_DEVICE void each_score(Visitor visit)
             for (int e = 0; e < 4; ++e) visit(2 * t + e / 2, t, j, e, 8 * j + e % 2);
 }
 
-ATTN_DEVICE const char *score_row(const ForwardParams &p, const ScoreView &v, const Sequence &s, int token, int head)
-{
-    const i64 row =
-        p.sequences.cu_q.base ? (s.q_first + token) * v.query_step : s.index * v.batch_step + token * v.query_step;
-    return v.base + row + head * v.head_step;
-}
-
 ATTN_DEVICE i64 subtract_clamped(i64 a, i64 b)
 {
     const i64 d = static_cast<i64>(static_cast<u64>(a) - static_cast<u64>(b));

@@ -60,6 +60,14 @@ ATTN_DEVICE Sequence sequence_of(const SequenceParams &p, int b)
     return s;
 }
 
+/// Element of a tensor by head, query and key: the first of a token's row.
+ATTN_DEVICE const char *score_row(const ForwardParams &p, const ScoreView &v, const Sequence &s, int token, int head)
+{
+    const i64 row =
+        p.sequences.cu_q.base ? (s.q_first + token) * v.query_step : s.index * v.batch_step + token * v.query_step;
+    return v.base + row + head * v.head_step;
+}
+
 /// Keys that a token sees: [begin, end), and those below `sinks`.
 struct KeyRange {
     int begin, end, sinks;

@@ -157,15 +157,17 @@ kernel::Request request_of(const char *source, const char *entry, const Shape &s
     kernel::Request request;
     request.source = source;
     request.entry = entry;
-    const struct {
-        const char *name;
-        i32 value;
-    } defines[] = {{"ATTN_TYPE", s.type},       {"ATTN_GENERAL", s.general},     {"ATTN_DIM_QK", s.dim_qk},
-                   {"ATTN_DIM_V", s.dim_v},     {"ATTN_ROW_TILES", s.row_tiles}, {"ATTN_WARPS_M", s.warps_m},
-                   {"ATTN_WARPS_N", s.warps_n}, {"ATTN_WARPS_K", s.warps_k},     {"ATTN_KEYS", s.keys},
-                   {"ATTN_STAGES", s.stages},   {"ATTN_BLOCKS", s.blocks}};
-    for (const auto &define : defines)
-        request.defines.push_back(std::string(define.name) + "=" + std::to_string(define.value));
+    request.define({{"ATTN_TYPE", s.type},
+                    {"ATTN_GENERAL", s.general},
+                    {"ATTN_DIM_QK", s.dim_qk},
+                    {"ATTN_DIM_V", s.dim_v},
+                    {"ATTN_ROW_TILES", s.row_tiles},
+                    {"ATTN_WARPS_M", s.warps_m},
+                    {"ATTN_WARPS_N", s.warps_n},
+                    {"ATTN_WARPS_K", s.warps_k},
+                    {"ATTN_KEYS", s.keys},
+                    {"ATTN_STAGES", s.stages},
+                    {"ATTN_BLOCKS", s.blocks}});
     return request;
 }
 
@@ -186,7 +188,7 @@ kernel::Request combine_request(bool programmatic)
     kernel::Request request;
     request.source = "backends/gpu/dense/combine.cuh";
     request.entry = "attn_dense_combine";
-    if (programmatic) request.defines.emplace_back("ATTN_PROGRAMMATIC=1");
+    if (programmatic) request.define({{"ATTN_PROGRAMMATIC", 1}});
     return request;
 }
 

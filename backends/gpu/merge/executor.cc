@@ -25,8 +25,7 @@ kernel::Request request_of(Variant variant)
     kernel::Request request;
     request.source = "backends/gpu/merge/merge.cuh";
     request.entry = variant == Variant::prepare ? "attn_merge_prepare" : "attn_merge";
-    if (variant != Variant::prepare)
-        request.defines.emplace_back(variant == Variant::vector ? "ATTN_VECTOR=1" : "ATTN_VECTOR=0");
+    if (variant != Variant::prepare) request.define({{"ATTN_VECTOR", variant == Variant::vector}});
     return request;
 }
 
