@@ -76,8 +76,8 @@ ATTN_DEVICE float2 read_pair(const char *p)
     return make_float2(__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000));
 }
 
-/// Adds the bias tensor, times `factor`, to the scores of keys that have one; what lies elsewhere is not read. Where its
-/// rows are is worked out in each step: registers are few.
+/// Adds the bias tensor, times `factor`, to the scores of keys that have one; what lies elsewhere is not read. Where
+/// its rows are is worked out in each step: registers are few.
 ATTN_DEVICE void add_bias(const ForwardParams &p, const Tile &tile, const Place &at, int first, float factor, Scores &x)
 {
     constexpr int kBytes = element_bytes(kBiasType);
@@ -203,13 +203,13 @@ struct RowState {
     ATTN_DEVICE void weigh_each(const ForwardParams &p, Scores &x)
     {
         const float factor = kFinishesScores ? 1.0f : p.score_factor;
-        each_score([&](int half, int j, int e, int) {
-            const float score = x[j][e];
-            if constexpr (kHasEpilogue) max[half] = fmaxf(max[half], score);
+        if constexpr (kHasEpilogue)
+            each_score([&](int half, int j, int e, int) { max[half] = fmaxf(max[half], x[j][e]); });
+        each_score([&](int, int j, int e, int) {
             if constexpr (kHasSigmoid)
-                x[j][e] = reciprocal_fast(1.0f + exp2_fast(fmaf(score, -factor, -p.weight_bias)));
+                x[j][e] = reciprocal_fast(1.0f + exp2_fast(fmaf(x[j][e], -factor, -p.weight_bias)));
             else
-                x[j][e] = positive_part(score);
+                x[j][e] = positive_part(x[j][e]);
         });
     }
 
