@@ -200,7 +200,7 @@ TEST_F(DecodeSm90, OtherLaunches)
             EXPECT_GT(launch.grid[0], 100u);
             ASSERT_TRUE(fake_cuda_get_launch(1, &launch));
             EXPECT_STREQ(launch.kernel, "attn_dense_combine");
-            EXPECT_EQ(launch.grid[0], 2u * 4 * 16 / 4) << "a warp for each row of a tile";
+            EXPECT_EQ(launch.grid[0], 2u * 4 * 16) << "four warps, of 32 channels each, for each row of a tile";
             EXPECT_TRUE(launch.programmatic);
         }
         attn_plan_destroy(plan);

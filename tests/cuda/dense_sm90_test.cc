@@ -88,6 +88,7 @@ TEST_F(DenseSm90, EveryWishHasAShape)
         EXPECT_EQ(sm90::shape_of({2, features, 0, 64, 64}).keys, 128);
     }
     EXPECT_EQ(sm90::shape_of({2, sm90::kReluWeights, 0, 128, 128}).keys, 128);
+    EXPECT_EQ(sm90::shape_of({2, sm90::kReluWeights | sm90::kEpilogue, 0, 128, 128}).keys, 96);
     EXPECT_EQ(sm90::shape_of({2, sm90::kBiasFloat32, 0, 128, 128}).keys, 96) << "addresses of a bias take registers";
 }
 

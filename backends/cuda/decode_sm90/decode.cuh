@@ -38,6 +38,7 @@ constexpr int kPartStep = kShape.part_step(), kPartBytes = kShape.part_bytes();
 constexpr DecodeLayout kAt = kShape.shared();
 
 constexpr int kConsumerThreads = 32 * kWarps;
+constexpr int kLaneChannels = 4, kPartsAtOnce = 8; ///< Where a warp merges the parts of a row.
 constexpr int kConsumerBarrier = 1; ///< Of the warps that compute.
 
 extern __shared__ __align__(1024) char shared_memory[];
@@ -88,26 +89,25 @@ ATTN_DEVICE void copy_blocks(const ForwardParams &p, const TensorMap &k, const T
 {
     tma_prefetch(k), tma_prefetch(v);
     const int lane = threadIdx.x % 32;
-    const int k_head = head0 * p.heads_k / p.heads_out, v_head = head0 * p.heads_v / p.heads_out;
+    const int k_head = head_of(p, head0, p.heads_k), v_head = head_of(p, head0, p.heads_v);
     const int boxes = kKeys / box_keys;
     const bool paged = p.sequences.page_size != 0;
-    // Of this lane's part of block i: the row and the page, or the sequence.
-    const auto locate = [&](int i, int *row, int *outer) {
+    // Of this lane's part of block i: the row, and the page as the table has it, or the sequence. A page is looked at only
+    // when the stage is free: until then the table is read.
+    const int last = static_cast<int>(p.sequences.pages);
+    int row = 0;
+    i64 outer = p.sequences.cu_kv.base ? 0 : s.index;
+    const auto locate = [&](int i) {
         const int key = schedule.block_of(i) * kKeys + lane * box_keys;
         if (!paged) {
-            *row = static_cast<int>(s.k_first) + key;
-            *outer = p.sequences.cu_kv.base ? 0 : s.index;
+            row = static_cast<int>(s.k_first) + key;
             return;
         }
         const int page_size = static_cast<int>(p.sequences.page_size), page = key / page_size;
-        *row = key - page * page_size;
-        *outer = static_cast<int>(p.sequences.pages); // none: the engine fills in zeros
-        if (page >= s.pages) return;
-        const i64 entry = read_integer(s.table + page * p.sequences.table.step, p.sequences.table.wide != 0);
-        if (0 <= entry && entry < p.sequences.pages) *outer = static_cast<int>(entry);
+        row = key - page * page_size;
+        outer = page < s.pages ? read_integer(s.table + page * p.sequences.table.step, p.sequences.table.wide != 0) : -1;
     };
-    int row = 0, outer = 0;
-    if (lane < boxes && begin < end) locate(begin, &row, &outer);
+    if (lane < boxes && begin < end) locate(begin);
     Stages stage;
 #pragma unroll 1
     for (int i = begin; i < end; ++i, stage.advance()) {
@@ -117,12 +117,14 @@ ATTN_DEVICE void copy_blocks(const ForwardParams &p, const TensorMap &k, const T
         __syncwarp();
         if (lane < boxes) {
             const u32 to = base + kAt.stages + stage.at * kStageBytes + lane * box_keys * 128;
+            // Beyond the last: there is no such page, and the engine fills in zeros.
+            const int place = static_cast<int>(!paged || (0 <= outer && outer < last) ? outer : last);
 #pragma unroll
-            for (int b = 0; b < kQkBlocks; ++b) tma_load(to + b * kBlockBytes, k, full, 64 * b, row, k_head, outer);
+            for (int b = 0; b < kQkBlocks; ++b) tma_load(to + b * kBlockBytes, k, full, 64 * b, row, k_head, place);
 #pragma unroll
             for (int b = 0; b < kVBlocks; ++b)
-                tma_load(to + kKBytes + b * kBlockBytes, v, full, 64 * b, row, v_head, outer);
-            if (i + 1 < end) locate(i + 1, &row, &outer);
+                tma_load(to + kKBytes + b * kBlockBytes, v, full, 64 * b, row, v_head, place);
+            if (i + 1 < end) locate(i + 1);
         }
     }
 }
@@ -198,7 +200,7 @@ private:
             const int row = lane_ / 4 + 8 * half;
             const bool is_row = row < total;
             const int token = is_row ? row / p_.group : 0;
-            const int head = (head0 + (is_row ? row - token * p_.group : 0)) * p_.heads_q / p_.heads_out;
+            const int head = head_of(p_, head0 + (is_row ? row - token * p_.group : 0), p_.heads_q);
             keys_[half] = keys_of(p_.mask, s_, token);
             const char *from = token_address(p_, p_.q, s_, token, head);
 #pragma unroll
@@ -345,18 +347,18 @@ struct SharedParts {
 /// Merges the warps' parts of a row into `to` and `statistics`: maximum, sum and spread, `step` floats apart.
 ATTN_DEVICE void merge_row(const SharedParts &parts, int dim, float *to, float *statistics, int step, int lane)
 {
-    const MergedRow<SharedParts> row(parts, kWarps, true, lane);
+    const MergedRow<SharedParts, kLaneChannels, kPartsAtOnce> row(parts, kWarps, true, lane);
     if (lane == 0) {
         statistics[0] = row.sums.max;
         statistics[step] = row.sums.sum;
         if (step > 1) statistics[2 * step] = 0.0f; // a spread, which only the general kernel's combination reads
     }
 #pragma unroll 1
-    for (int first = 0; first < dim; first += 32 * kCombineChannels) {
-        float sum[kCombineChannels];
+    for (int first = 0; first < dim; first += 32 * kLaneChannels) {
+        float sum[kLaneChannels];
         row.values(first, dim, sum);
 #pragma unroll
-        for (int i = 0; i < kCombineChannels; ++i)
+        for (int i = 0; i < kLaneChannels; ++i)
             if (first + lane + 32 * i < dim) to[first + lane + 32 * i] = sum[i];
     }
 }
@@ -403,7 +405,8 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), ATTN_
     };
     const auto finish = [&](const SharedParts &parts, int count, int row) {
         const int token = row / p.group;
-        combine_row<false>(p, parts, count, s, token, work.head0 + row - token * p.group, lane);
+        combine_row<false, kLaneChannels, kPartsAtOnce>(p, parts, count, s, token, work.head0 + row - token * p.group,
+                                                          0, p.dim_v, lane);
     };
     if (p.splits == 1) {
         for (int row = warp; row < total; row += kWarps) finish(parts_of(row), kWarps, row);

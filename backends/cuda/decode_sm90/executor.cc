@@ -20,8 +20,6 @@ namespace attn::sm90 {
 namespace {
 
 constexpr int64_t kMostBlocks = (int64_t{1} << 31) - 1; ///< Of threads, in a launch.
-constexpr uint32_t kCombineThreads = 128;
-constexpr int64_t kCombineRows = kCombineThreads / 32;
 /// Keys of a page, at least: a copy has rows of one page, and each costs the engine as much.
 constexpr int64_t kFewestPageKeys = 8;
 
@@ -45,7 +43,8 @@ public:
                 device_.load(decode_request(shape_), true, static_cast<uint32_t>(shape_.threads()),
                              static_cast<uint32_t>(shape_.shared().bytes), &kernel_))
             return status;
-        if (const attn_status status = device_.load(gpu::combine_request(true), true, kCombineThreads, 0, &combine_))
+        if (const attn_status status =
+                device_.load(gpu::combine_request(true), true, gpu::kCombineThreads, 0, &combine_))
             return status;
         rules_.units = std::max(1, device_.facts().compute_units);
         rules_.blocks_per_unit = std::max(1, kernel_.blocks_per_unit);
@@ -146,8 +145,8 @@ private:
         i32 rows = DecodeShape::kRows;
         void *combine_parameters[] = {&params, &rows};
         gpu::Grid combine;
-        combine.x = static_cast<uint32_t>((tiles * rows + kCombineRows - 1) / kCombineRows);
-        combine.threads = kCombineThreads;
+        combine.x = static_cast<uint32_t>(gpu::combine_blocks(tiles * rows, p_.dim_v));
+        combine.threads = gpu::kCombineThreads;
         combine.programmatic = true;
         return device_.launch(combine_, combine, stream, combine_parameters);
     }

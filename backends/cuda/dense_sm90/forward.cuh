@@ -116,8 +116,8 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 
         const int head = tile.head, count = schedule.count;
         load_tile<kQkBlocks, kRows>(q, base + kAt.q_barriers, base + kAt.q, maps.q,
                                     static_cast<int>(tile.sequence.q_first) + tile.first,
-                                    head * p.heads_q / p.heads_out, p.sequences.cu_q.base ? 0 : tile.sequence.index);
-        const int k_head = head * p.heads_k / p.heads_out;
+                                    head_of(p, head, p.heads_q), p.sequences.cu_q.base ? 0 : tile.sequence.index);
+        const int k_head = head_of(p, head, p.heads_k);
         const int batch = p.sequences.cu_kv.base ? 0 : tile.sequence.index;
         const int first = static_cast<int>(tile.sequence.k_first);
 #pragma unroll 1
@@ -129,7 +129,7 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 
             load_tile<kQkBlocks, kKeys>(k, base + kAt.k_barriers, base + kAt.k, maps.k, row, k_head, batch);
             load_v();
             has_v = true;
-            v_row = row, v_head = head * p.heads_v / p.heads_out, v_batch = batch;
+            v_row = row, v_head = head_of(p, head, p.heads_v), v_batch = batch;
         }
         if (kQueryBuffers == 1) load_v();
     }

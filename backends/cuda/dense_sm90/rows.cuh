@@ -54,7 +54,7 @@ struct Rows {
             factor[half] = p.score_factor;
             if constexpr (kHasQueryTemperature)
                 if (token < s.q_length) {
-                    const int head = tile.head * p.heads_q / p.heads_out;
+                    const int head = head_of(p, tile.head, p.heads_q);
                     factor[half] *=
                         read_element(token_address(p, p.q_temperature, s, token, head), p.q_temperature.type);
                 }
@@ -76,8 +76,8 @@ ATTN_DEVICE float2 read_pair(const char *p)
     return make_float2(__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000));
 }
 
-/// Adds the bias tensor, times `factor`, to the scores of keys that have one; what lies elsewhere is not read. Where its
-/// rows are is worked out in each step: registers are few.
+/// Adds the bias tensor, times `factor`, to the scores of keys that have one; what lies elsewhere is not read. Where
+/// its rows are is worked out in each step: registers are few.
 ATTN_DEVICE void add_bias(const ForwardParams &p, const Tile &tile, const Place &at, int first, float factor, Scores &x)
 {
     constexpr int kBytes = element_bytes(kBiasType);
@@ -203,13 +203,13 @@ struct RowState {
     ATTN_DEVICE void weigh_each(const ForwardParams &p, Scores &x)
     {
         const float factor = kFinishesScores ? 1.0f : p.score_factor;
-        each_score([&](int half, int j, int e, int) {
-            const float score = x[j][e];
-            if constexpr (kHasEpilogue) max[half] = fmaxf(max[half], score);
+        if constexpr (kHasEpilogue)
+            each_score([&](int half, int j, int e, int) { max[half] = fmaxf(max[half], x[j][e]); });
+        each_score([&](int, int j, int e, int) {
             if constexpr (kHasSigmoid)
-                x[j][e] = reciprocal_fast(1.0f + exp2_fast(fmaf(score, -factor, -p.weight_bias)));
+                x[j][e] = reciprocal_fast(1.0f + exp2_fast(fmaf(x[j][e], -factor, -p.weight_bias)));
             else
-                x[j][e] = positive_part(score);
+                x[j][e] = positive_part(x[j][e]);
         });
     }
 
@@ -228,7 +228,7 @@ ATTN_DEVICE void scale_weights(const ForwardParams &p, const Tile &tile, int fir
     const TokenView &v = p.v_temperature;
     const Sequence &s = tile.sequence;
     const i64 row = p.sequences.cu_kv.base ? s.k_first * v.token_step : s.index * v.batch_step;
-    const char *base = v.base + row + tile.head * p.heads_v / p.heads_out * v.head_step;
+    const char *base = v.base + row + head_of(p, tile.head, p.heads_v) * v.head_step;
 #pragma unroll
     for (int j = 0; j < kKeys / 8; ++j)
 #pragma unroll

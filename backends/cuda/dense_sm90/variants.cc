@@ -20,9 +20,12 @@ i32 round_up(int64_t value, i32 multiple)
 /// Registers of a thread for scores, weights and output: of 232 what the rest leaves. Found by compiling.
 i32 most_tile_registers(i32 features)
 {
-    if (!(features & kAnyBias)) return 176;
     const i32 others = features & (kSoftcap | kAlibi | kQueryTemperature | kValueTemperature);
-    return std::popcount(static_cast<gpu::u32>(others)) > 1 ? 128 : 152;
+    if (features & kAnyBias) return others != 0 ? 128 : 152;
+    const i32 with_gate = others | (features & kGate);
+    const bool is_crowded = (features & kEpilogue) || std::popcount(static_cast<gpu::u32>(with_gate)) > 1;
+    if (features & (kSigmoidWeights | kReluWeights)) return is_crowded ? 152 : 176;
+    return 176;
 }
 
 /// Rows up to which tiles of two consumers are faster with small heads under a diagonal: 261 and 353 TFLOP/s beside 225

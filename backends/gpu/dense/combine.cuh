@@ -38,18 +38,20 @@ private:
 
 } // namespace attn::gpu
 
-/// `rows`: of a tile of the forward kernel. One warp for each of the row_tiles * rows places of a sequence and head
-/// group.
+/// `rows`: of a tile of the forward kernel. A warp for each of the row_tiles * rows places of a sequence and head group and
+/// each 32 channels: enough of them that none waits for memory often.
 extern "C" __global__ void __launch_bounds__(128)
     attn_dense_combine(const __grid_constant__ attn::gpu::ForwardParams p, const int rows)
 {
     using namespace attn::gpu;
 #if defined(ATTN_PROGRAMMATIC)
-    asm volatile("griddepcontrol.wait;" ::: "memory");
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
-    const i64 index = static_cast<i64>(blockIdx.x) * kCombineWarps + threadIdx.x / 32;
-    const i64 tile = index / rows;
+    const int pieces = (p.dim_v + 31) / 32;
+    const i64 warp = static_cast<i64>(blockIdx.x) * kCombineWarps + threadIdx.x / 32;
+    const i64 index = warp / pieces, tile = index / rows;
+    const int channel = static_cast<int>(warp - index * pieces) * 32;
     const int row_in_tile = static_cast<int>(index - tile * rows);
     const int groups = p.heads_out / p.group;
     const i64 pair = tile / p.row_tiles;
@@ -60,5 +62,6 @@ extern "C" __global__ void __launch_bounds__(128)
     if (row >= s.q_length * p.group) return;
     const int token = row / p.group, head = static_cast<int>(pair % groups) * p.group + row - token * p.group;
     const Partials partials(p, rows, tile, row_in_tile);
-    combine_row<true>(p, partials, p.splits, s, token, head, threadIdx.x % 32);
+    combine_row<true, 1, 16>(p, partials, p.splits, s, token, head, channel, smaller(channel + 32, p.dim_v),
+                             threadIdx.x % 32);
 }

@@ -8,9 +8,6 @@
 
 namespace attn::gpu {
 
-constexpr int kCombineChannels = 4; ///< Of a lane at a time.
-constexpr int kCombineSplits = 8;   ///< Whose values a lane asks for at once.
-
 /// Sum over the lanes of a warp.
 ATTN_DEVICE float warp_sum(float x)
 {
@@ -20,8 +17,8 @@ ATTN_DEVICE float warp_sum(float x)
 }
 
 /// A row in `count` parts: `parts(i)` has max(), sums(), and value(channel), which is not normalised. All lanes of a warp
-/// work on the same row.
-template <class Parts>
+/// work on the same row, on `lane_channels` each at a time, for which they ask `at_once` parts at once.
+template <class Parts, int lane_channels, int at_once>
 class MergedRow {
 public:
     RowSums sums;
@@ -29,51 +26,54 @@ public:
     ATTN_DEVICE MergedRow(const Parts &parts, int count, bool softmax, int lane)
         : parts_(parts), count_(count), lane_(lane), softmax_(softmax)
     {
-        float max = -infinity();
+        const RowSums own = lane < count ? parts(lane).sums() : RowSums{-infinity(), 0.0f, 0.0f};
+        float max = first_max_ = own.max;
 #pragma unroll 1
-        for (int i = lane; i < count; i += 32) max = fmaxf(max, parts(i).max());
+        for (int i = lane + 32; i < count; i += 32) max = fmaxf(max, parts(i).max());
 #pragma unroll
         for (int lanes = 16; lanes > 0; lanes /= 2) max = fmaxf(max, __shfl_xor_sync(kAllLanes, max, lanes));
         sums = {max, 0.0f, 0.0f};
-#pragma unroll 1
-        for (int i = lane; i < count; i += 32) {
-            const RowSums part = parts(i).sums();
-            if (part.max == -infinity()) continue; // saw nothing
+        const auto add = [&](const RowSums &part) {
+            if (part.max == -infinity()) return; // saw nothing
             const float scale = scale_of(part.max);
             sums.sum = fmaf(part.sum, scale, sums.sum);
             sums.spread = fmaf(part.spread + (part.max - max) * part.sum, scale, sums.spread);
-        }
+        };
+        add(own);
+#pragma unroll 1
+        for (int i = lane + 32; i < count; i += 32) add(parts(i).sums());
         sums.sum = warp_sum(sums.sum), sums.spread = warp_sum(sums.spread);
     }
 
     /// Channels first + lane + 32 i; 0 from `channels` on.
-    ATTN_DEVICE void values(int first, int channels, float (&sum)[kCombineChannels]) const
+    ATTN_DEVICE void values(int first, int channels, float (&sum)[lane_channels]) const
     {
 #pragma unroll
-        for (int i = 0; i < kCombineChannels; ++i) sum[i] = 0.0f;
+        for (int i = 0; i < lane_channels; ++i) sum[i] = 0.0f;
 #pragma unroll 1
         for (int begin = 0; begin < count_; begin += 32) {
-            const float max = begin + lane_ < count_ ? parts_(begin + lane_).max() : -infinity();
+            float max = first_max_;
+            if (begin > 0) max = begin + lane_ < count_ ? parts_(begin + lane_).max() : -infinity();
             const float own = scale_of(max);
             const u32 seen = __ballot_sync(kAllLanes, max != -infinity());
             const int here = smaller(32, count_ - begin);
 #pragma unroll 1
-            for (int split = 0; split < here; split += kCombineSplits) {
-                float value[kCombineSplits][kCombineChannels];
+            for (int split = 0; split < here; split += at_once) {
+                float value[at_once][lane_channels];
 #pragma unroll
-                for (int j = 0; j < kCombineSplits; ++j)
+                for (int j = 0; j < at_once; ++j)
 #pragma unroll
-                    for (int i = 0; i < kCombineChannels; ++i) {
+                    for (int i = 0; i < lane_channels; ++i) {
                         const int channel = first + lane_ + 32 * i;
                         value[j][i] = (seen >> (split + j) & 1) && channel < channels
                                           ? parts_(begin + split + j).value(channel)
                                           : 0.0f;
                     }
 #pragma unroll
-                for (int j = 0; j < kCombineSplits; ++j) {
+                for (int j = 0; j < at_once; ++j) {
                     const float scale = __shfl_sync(kAllLanes, own, split + j);
 #pragma unroll
-                    for (int i = 0; i < kCombineChannels; ++i) sum[i] = fmaf(value[j][i], scale, sum[i]);
+                    for (int i = 0; i < lane_channels; ++i) sum[i] = fmaf(value[j][i], scale, sum[i]);
                 }
             }
         }
@@ -88,25 +88,26 @@ private:
     const Parts &parts_;
     const int count_, lane_;
     const bool softmax_;
+    float first_max_; ///< Of part `lane`.
 };
 
-/// Merges a row and writes its results.
-template <bool general, class Parts>
+/// Merges a row and writes its channels [begin, end), and with the first of them its statistics.
+template <bool general, int lane_channels, int at_once, class Parts>
 ATTN_DEVICE void combine_row(const ForwardParams &p, const Parts &parts, int count, const Sequence &s, int token,
-                             int head, int lane)
+                             int head, int begin, int end, int lane)
 {
-    const MergedRow<Parts> row(parts, count, !general || p.activation == kSoftmax, lane);
-    const RowFactor factor = finish_row<general>(p, s, token, head, row.sums, lane == 0);
+    const MergedRow<Parts, lane_channels, at_once> row(parts, count, !general || p.activation == kSoftmax, lane);
+    const RowFactor factor = finish_row<general>(p, s, token, head, row.sums, lane == 0 && begin == 0);
     const char *gate = general && p.gate_values.base ? token_address(p, p.gate_values, s, token, head) : nullptr;
     char *out = const_cast<char *>(token_address(p, p.out, s, token, head));
 #pragma unroll 1
-    for (int first = 0; first < p.dim_v; first += 32 * kCombineChannels) {
-        float sum[kCombineChannels];
-        row.values(first, p.dim_v, sum);
+    for (int first = begin; first < end; first += 32 * lane_channels) {
+        float sum[lane_channels];
+        row.values(first, end, sum);
 #pragma unroll
-        for (int i = 0; i < kCombineChannels; ++i) {
+        for (int i = 0; i < lane_channels; ++i) {
             const int channel = first + lane + 32 * i;
-            if (channel < p.dim_v)
+            if (channel < end)
                 write_element(out + channel * p.out.channel_step, p.out.type,
                               finish_element<general>(p, factor, gate, channel, sum[i]));
         }

@@ -169,7 +169,8 @@ private:
         if (status_ >= 0)
             if (const attn_status status = device_.load(check_request(), true, kFaultThreads, 0, &check_))
                 return status;
-        if (const attn_status status = device_.load(combine_request(device_.facts().arch == "sm_90a"), true, kCombineThreads, 0, &combine_))
+        if (const attn_status status =
+                device_.load(combine_request(device_.facts().arch == "sm_90a"), true, kCombineThreads, 0, &combine_))
             return status;
         if (program_.present()) return choose_masked();
         bool plain = is_plain(p_) && !spare_;
@@ -205,8 +206,6 @@ private:
     }
     attn_status launch_check(const Arguments &arguments, const ForwardParams &params, void *stream) const noexcept;
     attn_status launch_mass(ForwardParams params, const LaunchSizes &sizes, void *stream) const noexcept;
-
-    static constexpr uint32_t kCombineThreads = 128;
 
     const DenseProblem &p_; ///< Of the plan, which outlives its executor.
     Device &device_;
@@ -287,7 +286,7 @@ attn_status Forward::execute(const attn_handle_s &, const Arguments &arguments, 
     const int64_t mass_blocks =
         mass_.kernel.function ? sizes.batch * p_.heads_out * ((sizes.max_kv + mass_.shape.keys - 1) / mass_.shape.keys)
                               : 0;
-    const int64_t combine_blocks = splits > 1 ? (tiles * shape.rows() + 3) / 4 : 0;
+    const int64_t combine_blocks = splits > 1 ? gpu::combine_blocks(tiles * shape.rows(), p_.dim_v) : 0;
     const MaskPlan::Sizes program_sizes = this->program_sizes(sizes);
     const int64_t program_blocks = program_.present() ? program_.blocks(program_sizes) : 0;
     if (std::max({tiles * splits, mass_blocks, combine_blocks, program_blocks}) > kMostBlocks)

@@ -14,12 +14,6 @@ struct Tile {
     int head0;
 };
 
-/// The head of a tensor of `heads` that goes with one of OUT.
-ATTN_DEVICE int head_of(const ForwardParams &p, int head, int heads)
-{
-    return heads == p.heads_out ? head : static_cast<int>(static_cast<i64>(head) * heads / p.heads_out);
-}
-
 ATTN_DEVICE const char *query_row(const ForwardParams &p, const TokenView &v, const Sequence &s, int token, int head)
 {
     const i64 row =

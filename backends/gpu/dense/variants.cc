@@ -192,6 +192,12 @@ kernel::Request combine_request(bool programmatic)
     return request;
 }
 
+int64_t combine_blocks(int64_t rows, int64_t dim_v) noexcept
+{
+    constexpr int64_t kWarps = kCombineThreads / 32, kChannels = 32; // a warp for so many of a row
+    return (rows * ((dim_v + kChannels - 1) / kChannels) + kWarps - 1) / kWarps;
+}
+
 kernel::Request check_request()
 {
     kernel::Request request;

@@ -42,6 +42,9 @@ constexpr int64_t kLargestDimQk = 576, kLargestDimV = 512;
 kernel::Request forward_request(const Shape &shape);
 /// `programmatic`: one that waits for the kernel before it, see Grid; for sm_90a.
 kernel::Request combine_request(bool programmatic);
+/// Its blocks of threads, of kCombineThreads, for so many rows.
+int64_t combine_blocks(int64_t rows, int64_t dim_v) noexcept;
+constexpr uint32_t kCombineThreads = 128;
 kernel::Request check_request();
 kernel::Request mass_request(const Shape &shape);
 
