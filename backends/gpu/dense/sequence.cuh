@@ -60,10 +60,10 @@ ATTN_DEVICE Sequence sequence_of(const SequenceParams &p, int b)
     return s;
 }
 
-/// The head of a tensor of `heads` that goes with one of OUT.
+/// The head of a tensor of `heads`, of which OUT has a multiple, that goes with one of OUT.
 ATTN_DEVICE int head_of(const ForwardParams &p, int head, int heads)
 {
-    return heads == p.heads_out ? head : static_cast<int>(static_cast<i64>(head) * heads / p.heads_out);
+    return heads == p.heads_out ? head : head / (p.heads_out / heads);
 }
 
 /// Element of a tensor by head, query and key: the first of a token's row.
