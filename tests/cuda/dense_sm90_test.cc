@@ -130,6 +130,7 @@ TEST_F(DenseSm90, Refusals)
         {[](Described &d) { d.problem.dim_v = 100; }, "attn_problem.dim_v = 100 (a multiple of 8"},
         {[](Described &d) { d.problem.dim_qk = 256, d.dense.softcap = 30; }, "attn_problem.dim_v = 256 with softcap"},
         {[](Described &d) { d.problem.max_q = 4; }, "attn_problem.max_q = 4 with 4 heads on a key head"},
+        {[](Described &d) { d.problem.max_q = 16; }, "attn_problem.max_q = 16 with 4 heads on a key head"},
         {[](Described &d) { d.problem.batch = 1, d.problem.max_q = 100; }, "8 tiles of up to 1500 keys (at least 66"},
         {[](Described &d) { d.dense.causal = ATTN_BY_POSITION; }, "by position"},
         {[](Described &d) { d.problem.q_dtype = ATTN_FLOAT16, d.dense.activation = ATTN_RELU; },

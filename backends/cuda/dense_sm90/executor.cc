@@ -22,7 +22,7 @@ namespace {
 constexpr int64_t kMostPlaces = (int64_t{1} << 31) - 1;
 /// Rows of a consumer, which are copied together.
 constexpr i32 kConsumerRows = 64;
-/// Rows of a tile, with its heads as rows, up to which the portable kernel is meant for the problem: it splits keys.
+/// Queries of a head up to which others are faster: they put heads that share keys into a tile, or split keys.
 constexpr int64_t kFewRows = 16;
 /// Keys up to which the portable kernel is no faster where tiles leave SMs idle: it splits longer ones over them.
 constexpr int64_t kFewKeys = 1024;
@@ -191,10 +191,10 @@ std::vector<std::string> list_faults(const DenseProblem &p)
         faults.push_back("attn_problem.dim_v = " + std::to_string(p.dim_v) +
                          " with softcap, ALiBi, temperatures, sink logits, head weights or row maximum (at most " +
                          std::to_string(kFeaturedDimV) + ")");
-    if (p.max_q * p.group <= kFewRows)
+    if (p.max_q <= kFewRows)
         faults.push_back("attn_problem.max_q = " + std::to_string(p.max_q) + " with " + std::to_string(p.group) +
                          " heads on a key head (more than " + std::to_string(kFewRows) +
-                         " rows: fewer are split over keys)");
+                         ": a tile has rows of one head, others pack heads or split keys)");
     return faults;
 }
 
