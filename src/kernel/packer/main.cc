@@ -2,8 +2,8 @@
 // usage: attn_packer --output FILE [--kernels default|sm90] [--compiler PATH] [--cache DIRECTORY] [--jobs N]
 //        sm90: those of Hopper that the default pack has no room for, for tests
 
-#include "backends/cuda/default_kernels.h"
 #include "backends/cuda/decode_sm90/variants.h"
+#include "backends/cuda/default_kernels.h"
 #include "backends/cuda/dense_sm90/variants.h"
 #include "kernel/pack_builder.h"
 
