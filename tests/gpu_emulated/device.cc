@@ -83,7 +83,7 @@ AddKernel::AddKernel(const char *source, const char *entry, const char *defines,
 
 Device::Device()
 {
-    facts_.arch = "sm_90a";
+    facts_.arch = "sm_90"; // without the instructions that sm_90a alone has
     facts_.major = 9;
     facts_.compute_units = 4;
     facts_.shared_bytes_block = 227 << 10, facts_.shared_bytes_unit = 228 << 10;

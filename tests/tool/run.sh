@@ -169,7 +169,7 @@ if [ -e "$fake" ]; then
   input=$scratch/plans.json expect "pack: standard input" 0 '^plans 3, ' \
     pack - --arch sm_90a,compute_80 --output "$scratch/plans.attnpack" --no-cache --compiler "$fake" --jobs 1
   check "pack: the same plans make the same pack" cmp "$scratch/first.attnpack" "$scratch/plans.attnpack"
-  expect "pack --list" 0 '^sm_90a +NVRTC 13\.0 .* stored +attn_dense_combine of backends/gpu/dense/combine\.cuh$' \
+  expect "pack --list" 0 '^sm_90a +NVRTC 13\.0 .* stored +attn_dense_combine of backends/gpu/dense/combine\.cuh, ATTN_PROGRAMMATIC=1$' \
     pack --list "$scratch/plans.attnpack"
   printf 'x' | dd of="$scratch/plans.attnpack" bs=1 seek=300 conv=notrunc status=none
   expect "pack --list: a damaged pack" 2 'plans\.attnpack is a damaged pack: ' pack --list "$scratch/plans.attnpack"
