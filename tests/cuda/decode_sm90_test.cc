@@ -239,9 +239,12 @@ TEST_F(DecodeSm90, OtherStrides)
     attn_plan plan = nullptr;
     ASSERT_EQ(served().plan(handle, &plan), ATTN_OK) << last_error();
     const std::function<void(Tensors &)> changes[] = {
-        [](Tensors &t) { t.view(ATTN_SLOT_K).byte_offset = 2; },
+        [](Tensors &t) { // not aligned; a key less, so that it stays within its memory
+            for (const attn_slot slot : {ATTN_SLOT_K, ATTN_SLOT_V}) t.view(slot).shape[1] = 999;
+            t.view(ATTN_SLOT_K).byte_offset = 2;
+        },
         [](Tensors &t) { t.view(ATTN_SLOT_V).strides[2] = 0; },
-        [](Tensors &t) { t.view(ATTN_SLOT_Q).byte_offset = 2; },
+        [](Tensors &t) { t.view(ATTN_SLOT_Q).strides[2] = 124; }, // rows that are not aligned
         [](Tensors &t) {
             for (const attn_slot slot : {ATTN_SLOT_K, ATTN_SLOT_V}) t.view(slot).shape[1] = 0;
         },
