@@ -2,6 +2,7 @@
 
 #include "backends/cuda/decode_sm90/splits.h"
 #include "backends/cuda/decode_sm90/variants.h"
+#include "backends/cuda/sm90_refusal.h"
 #include "backends/cuda/tensor_tiles.h"
 #include "backends/gpu/dense/binding.h"
 #include "backends/gpu/dense/executor.h"
@@ -191,18 +192,11 @@ std::vector<std::string> list_faults(const DenseProblem &p)
 
 std::string refuse_decode(const Problem &problem, gpu::Device &device)
 {
-    const gpu::Facts &facts = device.facts();
-    if (facts.arch != "sm_90a")
-        return "needs compute capability 9.0, this is " + std::to_string(facts.major) + "." +
-               std::to_string(facts.minor);
-    if (!gpu::has_wide_memory(facts)) return "needs 227 KiB of shared memory for a block of threads";
+    if (std::string reason = refuse_device(device.facts()); !reason.empty()) return reason;
     const auto &dense = static_cast<const DenseProblem &>(problem);
-    std::string reason;
-    for (const std::string &fault : list_faults(dense)) reason += (reason.empty() ? "does not compute " : ", ") + fault;
-    if (!reason.empty()) return reason;
+    if (std::string reason = refuse_faults(list_faults(dense)); !reason.empty()) return reason;
     const DecodeShape shape = decode_shape_of(gpu::product_type(dense), dense.dim_qk, dense.dim_v);
-    if (!device.waits_for_compiler() && !device.has(decode_request(shape)))
-        return "is in no pack, and the handle does not wait for a compiler";
+    if (std::string reason = refuse_request(decode_request(shape), device); !reason.empty()) return reason;
     return gpu::refuse_forward(problem, device); // which serves strides that this kernel does not
 }
 

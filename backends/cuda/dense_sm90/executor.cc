@@ -1,6 +1,7 @@
 #include "backends/cuda/dense_sm90/executor.h"
 
 #include "backends/cuda/dense_sm90/variants.h"
+#include "backends/cuda/sm90_refusal.h"
 #include "backends/cuda/tensor_tiles.h"
 #include "backends/gpu/dense/binding.h"
 #include "backends/gpu/dense/executor.h"
@@ -202,25 +203,18 @@ std::vector<std::string> list_faults(const DenseProblem &p)
 
 std::string refuse_forward(const Problem &problem, gpu::Device &device)
 {
-    const gpu::Facts &facts = device.facts();
-    if (facts.arch != "sm_90a")
-        return "needs compute capability 9.0, this is " + std::to_string(facts.major) + "." +
-               std::to_string(facts.minor);
-    if (!gpu::has_wide_memory(facts)) return "needs 227 KiB of shared memory for a block of threads";
+    if (std::string reason = refuse_device(device.facts()); !reason.empty()) return reason;
     const auto &dense = static_cast<const DenseProblem &>(problem);
-    std::string reason;
     std::vector<std::string> faults = list_faults(dense);
     const Shape shape = choose_shape(dense, device);
     const int64_t rows = shape.rows();
     const int64_t tiles = dense.batch * dense.heads_out * ((dense.max_q + rows - 1) / rows);
-    if (faults.empty() && dense.max_kv > kFewKeys && 2 * tiles < facts.compute_units)
+    const int64_t units = device.facts().compute_units;
+    if (faults.empty() && dense.max_kv > kFewKeys && 2 * tiles < units)
         faults.push_back(std::to_string(tiles) + " tiles of up to " + std::to_string(dense.max_kv) +
-                         " keys (at least " + std::to_string((facts.compute_units + 1) / 2) +
-                         ": fewer are split over keys)");
-    for (const std::string &fault : faults) reason += (reason.empty() ? "does not compute " : ", ") + fault;
-    if (!reason.empty()) return reason;
-    if (!device.waits_for_compiler() && !device.has(forward_request(shape)))
-        return "is in no pack, and the handle does not wait for a compiler";
+                         " keys (at least " + std::to_string((units + 1) / 2) + ": fewer are split over keys)");
+    if (std::string reason = refuse_faults(faults); !reason.empty()) return reason;
+    if (std::string reason = refuse_request(forward_request(shape), device); !reason.empty()) return reason;
     return gpu::refuse_forward(problem, device); // which serves strides that this kernel does not
 }
 
