@@ -1,16 +1,11 @@
 // Plans for the Hopper kernel of dense attention: shapes, refusals, launches, tensor maps. Kernels do not run.
-#include "backends/cuda/cuda_backend.h"
 #include "backends/cuda/dense_sm90/executor.h"
 #include "backends/cuda/dense_sm90/variants.h"
-#include "handle.h"
-#include "tests/cuda/described.h"
-#include "tests/cuda/session.h"
-#include "tests/cuda/sweep.h"
+#include "tests/cuda/sm90_session.h"
 
 #include <algorithm>
 #include <cstdlib>
 #include <functional>
-#include <unistd.h>
 
 namespace attn::cuda::test {
 namespace {
@@ -26,35 +21,11 @@ Described served(const char *name = "served")
     return described;
 }
 
-class DenseSm90 : public Session {
+class DenseSm90 : public Sm90Session {
 protected:
-    void SetUp() override
-    {
-        Session::SetUp();
-        record_->parameters = 5;
-    }
-    attn_handle create(gpu::Selection selection, int device_id = 0)
-    {
-        DeviceOptions options;
-        options.device_id = device_id;
-        auto handle = std::make_unique<attn_handle_s>();
-        handle->device = ATTN_DEVICE_CUDA;
-        handle->device_id = device_id;
-        handle->process = getpid();
-        handle->backend = make_backend(open(options), selection);
-        return handle.release();
-    }
-    /// Why the kernel does not serve a problem.
     std::string refusal(Described described, int device_id = 0)
     {
-        DeviceOptions options;
-        options.device_id = device_id;
-        const auto device = open(options);
-        described.problem.binds = described.binds.data(), described.problem.bind_count = described.binds.size();
-        described.dense.problem = &described.problem;
-        DenseProblem problem;
-        if (read_dense(&described.dense, &problem) != ATTN_OK) return std::string("not read: ") + last_error();
-        return sm90::refuse_forward(problem, *device);
+        return refusal_by(sm90::refuse_forward, std::move(described), device_id);
     }
 };
 
@@ -371,24 +342,7 @@ TEST_F(DenseSm90, Counters)
 
 TEST_F(DenseSm90, EveryCallFails)
 {
-    const Sweep sweep = fail_every_call([&](const auto &ending) -> attn_status {
-        const Driver *driver = nullptr;
-        if (const attn_status status = open_driver(&driver)) return status;
-        std::unique_ptr<CudaDevice> device;
-        if (const attn_status status = CudaDevice::open(*driver, {}, std::make_unique<FakeStore>(record_), &device))
-            return status;
-        auto handle = std::make_unique<attn_handle_s>();
-        handle->device = ATTN_DEVICE_CUDA;
-        handle->process = getpid();
-        handle->backend = make_backend(std::move(device), gpu::Selection::standard);
-        attn_plan plan = nullptr;
-        attn_status status = served().plan(handle.get(), &plan);
-        if (status == ATTN_OK) status = Tensors(plan).execute(plan, nullptr);
-        ending();
-        attn_destroy(handle.release());
-        attn_plan_destroy(plan);
-        return status;
-    });
+    const Sweep sweep = fail_every_call_of(served);
     EXPECT_EQ(sweep.faults.count("cuTensorMapEncodeTiled"), 1u);
     EXPECT_EQ(sweep.faults.count("cuMemsetD32Async"), 1u);
 }
