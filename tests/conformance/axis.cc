@@ -36,6 +36,11 @@ Value heads(std::int64_t q, std::int64_t k, std::int64_t v)
             [=](Case &c) { c.heads_q = q, c.heads_k = k, c.heads_v = v; }};
 }
 
+Value one_dtype(const std::string &name)
+{
+    return {name, [=](Case &c) { c.q_dtype = c.k_dtype = c.v_dtype = c.out_dtype = name; }};
+}
+
 Value lengths(const char *mode, std::int64_t page_size)
 {
     std::string label = mode;

@@ -52,6 +52,7 @@ Axis field(const char *name, T Case::*member, std::vector<T> values, bool zero_i
 // Axes that set several fields.
 Value dims(std::int64_t qk, std::int64_t v);
 Value heads(std::int64_t q, std::int64_t k, std::int64_t v);
+Value one_dtype(const std::string &name);                // of Q, K, V and OUT
 Value lengths(const char *mode, std::int64_t page_size); // of keys; page_size 0: not paged
 Value diagonal(const char *label, const char *causal, const char *align);
 Value window(const char *label, std::int64_t left, std::int64_t right);

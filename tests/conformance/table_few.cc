@@ -7,18 +7,13 @@
 namespace conformance {
 namespace {
 
-Value dtype(const std::string &name)
-{
-    return {name, [=](Case &c) { c.q_dtype = c.k_dtype = c.v_dtype = c.out_dtype = name; }};
-}
-
 const std::vector<Axis> &axes()
 {
     using Names = std::vector<std::string>;
     using Sizes = std::vector<std::int64_t>;
     using Reals = std::vector<double>;
     static const std::vector<Axis> all{
-        {"dtype", {dtype("fp16"), dtype("bf16")}},
+        {"dtype", {one_dtype("fp16"), one_dtype("bf16")}},
         {"dims",
          {dims(8, 8), dims(64, 64), dims(64, 128), dims(40, 200), dims(96, 96), dims(128, 128), dims(192, 128),
           dims(256, 256)}},
