@@ -132,6 +132,12 @@ bool CudaDevice::has(const kernel::Request &request)
     return kernels_.has(request, facts_.arch);
 }
 
+attn_status CudaDevice::count_clusters(const gpu::Kernel &kernel, const gpu::Grid &grid, int32_t *out)
+{
+    if (const attn_status status = context_->check_process()) return status;
+    return kernels_.count_clusters(kernel, grid, out);
+}
+
 attn_status CudaDevice::allocate(size_t bytes, void **out) const
 {
     const Driver &driver = context_->driver();
@@ -235,23 +241,9 @@ attn_status CudaDevice::clear(void *memory, size_t count, void *stream) const no
 attn_status CudaDevice::launch(const gpu::Kernel &kernel, const gpu::Grid &grid, void *stream,
                                void **parameters) const noexcept
 {
-    CUlaunchConfig config = {};
-    config.gridDimX = grid.x, config.gridDimY = grid.y, config.gridDimZ = grid.z;
-    config.blockDimX = grid.threads, config.blockDimY = 1, config.blockDimZ = 1;
-    config.sharedMemBytes = grid.shared_bytes;
+    CUlaunchAttribute attributes[kMostLaunchAttributes] = {};
+    CUlaunchConfig config = launch_config(grid, facts_.programmatic, attributes);
     config.hStream = static_cast<CUstream>(stream);
-    CUlaunchAttribute attributes[2] = {};
-    config.attrs = attributes;
-    if (grid.cluster > 1) {
-        CUlaunchAttribute &cluster = attributes[config.numAttrs++];
-        cluster.id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
-        cluster.value.clusterDim = {grid.cluster, 1, 1};
-    }
-    if (grid.programmatic && facts_.programmatic) {
-        CUlaunchAttribute &programmatic = attributes[config.numAttrs++];
-        programmatic.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
-        programmatic.value.programmaticStreamSerializationAllowed = 1;
-    }
     const Driver &driver = context_->driver();
     if (const CUresult result =
             driver.cuLaunchKernelEx(&config, static_cast<CUfunction>(kernel.function), parameters, nullptr))

@@ -35,6 +35,7 @@ public:
     [[nodiscard]] attn_status load(const kernel::Request &request, bool compile, uint32_t threads,
                                    uint32_t shared_bytes, gpu::Kernel *out) override;
     bool has(const kernel::Request &request) override;
+    [[nodiscard]] attn_status count_clusters(const gpu::Kernel &kernel, const gpu::Grid &grid, int32_t *out) override;
     bool waits_for_compiler() const noexcept override { return options_.wait_for_compiler; }
     [[nodiscard]] attn_status upload(const void *data, size_t bytes, std::unique_ptr<gpu::Buffer> *out) override;
 

@@ -176,6 +176,7 @@ attn_status find_entry_points(void *library, Driver *driver)
     search.required("cuFuncSetAttribute", 9000, &driver->cuFuncSetAttribute);
     search.required("cuOccupancyMaxActiveBlocksPerMultiprocessor", 6050,
                     &driver->cuOccupancyMaxActiveBlocksPerMultiprocessor);
+    search.required("cuOccupancyMaxActiveClusters", 11070, &driver->cuOccupancyMaxActiveClusters);
     search.required("cuLaunchKernelEx", 11060, &driver->cuLaunchKernelEx);
     search.required("cuMemAlloc", 3020, &driver->cuMemAlloc);
     search.required("cuMemFree", 3020, &driver->cuMemFree);

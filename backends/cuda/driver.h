@@ -50,6 +50,8 @@ struct Driver {
     CUresult (*cuFuncSetAttribute)(CUfunction function, CUfunction_attribute attribute, int value) = nullptr;
     CUresult (*cuOccupancyMaxActiveBlocksPerMultiprocessor)(int *blocks, CUfunction function, int threads,
                                                             size_t shared_bytes) = nullptr;
+    CUresult (*cuOccupancyMaxActiveClusters)(int *clusters, CUfunction function,
+                                             const CUlaunchConfig *config) = nullptr;
     CUresult (*cuLaunchKernelEx)(const CUlaunchConfig *config, CUfunction function, void **parameters,
                                  void **extra) = nullptr;
 

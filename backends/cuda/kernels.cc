@@ -180,4 +180,58 @@ attn_status KernelTable::prepare(const kernel::Request &request, uint32_t thread
     return ATTN_OK;
 }
 
+attn_status KernelTable::count_clusters(const gpu::Kernel &kernel, const gpu::Grid &grid, int32_t *out)
+{
+    const std::lock_guard lock(mutex_);
+    const auto [place, is_new] =
+        clusters_.try_emplace({kernel.function, grid.cluster, grid.threads, grid.shared_bytes}, 0);
+    *out = place->second;
+    if (!is_new) return ATTN_OK;
+    const auto count = [&]() -> attn_status {
+        const PlanningScope scope(context_);
+        if (const attn_status status = scope.status()) return status;
+        const Driver &driver = context_.driver();
+        auto *function = static_cast<CUfunction>(kernel.function);
+        if (grid.cluster > gpu::kMostClusterBlocks)
+            if (const CUresult result =
+                    driver.cuFuncSetAttribute(function, CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1))
+                return fail_call(driver, "cuFuncSetAttribute", result);
+        CUlaunchAttribute attributes[kMostLaunchAttributes] = {};
+        const CUlaunchConfig config = launch_config(grid, false, attributes);
+        const CUresult result = driver.cuOccupancyMaxActiveClusters(out, function, &config);
+        if (result == CUDA_ERROR_INVALID_CLUSTER_SIZE)
+            *out = 0;
+        else if (result != CUDA_SUCCESS)
+            return fail_call(driver, "cuOccupancyMaxActiveClusters", result);
+        return ATTN_OK;
+    };
+    const attn_status status = count();
+    if (status == ATTN_OK)
+        place->second = *out;
+    else
+        clusters_.erase(place);
+    return status;
+}
+
+CUlaunchConfig launch_config(const gpu::Grid &grid, bool programmatic,
+                             CUlaunchAttribute (&attributes)[kMostLaunchAttributes]) noexcept
+{
+    CUlaunchConfig config = {};
+    config.gridDimX = grid.x, config.gridDimY = grid.y, config.gridDimZ = grid.z;
+    config.blockDimX = grid.threads, config.blockDimY = 1, config.blockDimZ = 1;
+    config.sharedMemBytes = grid.shared_bytes;
+    config.attrs = attributes;
+    if (grid.cluster > 1) {
+        CUlaunchAttribute &cluster = attributes[config.numAttrs++];
+        cluster.id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+        cluster.value.clusterDim = {grid.cluster, 1, 1};
+    }
+    if (grid.programmatic && programmatic) {
+        CUlaunchAttribute &order = attributes[config.numAttrs++];
+        order.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+        order.value.programmaticStreamSerializationAllowed = 1;
+    }
+    return config;
+}
+
 } // namespace attn::cuda

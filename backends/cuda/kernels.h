@@ -5,9 +5,11 @@
 #include "backends/cuda/context.h"
 #include "backends/gpu/device.h"
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 
 namespace attn::cuda {
@@ -24,6 +26,7 @@ public:
     [[nodiscard]] attn_status load(const kernel::Request &request, const std::string &arch, bool compile,
                                    uint32_t threads, uint32_t shared_bytes, gpu::Kernel *out);
     bool has(const kernel::Request &request, const std::string &arch);
+    [[nodiscard]] attn_status count_clusters(const gpu::Kernel &kernel, const gpu::Grid &grid, int32_t *out);
 
 private:
     struct Entry;
@@ -36,7 +39,15 @@ private:
     std::unique_ptr<kernel::Store> store_;
     std::mutex mutex_; ///< Of the table; each entry has its own.
     std::unordered_map<std::string, std::shared_ptr<Entry>> entries_;
+    /// By function, blocks of a cluster, threads, bytes of shared memory.
+    std::map<std::tuple<const void *, uint32_t, uint32_t, uint32_t>, int32_t> clusters_;
 };
+
+constexpr int kMostLaunchAttributes = 2;
+/// What the driver is told of a launch, but for the stream; it refers to `attributes`. `programmatic`: the device can
+/// do what Grid::programmatic asks for.
+CUlaunchConfig launch_config(const gpu::Grid &grid, bool programmatic,
+                             CUlaunchAttribute (&attributes)[kMostLaunchAttributes]) noexcept;
 
 } // namespace attn::cuda
 

@@ -420,6 +420,9 @@ CUresult func_set_attribute(CUfunction handle, CUfunction_attribute attribute, i
         return CUDA_SUCCESS;
     case CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
         return value >= -1 && value <= 100 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    case CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED:
+        function->has_wide_clusters = value != 0;
+        return CUDA_SUCCESS;
     default:
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -437,6 +440,23 @@ CUresult occupancy(int *blocks, CUfunction handle, int threads, size_t shared_by
     *blocks = std::min({kThreads / threads, kRegisters / (64 * threads), 32,
                         static_cast<int>(shared / (static_cast<int64_t>(shared_bytes) + kReserved))});
     if (threads > 1024 || shared_bytes > static_cast<size_t>(function->shared_limit)) *blocks = 0;
+    return CUDA_SUCCESS;
+}
+
+/// One block on an SM, SMs in groups of 16: as many as a GPU that lets more than 8 blocks be a cluster has at least.
+CUresult clusters(int *count, CUfunction handle, const CUlaunchConfig *config)
+{
+    if (const CUresult result = begin(Entry::clusters)) return result;
+    auto *function = reinterpret_cast<Function *>(handle);
+    if (!check_function("cuOccupancyMaxActiveClusters", function)) return CUDA_ERROR_INVALID_HANDLE;
+    unsigned int blocks = 1;
+    for (unsigned int i = 0; i < config->numAttrs; ++i)
+        if (config->attrs[i].id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION) blocks = config->attrs[i].value.clusterDim.x;
+    if (blocks < 1 || blocks > (function->has_wide_clusters ? 16u : 8u)) return CUDA_ERROR_INVALID_CLUSTER_SIZE;
+    if (config->sharedMemBytes > static_cast<unsigned int>(function->shared_limit)) return CUDA_ERROR_INVALID_VALUE;
+    constexpr int kGroup = 16;
+    const int units = attribute_of(function->module->context->device, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+    *count = units / kGroup * (kGroup / static_cast<int>(blocks));
     return CUDA_SUCCESS;
 }
 
@@ -480,7 +500,8 @@ CUresult launch(const CUlaunchConfig *config, CUfunction handle, void **paramete
         if (attribute.id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION) {
             const auto &size = attribute.value.clusterDim;
             cluster = size.x;
-            if (size.x < 1 || size.y != 1 || size.z != 1 || size.x > 8 || config->gridDimX % size.x != 0) {
+            if (size.x < 1 || size.y != 1 || size.z != 1 || size.x > (function->has_wide_clusters ? 16u : 8u) ||
+                config->gridDimX % size.x != 0) {
                 violate("cuLaunchKernelEx of %s: a cluster of %u %u %u in a grid of %u", name, size.x, size.y, size.z,
                         config->gridDimX);
                 return CUDA_ERROR_INVALID_VALUE;
@@ -682,6 +703,7 @@ const std::array<EntryInfo, kEntryCount> kEntries = {
     entry("cuFuncGetAttribute", 2020, kNow, func_get_attribute),
     entry("cuFuncSetAttribute", 9000, kNow, func_set_attribute),
     entry("cuOccupancyMaxActiveBlocksPerMultiprocessor", 6050, kNow, occupancy),
+    entry("cuOccupancyMaxActiveClusters", 11070, kNow, clusters),
     entry("cuLaunchKernelEx", 11060, kNow, launch),
     entry("cuMemAlloc", 3020, kNow, mem_alloc),
     entry("cuMemFree", 3020, kNow, mem_free),

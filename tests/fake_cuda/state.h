@@ -49,6 +49,7 @@ enum class Entry {
     func_get_attribute,
     func_set_attribute,
     occupancy,
+    clusters,
     launch,
     mem_alloc,
     mem_free,
@@ -97,6 +98,7 @@ struct Function {
     int parameters = -1;
     std::atomic<bool> loaded{false};
     std::atomic<int> shared_limit{48 << 10};
+    std::atomic<bool> has_wide_clusters{false}; ///< Of more than 8 blocks.
 };
 struct Module {
     Context *context = nullptr;

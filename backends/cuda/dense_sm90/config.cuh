@@ -11,7 +11,7 @@ namespace attn::sm90 {
 using namespace gpu; // params, sequences, results and the platform are those of the portable kernel
 
 constexpr Shape kShape = {ATTN_TYPE, ATTN_FEATURES, ATTN_MASK,          ATTN_DIM_QK, ATTN_DIM_V, ATTN_CONSUMERS,
-                          ATTN_KEYS, ATTN_STAGES,   ATTN_QUERY_BUFFERS, ATTN_TURNS,  ATTN_UNROLL};
+                          ATTN_KEYS, ATTN_STAGES,   ATTN_QUERY_BUFFERS, ATTN_TURNS,  ATTN_UNROLL, ATTN_CLUSTER};
 static_assert(kShape.fault() == nullptr, "no kernel can have this shape");
 
 constexpr Element kType = static_cast<Element>(kShape.type);
@@ -31,6 +31,8 @@ constexpr Element kBiasType = kShape.features & kBiasFloat32   ? kFloat32
 /// Products become scores before they become weights. Else they stay as they are, and their factor joins the exponent,
 /// with ReLU that of the row.
 constexpr bool kFinishesScores = kHasSoftcap || kHasAlibi || kHasQueryTemperature || kHasBias;
+/// The factor of the softcap is left to the exponent too, where nothing is added after it.
+constexpr bool kLeavesCap = kHasSoftcap && (kBiasIsFirst || !(kHasBias || kHasAlibi));
 constexpr int kMask = kShape.mask;
 constexpr int kDimQk = kShape.dim_qk, kDimV = kShape.dim_v;
 constexpr int kQkBlocks = kShape.qk_blocks(), kVBlocks = kShape.v_blocks();
@@ -42,6 +44,7 @@ constexpr int kStages = kShape.stages, kQueryBuffers = kShape.query_buffers, kTi
 constexpr bool kTurns = kShape.turns != 0;
 constexpr bool kStagesOut = kShape.stages_out();
 constexpr int kUnroll = kShape.unroll;
+constexpr int kCluster = kShape.cluster;
 constexpr int kQBytes = kShape.q_bytes(), kKBytes = kShape.k_bytes(), kVBytes = kShape.v_bytes();
 constexpr SharedLayout kAt = kShape.shared();
 

@@ -40,7 +40,7 @@ ATTN_DEVICE RowFactor finish_row(const ForwardParams &p, const Tile &tile, int t
         factor = gpu::finish_row<kHasEpilogue>(p, s, token, tile.head, sums, writes);
     if constexpr (kHasRelu) {
         const float length = static_cast<float>(p.weight_length ? p.weight_length : s.k_length);
-        factor.factor *= (kFinishesScores ? 1.0f : p.score_factor) / length;
+        factor.factor *= unit_of_scores(p) / length;
     }
     return factor;
 }

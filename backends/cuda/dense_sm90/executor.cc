@@ -32,15 +32,19 @@ constexpr int64_t kFewKeys = 1024;
 constexpr i32 kWideFeatures = kAnyBias | kSigmoidWeights | kReluWeights;
 constexpr int64_t kWideDimV = 128, kFeaturedDimV = 192;
 
-/// The shape for a problem: the one that serves it best if its kernel is at hand or may be compiled, else the one of
-/// longer sequences, which the default pack may have.
-Shape choose_shape(const DenseProblem &p, gpu::Device &device)
+/// The shape that serves sequences of any length, which the default pack may have.
+Shape common_shape(const DenseProblem &p)
 {
     Wish wish = wish_of(p);
-    const Shape best = shape_of(wish);
-    if (!wish.is_short || device.waits_for_compiler() || device.has(forward_request(best))) return best;
-    wish.is_short = false;
+    wish.is_short = wish.is_long = false;
     return shape_of(wish);
+}
+
+/// The shape for a problem: the one that serves it best if its kernel is at hand or may be compiled.
+Shape choose_shape(const DenseProblem &p, gpu::Device &device)
+{
+    const Shape best = shape_of(wish_of(p));
+    return device.waits_for_compiler() || device.has(forward_request(best)) ? best : common_shape(p);
 }
 
 /// Of the counter of tiles, at the beginning of the workspace.
@@ -56,13 +60,17 @@ public:
         constant_.group = 1; // a tile has rows of one head
         constant_.splits = 1;
         shape_ = choose_shape(p_, device_);
-        counts_ = shape_.mask != kMaskEnd || p_.packed_q || p_.storage == Storage::packed ||
-                  p_.has(ATTN_SLOT_SEQLENS_Q) || p_.has(ATTN_SLOT_SEQLENS_KV);
+        counts_ = !is_uniform(p_);
         if (const attn_status status = override_shape(&shape_)) return status;
-        if (const attn_status status =
-                device_.load(forward_request(shape_), true, static_cast<uint32_t>(shape_.threads()),
-                             static_cast<uint32_t>(shape_.shared().bytes), &kernel_))
-            return status;
+        if (counts_ && shape_.cluster > 1)
+            return fail(ATTN_ERROR_INVALID, "ATTN_GPU_SM90_SHAPE: cluster = %d, where tiles see different keys",
+                        shape_.cluster);
+        if (const attn_status status = load()) return status;
+        // Clusters that some SMs are left out of cost more than they gain.
+        if (shape_.cluster > 1 && 16 * blocks_ < 15 * int64_t{device_.facts().compute_units}) {
+            shape_ = common_shape(p_);
+            if (const attn_status status = load()) return status;
+        }
         return gpu::make_spare_forward(p_, device_, &portable_);
     }
 
@@ -81,7 +89,8 @@ public:
         const gpu::LaunchSizes sizes = gpu::launch_sizes(p_, arguments.sizes);
         gpu::bind_forward(p_, arguments, sizes, &params);
         const int64_t pairs = sizes.batch * p_.heads_out;
-        const int64_t row_tiles = (sizes.max_q + shape_.rows() - 1) / shape_.rows();
+        const int64_t together = int64_t{shape_.rows()} * shape_.cluster; // rows of a cluster
+        const int64_t row_tiles = (sizes.max_q + together - 1) / together * shape_.cluster;
         gpu::TensorTiles q, k, v, out;
         if (pairs * row_tiles < 1 || pairs * row_tiles > kMostPlaces ||
             !tile_tensors(params, arguments.sizes, sizes, &q, &k, &v, &out))
@@ -107,6 +116,7 @@ public:
         json.add("stages", int64_t{shape_.stages});
         json.add("query_buffers", int64_t{shape_.query_buffers});
         json.add("turns", shape_.turns != 0);
+        json.add("cluster", int64_t{shape_.cluster});
         json.add("features", int64_t{shape_.features});
         json.add("mask_kind", int64_t{shape_.mask});
         json.add("threads", int64_t{shape_.threads()});
@@ -118,6 +128,23 @@ public:
     }
 
 private:
+    attn_status load()
+    {
+        gpu::Grid grid;
+        grid.threads = static_cast<uint32_t>(shape_.threads());
+        grid.shared_bytes = static_cast<uint32_t>(shape_.shared().bytes);
+        if (const attn_status status =
+                device_.load(forward_request(shape_), true, grid.threads, grid.shared_bytes, &kernel_))
+            return status;
+        blocks_ = std::max(1, device_.facts().compute_units);
+        if (shape_.cluster == 1) return ATTN_OK;
+        grid.x = grid.cluster = static_cast<uint32_t>(shape_.cluster);
+        int32_t clusters = 0;
+        if (const attn_status status = device_.count_clusters(kernel_, grid, &clusters)) return status;
+        blocks_ = int64_t{clusters} * shape_.cluster;
+        return ATTN_OK;
+    }
+
     /// False if the call's tensors cannot be copied as tiles: strides that no tensor map has, or nothing to copy.
     bool tile_tensors(const gpu::ForwardParams &f, const Sizes &extents, const gpu::LaunchSizes &sizes,
                       gpu::TensorTiles *q, gpu::TensorTiles *k, gpu::TensorTiles *v,
@@ -127,9 +154,10 @@ private:
         const int64_t queries = p_.packed_q ? extents.at(Axis::total_q) : sizes.max_q;
         const int64_t keys = packed ? extents.at(Axis::total_kv) : sizes.max_kv;
         const int64_t q_batch = p_.packed_q ? 1 : sizes.batch, k_batch = packed ? 1 : sizes.batch;
+        const i32 box = shape_.keys / shape_.cluster;
         return f.out.vector && tiles_of(f.q, p_.dim_qk, queries, p_.heads_q, q_batch, shape_.rows(), q) &&
-               tiles_of(f.k, p_.dim_qk, keys, p_.heads_k, k_batch, shape_.keys, k) &&
-               tiles_of(f.v, p_.dim_v, keys, p_.heads_v, k_batch, shape_.keys, v) &&
+               tiles_of(f.k, p_.dim_qk, keys, p_.heads_k, k_batch, box, k) &&
+               tiles_of(f.v, p_.dim_v, keys, p_.heads_v, k_batch, box, v) &&
                tiles_of(f.out, p_.dim_v, queries, p_.heads_out, q_batch, kConsumerRows, out);
     }
 
@@ -144,7 +172,8 @@ private:
         if (params.tile_counter)
             if (const attn_status status = device_.clear(params.tile_counter, 1, stream)) return status;
         gpu::Grid grid;
-        grid.x = static_cast<uint32_t>(std::min<int64_t>(tiles, std::max(1, device_.facts().compute_units)));
+        grid.cluster = static_cast<uint32_t>(shape_.cluster);
+        grid.x = static_cast<uint32_t>(std::min(tiles, blocks_)); // both are of whole clusters
         grid.threads = static_cast<uint32_t>(shape_.threads());
         grid.shared_bytes = static_cast<uint32_t>(shape_.shared().bytes);
         grid.programmatic = true;
@@ -157,6 +186,7 @@ private:
     gpu::ForwardParams constant_ = {}; ///< What does not change from call to call.
     Shape shape_ = {};
     gpu::Kernel kernel_;
+    int64_t blocks_ = 1;                 ///< Of threads that run at once.
     bool counts_ = false;                ///< Tiles may take unequally long: see the kernel's scheduler.
     std::unique_ptr<Executor> portable_; ///< For calls whose tensors this kernel cannot copy.
 };

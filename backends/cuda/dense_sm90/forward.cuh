@@ -22,6 +22,7 @@
 //
 // Measurements are in docs/performance.md.
 #include "backends/cuda/dense_sm90/epilogue.cuh"
+#include "backends/cuda/ptx/cluster.cuh"
 #include "backends/cuda/ptx/kernel_order.cuh"
 #include "backends/cuda/ptx/mbarrier.cuh"
 #include "backends/cuda/ptx/named_barrier.cuh"
@@ -77,17 +78,25 @@ struct TensorMaps {
     const TensorMap &q, &k, &v;
 };
 
-/// Copies `rows` rows of `blocks` x 64 channels into the next buffer of a ring, once it is empty.
-template <int blocks, int rows, int buffers>
+/// Copies `rows` rows of `blocks` x 64 channels into the next buffer of a ring, once it is empty. The blocks of a cluster
+/// copy what is `shared` together, each some of its rows, to all.
+template <int blocks, int rows, bool shared, int buffers>
 ATTN_DEVICE void load_tile(Ring<buffers> &ring, u32 barriers, u32 to, const TensorMap &map, int row, int head,
                            int batch)
 {
     mbarrier_wait(empty_barrier(barriers, ring.slot()), ring.parity() ^ 1);
     const u32 full = full_barrier(barriers, ring.slot());
     mbarrier_expect(full, blocks * rows * 128);
+    constexpr int kPart = rows / (shared ? kCluster : 1);
+    const int part = kPart < rows ? static_cast<int>(block_in_cluster()) * kPart : 0;
 #pragma unroll
-    for (int b = 0; b < blocks; ++b)
-        tma_load(to + (ring.slot() * blocks + b) * rows * 128, map, full, 64 * b, row, head, batch);
+    for (int b = 0; b < blocks; ++b) {
+        const u32 place = to + ((ring.slot() * blocks + b) * rows + part) * 128;
+        if constexpr (kPart < rows)
+            tma_load_to_all(place, map, full, 64 * b, row + part, head, batch, (1 << kCluster) - 1);
+        else
+            tma_load(place, map, full, 64 * b, row, head, batch);
+    }
     ++ring.count;
 }
 
@@ -105,7 +114,7 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 
     int v_row = 0, v_head = 0, v_batch = 0;
     const auto load_v = [&] {
         if (has_v)
-            load_tile<kVBlocks, kKeys>(v, base + kAt.v_barriers, base + kAt.v, maps.v, v_row, v_head, v_batch);
+            load_tile<kVBlocks, kKeys, true>(v, base + kAt.v_barriers, base + kAt.v, maps.v, v_row, v_head, v_batch);
         has_v = false;
     };
     for (;; ++tiles.count) {
@@ -114,9 +123,10 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 
         if (tile.is_last) break;
         const Schedule &schedule = tile.schedule;
         const int head = tile.head, count = schedule.count;
-        load_tile<kQkBlocks, kRows>(q, base + kAt.q_barriers, base + kAt.q, maps.q,
-                                    static_cast<int>(tile.sequence.q_first) + tile.first,
-                                    head_of(p, head, p.heads_q), p.sequences.cu_q.base ? 0 : tile.sequence.index);
+        load_tile<kQkBlocks, kRows, false>(q, base + kAt.q_barriers, base + kAt.q, maps.q,
+                                           static_cast<int>(tile.sequence.q_first) + tile.first,
+                                           head_of(p, head, p.heads_q),
+                                           p.sequences.cu_q.base ? 0 : tile.sequence.index);
         const int k_head = head_of(p, head, p.heads_k);
         const int batch = p.sequences.cu_kv.base ? 0 : tile.sequence.index;
         const int first = static_cast<int>(tile.sequence.k_first);
@@ -126,7 +136,7 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 
             // Taken earlier, tiles would not go to who is done first.
             if (i == smaller(1, count - 1)) want(tiles.after(1).slot());
             const int row = first + schedule.block_of(i) * kKeys;
-            load_tile<kQkBlocks, kKeys>(k, base + kAt.k_barriers, base + kAt.k, maps.k, row, k_head, batch);
+            load_tile<kQkBlocks, kKeys, true>(k, base + kAt.k_barriers, base + kAt.k, maps.k, row, k_head, batch);
             load_v();
             has_v = true;
             v_row = row, v_head = head_of(p, head, p.heads_v), v_batch = batch;
@@ -222,6 +232,15 @@ private:
         if (at_.lane == 0) mbarrier_arrive(barrier);
     }
 
+    /// K or V, to those who copy into this buffer: each block of the cluster some of its rows.
+    ATTN_DEVICE void release_keys(u32 barrier)
+    {
+        if constexpr (kCluster == 1)
+            release(barrier);
+        else if (at_.lane < kCluster)
+            mbarrier_arrive_in_block(place_in_block(barrier, at_.lane));
+    }
+
     ATTN_DEVICE void write(const Tile &tile, const RowState &state)
     {
         if (kStagesOut && tile.first + 64 * (at_.consumer + 1) <= tile.sequence.q_length)
@@ -248,7 +267,7 @@ private:
     ATTN_DEVICE void end_qk()
     {
         pin(x_);
-        release(empty_barrier(base_ + kAt.k_barriers, k_.slot()));
+        release_keys(empty_barrier(base_ + kAt.k_barriers, k_.slot()));
         ++k_.count;
     }
     ATTN_DEVICE void start_pv()
@@ -264,7 +283,7 @@ private:
     ATTN_DEVICE void end_pv()
     {
         pin(o_);
-        release(empty_barrier(base_ + kAt.v_barriers, v_.slot()));
+        release_keys(empty_barrier(base_ + kAt.v_barriers, v_.slot()));
         ++v_.count;
     }
     ATTN_DEVICE void wait_for_turn()
@@ -295,10 +314,10 @@ private:
         return (kMask == kMaskWindow ? tile.schedule.block_of(i) : i) * kKeys;
     }
 
-    /// From products to weights of block i; with softmax, what was summed before is to be multiplied by `alpha`. V of
-    /// the block is, or will be, in the buffer that `v` names.
+    /// From products to weights of block i. True if what was summed before is to be multiplied by `alpha`. V of the block
+    /// is, or will be, in the buffer that `v` names.
     template <bool masked>
-    ATTN_DEVICE void weigh(const Tile &tile, int i, Ring<kStages> v, float (&alpha)[2])
+    ATTN_DEVICE bool weigh(const Tile &tile, int i, Ring<kStages> v, float (&alpha)[2])
     {
         const int block = key_of_block(tile, i), first = block + at_.column;
         if constexpr (kFinishesScores) finish_scores(p_, tile, at_, rows_, first, x_);
@@ -306,11 +325,13 @@ private:
             mask_scores(rows_, first, x_);
             if (!tile.schedule.contains(block, kKeys)) clear_hidden(tile.schedule, block, v);
         }
+        bool moves = false;
         if constexpr (kHasSoftmax)
-            state_.soften(p_, x_, alpha);
+            moves = state_.soften(p_, x_, alpha);
         else
             state_.weigh_each(p_, x_);
         if constexpr (kHasValueTemperature) scale_weights(p_, tile, first, x_);
+        return moves;
     }
 
     /// The first step of a tile, after QK of its last block of keys.
@@ -338,15 +359,16 @@ private:
         wgmma_wait<1>();
         pass_turn();
         end_qk();
-        weigh<masked>(tile, i, v_.after(1), alpha);
+        const bool moves = weigh<masked>(tile, i, v_.after(1), alpha);
         wgmma_wait<0>();
         end_pv();
         pack_weights();
-        if constexpr (kHasSoftmax)
+        if (moves) {
 #pragma unroll
             for (int j = 0; j < kDimV / 8; ++j)
 #pragma unroll
                 for (int e = 0; e < 4; ++e) o_[j][e] *= alpha[e / 2];
+        }
     }
 
     /// All blocks of a tile but its last.
@@ -439,8 +461,8 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
         };
         constexpr int kReaders = 4 * kConsumers; // a lane of each warp
         set_up(kAt.q_barriers, kQueryBuffers, kReaders);
-        set_up(kAt.k_barriers, kStages, kReaders);
-        set_up(kAt.v_barriers, kStages, kReaders);
+        set_up(kAt.k_barriers, kStages, kCluster * kReaders);
+        set_up(kAt.v_barriers, kStages, kCluster * kReaders);
         set_up(kAt.tile_barriers, kTileSlots, kConsumers * kWarpgroup + 1); // and the thread that copies
         mbarrier_init_fence();
     }
@@ -448,7 +470,10 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
     // one before.
     launch_dependents();
     wait_for_kernel_before();
-    __syncthreads();
+    if constexpr (kCluster > 1)
+        cluster_barrier();
+    else
+        __syncthreads();
     const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
     if (warpgroup == 0) {
         give_registers<kShape.producer_registers()>();
@@ -457,5 +482,9 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
     } else {
         take_registers<kShape.consumer_registers()>();
         Consumer(p, out, base, warpgroup - 1).run();
+        if constexpr (kCluster > 1) { // until then others arrive at barriers here
+            __syncwarp();
+            cluster_barrier();
+        }
     }
 }

@@ -116,16 +116,43 @@ ATTN_DEVICE void add_bias(const ForwardParams &p, const Tile &tile, const Place 
     }
 }
 
-/// tanh(x) as tanh_exact() has it, without branches.
-ATTN_DEVICE float tanh_smooth(float x)
+/// tanh(x) is x + x y P(y), y = x x: fitted to 4e-8 for |x| up to kTanhShort.
+constexpr float kTanhShort = 0.75f;
+ATTN_DEVICE float tanh_short(float x)
 {
     const float y = x * x;
-    const float near = tanh_polynomial(y);
-    const float far = 1.0f - __fdividef(2.0f, exp2_fast(2.0f * kLog2e * fabsf(x)) + 1.0f);
-    return fabsf(x) < kTanhNear ? fmaf(x * y, near, x) : copysignf(far, x);
+    float p = fmaf(y, -0.00476949010f, 0.0196649134f);
+    p = fmaf(y, p, -0.0533902571f);
+    p = fmaf(y, p, 0.133265212f);
+    p = fmaf(y, p, -0.333330691f);
+    return fmaf(x * y, p, x);
+}
+ATTN_DEVICE float tanh_long(float x)
+{
+    return copysignf(1.0f - __fdividef(2.0f, exp2_fast(2.0f * kLog2e * fabsf(x)) + 1.0f), x);
 }
 
-/// Products to scores in the unit of the weights, as the portable kernel's finish_scores(). `first` is the key of
+/// Scores to their tanh. Each has the same bits whatever the others are: a thread leaves out what none of its own needs.
+ATTN_DEVICE void cap_scores(Scores &x)
+{
+    float largest[4] = {};
+    each_score([&](int, int j, int e, int) { largest[e] = fmaxf(largest[e], fabsf(x[j][e])); });
+    if (fmaxf(fmaxf(largest[0], largest[1]), fmaxf(largest[2], largest[3])) <= kTanhShort)
+        each_score([&](int, int j, int e, int) { x[j][e] = tanh_short(x[j][e]); });
+    else
+        each_score([&](int, int j, int e, int) {
+            x[j][e] = fabsf(x[j][e]) > kTanhShort ? tanh_long(x[j][e]) : tanh_short(x[j][e]);
+        });
+}
+
+/// What scores are to be multiplied by, to be in the unit of the weights.
+ATTN_DEVICE float unit_of_scores(const ForwardParams &p)
+{
+    if constexpr (kLeavesCap) return p.cap_factor;
+    return kFinishesScores ? 1.0f : p.score_factor;
+}
+
+/// Products to scores, as the portable kernel's finish_scores(). `first` is the key of
 /// column 0 of this thread.
 ATTN_DEVICE void finish_scores(const ForwardParams &p, const Tile &tile, const Place &at, const Rows &rows, int first,
                                Scores &x)
@@ -144,8 +171,9 @@ ATTN_DEVICE void finish_scores(const ForwardParams &p, const Tile &tile, const P
     each_score([&](int half, int j, int e, int) { x[j][e] *= rows.factor[half]; });
     if constexpr (kBiasIsFirst) add_biases(1.0f);
     if constexpr (kHasSoftcap) {
-        const float inverse = kBiasIsFirst ? p.cap_inverse : 1.0f;
-        each_score([&](int, int j, int e, int) { x[j][e] = tanh_smooth(x[j][e] * inverse) * p.cap_factor; });
+        if constexpr (kBiasIsFirst) each_score([&](int, int j, int e, int) { x[j][e] *= p.cap_inverse; });
+        cap_scores(x);
+        if constexpr (!kLeavesCap) each_score([&](int, int j, int e, int) { x[j][e] *= p.cap_factor; });
     }
     if constexpr (!kBiasIsFirst) add_biases(p.unit);
 }
@@ -165,44 +193,79 @@ ATTN_DEVICE void mask_scores(const Rows &rows, int first, Scores &x)
 /// The running state of the two rows. Sums are of the thread's own columns until the end; without softmax the maximum
 /// is, too.
 struct RowState {
-    float max[2]; ///< Of scores, or of products where those are not finished.
+    /// A row keeps its reference until a score exceeds it by so much, in units of the exponent: weights of up to 2^8 lose
+    /// nothing, and what was summed before need not be multiplied. (Not where the maximum itself is asked for.)
+    static constexpr float kSlack = 8.0f;
+
+    float max[2]; ///< What weights refer to: of scores, or of products where those are not finished.
     float sum[2];
 
     ATTN_DEVICE void clear() { max[0] = max[1] = -infinity(), sum[0] = sum[1] = 0.0f; }
 
-    /// Online softmax: scores to weights. What was summed before is to be multiplied by `alpha`.
-    ATTN_DEVICE void soften(const ForwardParams &p, Scores &x, float (&alpha)[2])
+    /// Online softmax: scores to weights. False if what was summed before stays as it is; else it is to be multiplied by
+    /// `alpha`, by all lanes of the warp.
+    ATTN_DEVICE bool soften(const ForwardParams &p, Scores &x, float (&alpha)[2])
     {
-        const float factor = kFinishesScores ? 1.0f : p.score_factor;
-        // Several short chains of maxima and sums: a warp has to hide their latency itself.
-        float top[2][4], added[2][2] = {};
-        each_score([&](int half, int j, int e, int) {
-            float &best = top[half][2 * (j % 2) + e % 2];
-            best = j < 2 ? x[j][e] : fmaxf(best, x[j][e]);
-        });
-        float reference[2];
+        const float factor = unit_of_scores(p);
+        const bool moves = kHasEpilogue || __any_sync(kAllLanes, any_exceeds(factor, x));
+        if (moves) move(factor, x, alpha);
+        float reference[2], added[2][2] = {}; // short chains of sums: a warp has to hide their latency itself
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const float here = fmaxf(fmaxf(top[half][0], top[half][1]), fmaxf(top[half][2], top[half][3]));
-            const float now = fmaxf(max[half], row_max(here));
-            // Nothing seen yet: every weight becomes 0.
-            reference[half] = now == -infinity() ? 0.0f : now * factor;
-            alpha[half] = exp2_fast(fmaf(max[half], factor, -reference[half]));
-            max[half] = now;
-        }
+        for (int half = 0; half < 2; ++half) // nothing seen yet: every weight becomes 0
+            reference[half] = max[half] == -infinity() ? 0.0f : max[half] * factor;
         each_score([&](int half, int j, int e, int) {
             x[j][e] = exp2_fast(fmaf(x[j][e], factor, -reference[half]));
             added[half][e % 2] += x[j][e];
         });
 #pragma unroll
-        for (int half = 0; half < 2; ++half) sum[half] = fmaf(sum[half], alpha[half], added[half][0] + added[half][1]);
+        for (int half = 0; half < 2; ++half) sum[half] += added[half][0] + added[half][1];
+        return moves;
+    }
+
+    /// Whether a score of the thread may exceed the limit of its row. Above 0 floats are ordered as their bits are, as
+    /// integers, of which an instruction finds the largest of three; a limit that is not above 0 counts as exceeded.
+    ATTN_DEVICE bool any_exceeds(float factor, const Scores &x) const
+    {
+        int top[2][2];
+        each_score([&](int half, int j, int e, int) {
+            int &best = top[half][e % 2];
+            best = j < 1 ? __float_as_int(x[j][e]) : larger(best, __float_as_int(x[j][e]));
+        });
+        bool exceeds = false;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const float limit = limit_of(factor, half);
+            exceeds |= !(limit > 0.0f) || larger(top[half][0], top[half][1]) > __float_as_int(limit);
+        }
+        return exceeds;
+    }
+    ATTN_DEVICE float limit_of(float factor, int half) const { return fmaf(kSlack, reciprocal_fast(factor), max[half]); }
+
+    /// New references for the rows of the warp that need one. A row that need not move stays: its bits do not depend on
+    /// the others.
+    ATTN_DEVICE void move(float factor, const Scores &x, float (&alpha)[2])
+    {
+        float top[2][2];
+        each_score([&](int half, int j, int e, int) {
+            float &best = top[half][e % 2];
+            best = j < 1 ? x[j][e] : fmaxf(best, x[j][e]);
+        });
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const float here = row_max(fmaxf(top[half][0], top[half][1]));
+            const bool stays = !kHasEpilogue && !(here > limit_of(factor, half));
+            const float now = stays ? max[half] : fmaxf(max[half], here);
+            alpha[half] = exp2_fast((max[half] - (now == -infinity() ? 0.0f : now)) * factor);
+            max[half] = now;
+            sum[half] *= alpha[half];
+        }
     }
 
     /// Scores to weights that do not depend on the other keys of the row; those of ReLU lack a factor of the row. What
     /// is masked weighs 0.
     ATTN_DEVICE void weigh_each(const ForwardParams &p, Scores &x)
     {
-        const float factor = kFinishesScores ? 1.0f : p.score_factor;
+        const float factor = unit_of_scores(p);
         if constexpr (kHasEpilogue)
             each_score([&](int half, int j, int e, int) { max[half] = fmaxf(max[half], x[j][e]); });
         each_score([&](int, int j, int e, int) {
@@ -216,7 +279,7 @@ struct RowState {
     /// What finish_row() takes of a row; all lanes ask together.
     ATTN_DEVICE RowSums sums(const ForwardParams &p, int half) const
     {
-        const float factor = kFinishesScores ? 1.0f : p.score_factor;
+        const float factor = unit_of_scores(p);
         if constexpr (kHasSoftmax) return {max[half] * factor, row_sum(sum[half]), 0.0f};
         return {kHasEpilogue ? row_max(max[half]) * factor : 0.0f, 0.0f, 0.0f};
     }

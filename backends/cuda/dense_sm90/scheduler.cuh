@@ -67,7 +67,9 @@ ATTN_DEVICE bool find_tile(const ForwardParams &p, u32 number, bool writes, Tile
         tile->first = first;
     }
     const Sequence s = sequence_of(p.sequences, batch);
-    if (first >= s.q_length) return false;
+    // The tiles of a cluster are computed together, also one without rows.
+    constexpr int kTogether = kCluster * kRows;
+    if (first / kTogether * kTogether >= s.q_length) return false;
     if (!writes) return true;
     tile->sequence = s;
     const Schedule schedule(p.mask, s, first, smaller(first + kRows, s.q_length) - 1, kKeys);

@@ -54,6 +54,7 @@ struct Shape {
     i32 query_buffers; ///< With two the next tile's Q is there when a tile ends.
     i32 turns;         ///< 1: consumers take turns on the matrix units, one multiplying while others do softmax.
     i32 unroll;        ///< Of the loop over keys that all rows see.
+    i32 cluster; ///< Blocks of threads that read K and V together, each a part for all; their tiles see the same keys.
 
     static constexpr i32 kMostSharedBytes = 227 * 1024;
     static constexpr i32 kTileSlots =
@@ -110,6 +111,8 @@ struct Shape {
         if (stages < 2 || stages > 4) return "stages must be 2 to 4: a step holds two blocks of V";
         if (query_buffers < 1 || query_buffers > 2) return "query_buffers must be 1 or 2";
         if (turns < 0 || turns > 1 || unroll < 1 || unroll > 4) return "turns are 0 or 1, unroll 1 to 4";
+        if (cluster != 1 && cluster != 2) return "cluster must be 1 or 2";
+        if (cluster > 1 && mask != kMaskEnd) return "blocks of a cluster see the same keys";
         if (shared().bytes > kMostSharedBytes) return "shared memory is at most 227 KiB";
         return nullptr;
     }

@@ -32,6 +32,17 @@ i32 most_tile_registers(i32 features)
 /// and 300 at 512 and 1024, as fast at 2048 (H200, d 64).
 constexpr int64_t kShortRows = 1024;
 
+/// Rows from which blocks of threads that copy K and V together are faster, with heads above 128: 767 beside 756
+/// TFLOP/s at 8192, 531 beside 540 at 512 (H200, d 256, full). Smaller heads gain less than 1 %.
+constexpr int64_t kLongRows = 2048;
+
+MaskKind mask_kind(const DenseMask &mask)
+{
+    const bool has_window = mask.has_left || mask.has_right;
+    if (mask.has_left || (has_window && mask.sink_tokens > 0)) return kMaskWindow;
+    return mask.causal || mask.has_right ? kMaskDiagonal : kMaskEnd;
+}
+
 i32 tile_registers(const Shape &s)
 {
     return s.keys / 2 + s.keys / 4 + s.dim_v / 2;
@@ -60,14 +71,16 @@ Wish wish_of(const DenseProblem &p) noexcept
     }
     if (p.bias_stage == ATTN_BIAS_PRE_SOFTCAP && p.softcap != 0 && (wish.features & (kAnyBias | kAlibi)))
         wish.features |= kBiasFirst;
-    const DenseMask &mask = p.mask;
-    const bool has_window = mask.has_left || mask.has_right;
-    if (mask.has_left || (has_window && mask.sink_tokens > 0))
-        wish.mask = kMaskWindow;
-    else if (mask.causal || mask.has_right)
-        wish.mask = kMaskDiagonal;
+    wish.mask = mask_kind(p.mask);
+    wish.is_long = wish.mask == kMaskEnd && p.max_q >= kLongRows && is_uniform(p);
     wish.is_short = wish.mask == kMaskDiagonal && p.max_q <= kShortRows;
     return wish;
+}
+
+bool is_uniform(const DenseProblem &p) noexcept
+{
+    return mask_kind(p.mask) == kMaskEnd && !p.packed_q && p.storage != Storage::packed &&
+           !p.has(ATTN_SLOT_SEQLENS_Q) && !p.has(ATTN_SLOT_SEQLENS_KV);
 }
 
 Shape shape_of(const Wish &wish) noexcept
@@ -79,7 +92,7 @@ Shape shape_of(const Wish &wish) noexcept
     const bool is_small = s.dim_qk <= 64 && s.dim_v <= 64;
     // But their larger tiles reach further beyond a diagonal.
     s.consumers = is_small && s.features == 0 && !wish.is_short ? 3 : 2;
-    s.stages = 2, s.query_buffers = 1, s.unroll = 1;
+    s.stages = 2, s.query_buffers = 1, s.unroll = 1, s.cluster = 1;
     // With larger heads the registers that turns take are missing, and products are long enough without.
     s.turns = s.dim_v <= 128;
     for (const i32 keys : {128, 96, 80, 64}) {
@@ -88,6 +101,7 @@ Shape shape_of(const Wish &wish) noexcept
     }
     s.query_buffers = 2;
     if (s.fault() != nullptr) s.query_buffers = 1;
+    if (wish.is_long && s.consumers == 2 && std::max(s.dim_qk, s.dim_v) > 128) s.cluster = 2;
     return s;
 }
 
@@ -96,7 +110,8 @@ attn_status override_shape(Shape *shape)
     constexpr const char *kVariable = "ATTN_GPU_SM90_SHAPE";
     const gpu::ShapeField fields[] = {{"consumers", &shape->consumers}, {"keys", &shape->keys},
                                       {"stages", &shape->stages},       {"query_buffers", &shape->query_buffers},
-                                      {"turns", &shape->turns},         {"unroll", &shape->unroll}};
+                                      {"turns", &shape->turns},         {"unroll", &shape->unroll},
+                                      {"cluster", &shape->cluster}};
     if (const attn_status status = gpu::override_fields(kVariable, fields)) return status;
     if (const char *fault = shape->fault())
         return fail(ATTN_ERROR_INVALID, "%s = %s: %s", kVariable, std::getenv(kVariable), fault);
@@ -118,7 +133,8 @@ kernel::Request forward_request(const Shape &s)
                     {"ATTN_STAGES", s.stages},
                     {"ATTN_QUERY_BUFFERS", s.query_buffers},
                     {"ATTN_TURNS", s.turns},
-                    {"ATTN_UNROLL", s.unroll}});
+                    {"ATTN_UNROLL", s.unroll},
+                    {"ATTN_CLUSTER", s.cluster}});
     return request;
 }
 

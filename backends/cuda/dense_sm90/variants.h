@@ -18,7 +18,10 @@ struct Wish {
     i32 features = 0, mask = kMaskEnd;
     int64_t dim_qk = 0, dim_v = 0; ///< At most kLargestDim.
     bool is_short = false;         ///< Rows see few blocks of keys, and not all the same.
+    bool is_long = false;          ///< Rows are many, and all see the same keys.
 };
+/// Whether all rows of the plan see as many keys, in each call.
+bool is_uniform(const DenseProblem &problem) noexcept;
 Wish wish_of(const DenseProblem &problem) noexcept;
 Shape shape_of(const Wish &wish) noexcept;
 

@@ -27,6 +27,13 @@ ATTN_DEVICE void mbarrier_arrive(u32 barrier)
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
+/// Likewise, in the shared memory of any block of the cluster: see place_in_block(). Other blocks learn of nothing that
+/// was written before: for that the whole cluster would wait for memory, a microsecond.
+ATTN_DEVICE void mbarrier_arrive_in_block(u32 barrier)
+{
+    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
 /// Arrives, and announces bytes that copies will bring in this phase.
 ATTN_DEVICE void mbarrier_expect(u32 barrier, u32 bytes)
 {
