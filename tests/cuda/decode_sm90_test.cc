@@ -39,6 +39,7 @@ TEST_F(DecodeSm90, EveryHeadHasAShape)
                 ASSERT_EQ(s.fault(), nullptr) << rows << " " << dim_qk << " " << dim_v;
                 EXPECT_EQ(s.rows, rows <= 16 ? 16 : rows <= 32 ? 32 : 64);
                 EXPECT_GE(s.dim_qk, dim_qk);
+                EXPECT_EQ(s.dim_qk % (rows > 16 ? 64 : 16), 0);
                 EXPECT_GE(s.dim_v, dim_v);
                 EXPECT_EQ(s.k_bytes() % 1024, 0) << "the pattern of the swizzle";
                 EXPECT_EQ(s.stage_bytes() % 1024, 0);

@@ -3,7 +3,8 @@
 //
 //   warp 4       asks for K, V of blocks 0, 1, 2 ... of its split of the keys, as many as there are stages ahead
 //   warps 0-3    16 rows and some keys of each block:  S = Q K^T -> mask -> weights (online softmax) -> O += W V
-//   at the end   the sums that several warps have of a row are merged through shared memory
+//   at the end   the sums that several warps have of a row are merged through shared memory; 64 rows are written as they
+//                are, by all warps at once
 //
 //   rows of a tile   warps by rows x keys   keys of a warp
 //   16               1 x 4                  16
@@ -38,7 +39,7 @@ constexpr int kWarps = DecodeShape::kWarps, kRows = kShape.rows, kKeys = DecodeS
 constexpr int kWarpRows = DecodeShape::kWarpRows, kRowWarps = kShape.row_warps(), kKeyWarps = kShape.key_warps();
 constexpr int kWarpKeys = kShape.warp_keys(), kStepKeys = kShape.step_keys();
 constexpr int kPieces = kStepKeys / 16; ///< Of 16 keys, whose weights are one operand of a product.
-/// What rows see is kept where registers suffice; else it is found anew for the few blocks that need it.
+/// What rows and the tile see is kept where registers suffice; else it is found anew for the few blocks that need it.
 constexpr bool kKeepsRanges = kWarpKeys == 16;
 constexpr int kKBytes = kShape.k_bytes(), kStageBytes = kShape.stage_bytes();
 constexpr int kBlockBytes = kKeys * 128, kPieceBytes = 16 * 128; ///< Of 64 channels.
@@ -50,6 +51,13 @@ constexpr int kLaneChannels = 4, kPartsAtOnce = 8; ///< Where a warp merges the 
 constexpr int kConsumerBarrier = 1; ///< Of the warps that compute.
 
 extern __shared__ __align__(1024) char shared_memory[];
+
+/// The same number, as one that the compiler knows nothing of: no register keeps what follows from it through a loop.
+ATTN_DEVICE int anew(int x)
+{
+    asm volatile("" : "+r"(x));
+    return x;
+}
 
 ATTN_DEVICE u32 full_barrier(u32 base, int stage)
 {
@@ -167,14 +175,15 @@ public:
             mbarrier_wait(full_barrier(base_, stage.at), stage.parity);
             const u32 k = base_ + kAt.stages + stage.at * kStageBytes, v = k + kKBytes;
             const int block = schedule_.block_of(i) * kKeys;
-            if (!schedule_.contains(block, kKeys)) clear_hidden(block + first_key(), v);
+            const bool full = schedule_.is_full(block, kKeys);
+            if (!full) clear_hidden(block, v);
             if (has_rows()) {
 #pragma unroll 1
                 for (int key = 0; key < kWarpKeys; key += kStepKeys) {
                     const int from = (first_key() + key) * 128;
                     float x[2 * kPieces][4];
                     multiply_qk(k + from, x);
-                    if (!schedule_.is_full(block, kKeys)) mask(block + first_key() + key, x);
+                    if (!full) mask(block + first_key() + key, x);
                     soften(x);
                     multiply_pv(x, v + from);
                 }
@@ -195,10 +204,52 @@ public:
 #pragma unroll
             for (int j = 0; j < kDimV / 8; ++j)
                 *reinterpret_cast<float2 *>(row + 8 * j + column_) = make_float2(o_[j][2 * half], o_[j][2 * half + 1]);
-            const float total = row_sum(sum_[half]);
-            if (lane_ % 4 == 0) row[kDimV] = max_[half] * p_.score_factor, row[kDimV + 1] = total;
+            const RowSums sums = sums_of(half);
+            if (lane_ % 4 == 0) row[kDimV] = sums.max, row[kDimV + 1] = sums.sum;
         }
         named_barrier_wait(kConsumerBarrier, kConsumerThreads);
+    }
+
+    // With one warp for all keys of a row its sums are whole, and the 16 rows of each need not go through shared memory one
+    // by one. OUT is of the type of V; its rows are contiguous and aligned.
+
+    /// Writes the results of a tile that is not split.
+    ATTN_DEVICE void write_rows(int head0) const
+    {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const RowSums sums = sums_of(half);
+            const int row = row_of(half);
+            if (!has_row(row)) continue;
+            const int token = row / p_.group, head = head0 + row - token * p_.group;
+            const RowFactor factor = finish_row<false>(p_, s_, token, head, sums, lane_ % 4 == 0);
+            u32 *out = reinterpret_cast<u32 *>(const_cast<char *>(token_address(p_, p_.out, s_, token, head)));
+            const auto finished = [&](int j, int side) {
+                return finish_element<false>(p_, factor, nullptr, 0, o_[j][2 * half + side]);
+            };
+#pragma unroll
+            for (int j = 0; j < kDimV / 8; ++j)
+                if (8 * j < p_.dim_v) out[4 * j + column_ / 2] = pack_pair<kType>(finished(j, 0), finished(j, 1));
+        }
+    }
+
+    /// Writes the partial result of a split: see partial_floats().
+    ATTN_DEVICE void write_partial(float *to) const
+    {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const RowSums sums = sums_of(half);
+            const int row = row_of(half);
+            if (!has_row(row)) continue;
+            float *values = to + row * p_.dim_v;
+#pragma unroll
+            for (int j = 0; j < kDimV / 8; ++j)
+                if (8 * j < p_.dim_v)
+                    *reinterpret_cast<float2 *>(values + 8 * j + column_) =
+                        make_float2(o_[j][2 * half], o_[j][2 * half + 1]);
+            float *statistics = to + kRows * p_.dim_v + row;
+            if (lane_ % 4 == 0) statistics[0] = sums.max, statistics[kRows] = sums.sum, statistics[2 * kRows] = 0.0f;
+        }
     }
 
     ATTN_DEVICE int warp() const { return warp_; }
@@ -213,6 +264,12 @@ private:
     /// Else the warp only helps to clear.
     ATTN_DEVICE bool has_rows() const { return kRowWarps == 1 || has_row(first_row()); }
     ATTN_DEVICE int row_of(int half) const { return first_row() + lane_ / 4 + 8 * half; }
+
+    /// What the keys of this warp leave of a row. All lanes ask together.
+    ATTN_DEVICE RowSums sums_of(int half) const
+    {
+        return {max_[half] * p_.score_factor, row_sum(sum_[half]), 0.0f};
+    }
 
     /// Rows of Q as the products want them: rows of the tile are tokens, each with its heads of the group.
     ATTN_DEVICE void load_queries(int head0)
@@ -267,7 +324,7 @@ private:
     {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            const KeyRange keys = kKeepsRanges ? keys_[half] : range_of(row_of(half));
+            const KeyRange keys = kKeepsRanges ? keys_[half] : range_of(anew(row_of(half)));
 #pragma unroll
             for (int j = 0; j < 2 * kPieces; ++j)
 #pragma unroll
@@ -324,13 +381,16 @@ private:
 
     /// V of keys that no row sees becomes 0: a weight of 0 would still make NaN of what is not finite there. Warps of the
     /// same keys share the work, before any of them reads V of the stage.
-    ATTN_DEVICE void clear_hidden(int first, u32 v) const
+    ATTN_DEVICE void clear_hidden(int block, u32 v) const
     {
+        const Schedule schedule = kKeepsRanges ? schedule_ : Schedule(p_.mask, s_, anew(0), s_.q_length - 1, kKeys);
+        if (schedule.contains(block, kKeys)) return;
+        const int first = block + first_key();
         char *rows = shared_memory + (v - base_) + first_key() * 128;
 #pragma unroll 1
         for (int unit = lane_ + 2 * first_row(); unit < kVBlocks * kWarpKeys * 8; unit += 32 * kRowWarps) {
             const int row = unit / 8 % kWarpKeys;
-            if (!schedule_.in_hull(first + row))
+            if (!schedule.in_hull(first + row))
                 *reinterpret_cast<uint4 *>(rows + unit / (8 * kWarpKeys) * kBlockBytes + row * 128 + unit % 8 * 16) =
                     make_uint4(0, 0, 0, 0);
         }
@@ -445,6 +505,17 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), ATTN_
     }
     Consumer consumer(p, s, schedule, work.head0, base);
     consumer.visit(blocks.begin, blocks.end);
+    const auto partial = [&] {
+        return p.partials + (work.tile * p.splits + work.split) * partial_floats(kRows, p.dim_v);
+    };
+    if constexpr (kKeyWarps == 1)
+        if (!clustered) {
+            if (p.splits == 1)
+                consumer.write_rows(work.head0);
+            else
+                consumer.write_partial(partial());
+            return;
+        }
     consumer.leave_parts();
     const int warp = consumer.warp(), lane = consumer.lane();
     const auto parts_of = [&](int row) {
@@ -460,10 +531,10 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), ATTN_
         return;
     }
     if (!clustered) {
-        float *partial = p.partials + (work.tile * p.splits + work.split) * partial_floats(kRows, p.dim_v);
+        float *to = partial();
         for (int row = warp; row < total; row += kWarps)
-            merge_row(parts_of(row), p.dim_v, partial + static_cast<i64>(row) * p.dim_v,
-                      partial + static_cast<i64>(kRows) * p.dim_v + row, kRows, lane);
+            merge_row(parts_of(row), p.dim_v, to + static_cast<i64>(row) * p.dim_v,
+                      to + static_cast<i64>(kRows) * p.dim_v + row, kRows, lane);
         return;
     }
     if constexpr (kKeyWarps > 1) {

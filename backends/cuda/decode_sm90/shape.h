@@ -21,7 +21,7 @@ struct DecodeLayout {
 struct DecodeShape {
     i32 type;   ///< gpu::Element: fp16 or bf16.
     i32 rows;   ///< Of a tile: 16, 32 or 64.
-    i32 dim_qk; ///< Channels of Q and K, rounded up to 16. In memory they take whole blocks of 64.
+    i32 dim_qk; ///< Channels of Q and K, rounded up to 16 or 64. In memory they take whole blocks of 64.
     i32 dim_v;  ///< Of V and OUT, rounded up to 64.
     i32 stages; ///< Buffers, of a block of K and of V each.
     i32 blocks; ///< Of threads that fit an SM.

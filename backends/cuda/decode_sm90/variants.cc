@@ -3,7 +3,6 @@
 #include "backends/gpu/shape_override.h"
 
 #include <cstdlib>
-#include <utility>
 
 namespace attn::sm90 {
 namespace {
@@ -26,7 +25,8 @@ DecodeShape decode_shape_of(i32 type, int64_t rows, int64_t dim_qk, int64_t dim_
     s.type = type;
     s.rows = DecodeShape::kWarpRows;
     while (s.rows < rows && s.rows < DecodeShape::kMostRows) s.rows *= 2;
-    s.dim_qk = round_up(dim_qk, 16), s.dim_v = round_up(dim_v, 64);
+    // Of many rows registers are so few that each kernel is looked at, so there are not many.
+    s.dim_qk = round_up(dim_qk, s.rows > DecodeShape::kWarpRows ? 64 : 16), s.dim_v = round_up(dim_v, 64);
     for (s.blocks = 2; s.blocks >= 1; --s.blocks) {
         s.stages = DecodeShape::kMostStages;
         while (s.stages > 2 && s.fault() != nullptr) --s.stages;
@@ -73,13 +73,13 @@ std::vector<kernel::Request> default_decode_requests()
 
 std::vector<kernel::Request> further_decode_requests()
 {
-    std::vector<kernel::Request> requests = {decode_request(decode_shape_of(kHalves, 16, 64, 64))};
-    for (const auto &[dim_qk, dim_v] : {std::pair(256, 256), std::pair(96, 96), std::pair(192, 128)})
-        for (const int64_t rows : {16, 32, 64})
-            requests.push_back(decode_request(decode_shape_of(kBfloats, rows, dim_qk, dim_v)));
+    std::vector<kernel::Request> requests = {
+        decode_request(decode_shape_of(kHalves, 16, 64, 64)), decode_request(decode_shape_of(kBfloats, 16, 256, 256)),
+        decode_request(decode_shape_of(kBfloats, 16, 96, 96)), decode_request(decode_shape_of(kBfloats, 16, 192, 128))};
     for (const int64_t rows : {32, 64}) {
-        requests.push_back(decode_request(decode_shape_of(kBfloats, rows, 64, 64)));
-        requests.push_back(decode_request(decode_shape_of(kBfloats, rows, 128, 128)));
+        for (int64_t dim_qk = 64; dim_qk <= kLargestDecodeDim; dim_qk += 64)
+            for (int64_t dim_v = 64; dim_v <= kLargestDecodeDim; dim_v += 64)
+                requests.push_back(decode_request(decode_shape_of(kBfloats, rows, dim_qk, dim_v)));
         requests.push_back(decode_request(decode_shape_of(kHalves, rows, 128, 128)));
     }
     return requests;
