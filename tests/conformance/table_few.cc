@@ -1,11 +1,17 @@
 // The table of few rows, as in decoding: one 16-bit dtype throughout, channels in multiples of 8, adjacent and aligned,
-// at most 16 rows of queries on a head of K, keys from none to enough for every way of sharing them out.
+// up to 64 rows of queries on a head of K, keys from none to enough for every way of sharing them out.
 #include "axis.h"
 
 #include <algorithm>
 
 namespace conformance {
 namespace {
+
+// Heads and tokens: together they say how many rows have the same keys.
+Value queries(const Value &heads, std::int64_t tokens)
+{
+    return {heads.label + " x " + std::to_string(tokens), [=](Case &c) { heads.apply(c), c.max_q = tokens; }};
+}
 
 const std::vector<Axis> &axes()
 {
@@ -17,11 +23,14 @@ const std::vector<Axis> &axes()
         {"dims",
          {dims(8, 8), dims(64, 64), dims(64, 128), dims(40, 200), dims(96, 96), dims(128, 128), dims(192, 128),
           dims(256, 256)}},
-        {"heads",
-         {heads(1, 1, 1), heads(3, 3, 3), heads(4, 2, 2), heads(8, 2, 2), heads(16, 2, 2), heads(5, 1, 1),
-          heads(4, 1, 2), heads(2, 4, 4)}},
+        // At most 16 rows, then 32, then 64.
+        {"queries",
+         {queries(heads(1, 1, 1), 1), queries(heads(3, 3, 3), 5), queries(heads(8, 2, 2), 1),
+          queries(heads(5, 1, 1), 3), queries(heads(4, 1, 2), 2), queries(heads(2, 4, 4), 16),
+          queries(heads(16, 2, 2), 2), queries(heads(24, 1, 1), 1), queries(heads(8, 2, 2), 5),
+          queries(heads(16, 2, 2), 4), queries(heads(64, 1, 1), 1), queries(heads(8, 2, 2), 16),
+          queries(heads(3, 3, 3), 40)}},
         field("batch", &Case::batch, Sizes{1, 2, 5, 40}),
-        field("max_q", &Case::max_q, Sizes{1, 2, 3, 5, 16}),
         field("max_kv", &Case::max_kv, Sizes{0, 1, 15, 64, 65, 128, 257, 1100, 9000, 20000}, true),
         {"layout", {layout("bshd"), layout("bhsd")}},
         field("q_lengths", &Case::q_lengths, Names{"dense", "cu", "seqlens", "cu+seqlens"}),
@@ -72,7 +81,8 @@ Case random_few_case(std::uint64_t seed)
         if (random.chance(0.3)) c.dim_v = random.chance(0.5) ? c.dim_qk : multiple_of_8(256);
         if (random.chance(0.7)) c.max_kv = random.skewed(30000);
         if (random.chance(0.5)) c.batch = random.integer(1, 150);
-        c.max_q = random.integer(1, std::max<std::int64_t>(1, 16 / std::max<std::int64_t>(1, c.heads_q / c.heads_k)));
+        const std::int64_t rows = random.chance(0.4) ? 16 : 64;
+        c.max_q = random.integer(1, std::max<std::int64_t>(1, rows / std::max<std::int64_t>(1, c.heads_q / c.heads_k)));
         if (c.window_left > 0 && random.chance(0.7)) c.window_left = random.skewed(3000);
         if (c.sink_tokens > 0 && random.chance(0.7)) c.sink_tokens = random.skewed(300);
         if (c.products() > 0 && c.products() <= most_products) return c;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <functional>
+#include <tuple>
 
 namespace attn::cuda::test {
 namespace {
@@ -31,18 +32,41 @@ protected:
 
 TEST_F(DecodeSm90, EveryHeadHasAShape)
 {
-    for (int64_t dim_qk = 8; dim_qk <= sm90::kLargestDecodeDim; dim_qk += 8)
-        for (int64_t dim_v = 8; dim_v <= sm90::kLargestDecodeDim; dim_v += 8) {
-            const sm90::DecodeShape s = sm90::decode_shape_of(2, dim_qk, dim_v);
-            ASSERT_EQ(s.fault(), nullptr) << dim_qk << " " << dim_v;
-            EXPECT_GE(s.dim_qk, dim_qk);
-            EXPECT_GE(s.dim_v, dim_v);
-            EXPECT_EQ(s.k_bytes() % 1024, 0) << "the pattern of the swizzle";
-            EXPECT_EQ(s.stage_bytes() % 1024, 0);
-            EXPECT_GE(s.stages, 3) << "or copies would wait for products";
-        }
-    EXPECT_EQ(sm90::decode_shape_of(2, 128, 128).blocks, 2);
-    EXPECT_EQ(sm90::decode_shape_of(2, 256, 256).blocks, 1);
+    for (const int64_t rows : {1, 16, 17, 32, 33, 64})
+        for (int64_t dim_qk = 8; dim_qk <= sm90::kLargestDecodeDim; dim_qk += 8)
+            for (int64_t dim_v = 8; dim_v <= sm90::kLargestDecodeDim; dim_v += 8) {
+                const sm90::DecodeShape s = sm90::decode_shape_of(2, rows, dim_qk, dim_v);
+                ASSERT_EQ(s.fault(), nullptr) << rows << " " << dim_qk << " " << dim_v;
+                EXPECT_EQ(s.rows, rows <= 16 ? 16 : rows <= 32 ? 32 : 64);
+                EXPECT_GE(s.dim_qk, dim_qk);
+                EXPECT_EQ(s.dim_qk % (rows > 16 ? 64 : 16), 0);
+                EXPECT_GE(s.dim_v, dim_v);
+                EXPECT_EQ(s.k_bytes() % 1024, 0) << "the pattern of the swizzle";
+                EXPECT_EQ(s.stage_bytes() % 1024, 0);
+                EXPECT_GE(s.stages, 3) << "or copies would wait for products";
+                const sm90::DecodeShape few = sm90::decode_shape_of(2, 1, dim_qk, dim_v);
+                EXPECT_EQ(s.stages, few.stages) << "parts of rows take the place of the stages, not more";
+                EXPECT_EQ(s.blocks, few.blocks);
+            }
+    EXPECT_EQ(sm90::decode_shape_of(2, 16, 128, 128).blocks, 2);
+    EXPECT_EQ(sm90::decode_shape_of(2, 16, 256, 256).blocks, 1);
+}
+
+/// The warps that compute have every row and every key of a stage once.
+TEST_F(DecodeSm90, WarpsByRowsAndKeys)
+{
+    for (const auto &[rows, row_warps, keys] : {std::tuple(16, 1, 16), {32, 2, 32}, {64, 4, 64}}) {
+        const sm90::DecodeShape s = sm90::decode_shape_of(2, rows, 128, 128);
+        EXPECT_EQ(s.row_warps(), row_warps);
+        EXPECT_EQ(s.row_warps() * s.key_warps(), sm90::DecodeShape::kWarps);
+        EXPECT_EQ(s.warp_keys(), keys);
+        EXPECT_EQ(s.warp_keys() * s.key_warps(), sm90::DecodeShape::kKeys);
+        EXPECT_EQ(s.step_keys(), keys);
+        EXPECT_EQ(sm90::decode_shape_of(2, rows, 64, 256).step_keys(), 16) << "registers are few";
+    }
+    sm90::DecodeShape s = sm90::decode_shape_of(2, 16, 128, 128);
+    s.rows = 48;
+    EXPECT_STREQ(s.fault(), "rows must be 16, 32 or 64");
 }
 
 /// Splits fill the SMs and no more; clusters have room; the workspace has room for whatever meets in it.
@@ -88,7 +112,11 @@ TEST_F(DecodeSm90, Refusals)
         const char *reason;
     } table[] = {
         {[](Described &d) { d.problem.max_q = 4; }, ""},
-        {[](Described &d) { d.problem.max_q = 5; }, "attn_problem.max_q = 5 with 4 heads on a key head (at most 16"},
+        {[](Described &d) { d.problem.max_q = 16; }, ""},
+        {[](Described &d) { d.problem.max_q = 17; },
+         "attn_problem.max_q = 17 with 4 heads on a key head (at most 64 rows)"},
+        {[](Described &d) { d.problem.heads_q = 64 * 4; }, ""},
+        {[](Described &d) { d.problem.heads_q = 65 * 4; }, "max_q = 1 with 65 heads on a key head (at most 64 rows)"},
         {[](Described &d) { d.problem.q_dtype = ATTN_FLOAT32; }, "float16 or bfloat16 throughout"},
         {[](Described &d) { d.problem.flags = ATTN_STRICT_NONFINITE; }, "ATTN_STRICT_NONFINITE"},
         {[](Described &d) { d.dense.softcap = 30; }, "the plain operator"},
@@ -111,6 +139,70 @@ TEST_F(DecodeSm90, Refusals)
             EXPECT_NE(refusal(described).find(reason), std::string::npos) << reason << ": " << refusal(described);
     }
     EXPECT_EQ(refusal(served(), 1), "needs compute capability 9.0, this is 8.0");
+}
+
+/// More queries of a head than 16: left to the kernel of many rows only where that has work for all SMs, one head a
+/// tile, and no pages.
+TEST_F(DecodeSm90, ManyQueries)
+{
+    const struct {
+        int64_t batch, heads_q, heads_k, max_q, page_size;
+        bool refused;
+    } table[] = {
+        {2, 4, 4, 64, 0, false},  {2, 4, 4, 65, 0, true},   {32, 4, 4, 32, 0, false}, // 128 tiles, 132 SMs
+        {33, 4, 4, 32, 0, true},  {33, 4, 4, 16, 0, false}, {33, 4, 4, 32, 16, false},
+        {33, 8, 4, 32, 0, false}, {33, 8, 4, 33, 0, true},
+    };
+    for (const auto &c : table) {
+        Described described = served();
+        described.problem.batch = c.batch, described.problem.heads_q = c.heads_q, described.problem.heads_k = c.heads_k;
+        described.problem.max_q = c.max_q, described.problem.page_size = c.page_size;
+        if (c.page_size) described.problem.max_kv = 960;
+        const std::string reason = refusal(described);
+        EXPECT_EQ(!reason.empty(), c.refused) << c.batch << " " << c.heads_q << " " << c.max_q << ": " << reason;
+    }
+    Described described = served();
+    described.problem.batch = 33, described.problem.heads_q = 4, described.problem.max_q = 32;
+    EXPECT_NE(
+        refusal(described).find("max_q = 32 with 1 heads on a key head (at most 16 queries where there are 132 tiles"),
+        std::string::npos)
+        << refusal(described);
+}
+
+/// Rows of a tile: in the shape, in what the second kernel gets, and in the workspace.
+TEST_F(DecodeSm90, RowsOfATile)
+{
+    record_->parameters = 2; // what all that are launched have at least
+    attn_handle handle = create();
+    for (const auto &[heads_q, max_q, rows] :
+         {std::tuple(4, 16, 16), {4, 17, 32}, {32, 4, 32}, {40, 4, 64}, {256, 1, 64}}) {
+        SCOPED_TRACE(testing::Message() << heads_q << " heads, " << max_q << " queries");
+        Described described = served();
+        described.problem.batch = 1, described.problem.heads_q = heads_q;
+        described.problem.max_q = max_q, described.problem.max_kv = 10000;
+        attn_plan plan = nullptr;
+        ASSERT_EQ(described.plan(handle, &plan), ATTN_OK) << last_error();
+        const std::string text = describe(plan);
+        EXPECT_NE(text.find("\"kernel\":\"cuda.dense.decode_sm90\""), std::string::npos) << text;
+        EXPECT_NE(text.find("\"tile_rows\":" + std::to_string(rows) + ","), std::string::npos) << text;
+        EXPECT_NE(text.find("\"splits_meet_in\":\"workspace\""), std::string::npos) << text;
+        const Tensors tensors(plan);
+        fake_cuda_clear_launches();
+        ASSERT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
+        fake_cuda_launch launch;
+        ASSERT_EQ(fake_cuda_launch_count(), 2);
+        ASSERT_TRUE(fake_cuda_get_launch(0, &launch));
+        EXPECT_EQ(launch.block[0], 160u);
+        const uint32_t splits = launch.grid[0] / 4;
+        size_t bytes = 0, alignment = 0;
+        ASSERT_EQ(attn_plan_workspace(plan, &bytes, &alignment), ATTN_OK);
+        EXPECT_GE(bytes, size_t{4} * splits * static_cast<size_t>(rows) * (128 + 3) * sizeof(float));
+        ASSERT_TRUE(fake_cuda_get_launch(1, &launch));
+        EXPECT_STREQ(launch.kernel, "attn_dense_combine");
+        EXPECT_EQ(launch.grid[0], 4u * static_cast<uint32_t>(rows)) << "four warps for each row of a tile";
+        attn_plan_destroy(plan);
+    }
+    attn_destroy(handle);
 }
 
 /// Few tiles: a cluster for each, and no second kernel.
@@ -253,6 +345,15 @@ TEST_F(DecodeSm90, ShapeOverride)
     setenv("ATTN_GPU_DECODE_SHAPE", "stages=9", 1);
     EXPECT_TRUE(failed_with(served().plan(handle, &plan), ATTN_ERROR_INVALID,
                             {"ATTN_GPU_DECODE_SHAPE = stages=9: stages must be 2 to 8"}));
+    setenv("ATTN_GPU_DECODE_SHAPE", "rows=64", 1);
+    ASSERT_EQ(served().plan(handle, &plan), ATTN_OK) << last_error();
+    EXPECT_NE(describe(plan).find("\"tile_rows\":64"), std::string::npos);
+    attn_plan_destroy(plan);
+    setenv("ATTN_GPU_DECODE_SHAPE", "rows=16", 1);
+    Described many = served();
+    many.problem.max_q = 5;
+    EXPECT_TRUE(failed_with(many.plan(handle, &plan), ATTN_ERROR_INVALID,
+                            {"ATTN_GPU_DECODE_SHAPE = rows=16: the plan has tiles of more than 16 rows"}));
     unsetenv("ATTN_GPU_DECODE_SHAPE");
     attn_destroy(handle);
 }

@@ -1,9 +1,15 @@
-// Dense attention of few rows for Hopper (sm_90a), as in decoding: up to 16 rows of a sequence and a head of K, fp16 and
+// Dense attention of few rows for Hopper (sm_90a), as in decoding: up to 64 rows of a sequence and a head of K, fp16 and
 // bf16. Reading K and V bounds it, so a warp does nothing but keep the tensor memory accelerator busy.
 //
 //   warp 4       asks for K, V of blocks 0, 1, 2 ... of its split of the keys, as many as there are stages ahead
-//   warps 0-3    16 keys of each block:  S = Q K^T -> mask -> weights (online softmax) -> O += W V
-//   at the end   the four warps' sums of a row are merged through shared memory
+//   warps 0-3    16 rows and some keys of each block:  S = Q K^T -> mask -> weights (online softmax) -> O += W V
+//   at the end   the sums that several warps have of a row are merged through shared memory; 64 rows are written as they
+//                are, by all warps at once
+//
+//   rows of a tile   warps by rows x keys   keys of a warp
+//   16               1 x 4                  16
+//   32               2 x 2                  32
+//   64               4 x 1                  64
 //
 // A tile whose keys are split is finished in one of two ways. Splits that all fit the GPU at once are a cluster of blocks
 // of threads, which read each other's sums. Others leave them in the workspace, for the kernel that combines them.
@@ -22,18 +28,21 @@ namespace attn::sm90 {
 using namespace gpu; // params, sequences, results and the platform are those of the portable kernel
 using namespace ptx;
 
-constexpr DecodeShape kShape = {ATTN_TYPE, ATTN_DIM_QK, ATTN_DIM_V, ATTN_STAGES, ATTN_BLOCKS};
+constexpr DecodeShape kShape = {ATTN_TYPE, ATTN_ROWS, ATTN_DIM_QK, ATTN_DIM_V, ATTN_STAGES, ATTN_BLOCKS};
 static_assert(kShape.fault() == nullptr, "no kernel can have this shape");
 
 constexpr Element kType = static_cast<Element>(kShape.type);
 constexpr int kDimQk = kShape.dim_qk, kDimV = kShape.dim_v;
 constexpr int kQkBlocks = kShape.qk_blocks(), kVBlocks = kShape.v_blocks();
 constexpr int kStages = kShape.stages;
-constexpr int kWarps = DecodeShape::kWarps, kRows = DecodeShape::kRows, kKeys = DecodeShape::kKeys;
-constexpr int kWarpKeys = kKeys / kWarps;
-static_assert(kWarpKeys == 16, "a warp's weights are one operand of a product");
+constexpr int kWarps = DecodeShape::kWarps, kRows = kShape.rows, kKeys = DecodeShape::kKeys;
+constexpr int kWarpRows = DecodeShape::kWarpRows, kRowWarps = kShape.row_warps(), kKeyWarps = kShape.key_warps();
+constexpr int kWarpKeys = kShape.warp_keys(), kStepKeys = kShape.step_keys();
+constexpr int kPieces = kStepKeys / 16; ///< Of 16 keys, whose weights are one operand of a product.
+/// What rows and the tile see is kept where registers suffice; else it is found anew for the few blocks that need it.
+constexpr bool kKeepsRanges = kWarpKeys == 16;
 constexpr int kKBytes = kShape.k_bytes(), kStageBytes = kShape.stage_bytes();
-constexpr int kBlockBytes = kKeys * 128; ///< Of 64 channels.
+constexpr int kBlockBytes = kKeys * 128, kPieceBytes = 16 * 128; ///< Of 64 channels.
 constexpr int kPartStep = kShape.part_step(), kPartBytes = kShape.part_bytes();
 constexpr DecodeLayout kAt = kShape.shared();
 
@@ -42,6 +51,13 @@ constexpr int kLaneChannels = 4, kPartsAtOnce = 8; ///< Where a warp merges the 
 constexpr int kConsumerBarrier = 1; ///< Of the warps that compute.
 
 extern __shared__ __align__(1024) char shared_memory[];
+
+/// The same number, as one that the compiler knows nothing of: no register keeps what follows from it through a loop.
+ATTN_DEVICE int anew(int x)
+{
+    asm volatile("" : "+r"(x));
+    return x;
+}
 
 ATTN_DEVICE u32 full_barrier(u32 base, int stage)
 {
@@ -158,13 +174,20 @@ public:
         for (int i = begin; i < end; ++i, stage.advance()) {
             mbarrier_wait(full_barrier(base_, stage.at), stage.parity);
             const u32 k = base_ + kAt.stages + stage.at * kStageBytes, v = k + kKBytes;
-            const int block = schedule_.block_of(i) * kKeys, first = block + kWarpKeys * warp_;
-            float x[2][4];
-            multiply_qk(k, x);
-            if (!schedule_.is_full(block, kKeys)) mask(first, x);
-            soften(x);
-            if (!schedule_.contains(block, kKeys)) clear_hidden(first, v);
-            multiply_pv(x, v);
+            const int block = schedule_.block_of(i) * kKeys;
+            const bool full = schedule_.is_full(block, kKeys);
+            if (!full) clear_hidden(block, v);
+            if (has_rows()) {
+#pragma unroll 1
+                for (int key = 0; key < kWarpKeys; key += kStepKeys) {
+                    const int from = (first_key() + key) * 128;
+                    float x[2 * kPieces][4];
+                    multiply_qk(k + from, x);
+                    if (!full) mask(block + first_key() + key, x);
+                    soften(x);
+                    multiply_pv(x, v + from);
+                }
+            }
             // By each thread for itself: tools that look for races do not follow what __syncwarp() orders.
             mbarrier_arrive(empty_barrier(base_, stage.at));
         }
@@ -176,32 +199,88 @@ public:
         named_barrier_wait(kConsumerBarrier, kConsumerThreads);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            float *row = reinterpret_cast<float *>(shared_memory + kAt.parts + warp_ * kPartBytes) +
-                         (lane_ / 4 + 8 * half) * kPartStep;
+            float *row = reinterpret_cast<float *>(shared_memory + kAt.parts + first_key() / kWarpKeys * kPartBytes) +
+                         row_of(half) * kPartStep;
 #pragma unroll
             for (int j = 0; j < kDimV / 8; ++j)
                 *reinterpret_cast<float2 *>(row + 8 * j + column_) = make_float2(o_[j][2 * half], o_[j][2 * half + 1]);
-            const float total = row_sum(sum_[half]);
-            if (lane_ % 4 == 0) row[kDimV] = max_[half] * p_.score_factor, row[kDimV + 1] = total;
+            const RowSums sums = sums_of(half);
+            if (lane_ % 4 == 0) row[kDimV] = sums.max, row[kDimV + 1] = sums.sum;
         }
         named_barrier_wait(kConsumerBarrier, kConsumerThreads);
+    }
+
+    // With one warp for all keys of a row its sums are whole, and the 16 rows of each need not go through shared memory one
+    // by one. OUT is of the type of V; its rows are contiguous and aligned.
+
+    /// Writes the results of a tile that is not split.
+    ATTN_DEVICE void write_rows(int head0) const
+    {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const RowSums sums = sums_of(half);
+            const int row = row_of(half);
+            if (!has_row(row)) continue;
+            const int token = row / p_.group, head = head0 + row - token * p_.group;
+            const RowFactor factor = finish_row<false>(p_, s_, token, head, sums, lane_ % 4 == 0);
+            u32 *out = reinterpret_cast<u32 *>(const_cast<char *>(token_address(p_, p_.out, s_, token, head)));
+            const auto finished = [&](int j, int side) {
+                return finish_element<false>(p_, factor, nullptr, 0, o_[j][2 * half + side]);
+            };
+#pragma unroll
+            for (int j = 0; j < kDimV / 8; ++j)
+                if (8 * j < p_.dim_v) out[4 * j + column_ / 2] = pack_pair<kType>(finished(j, 0), finished(j, 1));
+        }
+    }
+
+    /// Writes the partial result of a split: see partial_floats().
+    ATTN_DEVICE void write_partial(float *to) const
+    {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const RowSums sums = sums_of(half);
+            const int row = row_of(half);
+            if (!has_row(row)) continue;
+            float *values = to + row * p_.dim_v;
+#pragma unroll
+            for (int j = 0; j < kDimV / 8; ++j)
+                if (8 * j < p_.dim_v)
+                    *reinterpret_cast<float2 *>(values + 8 * j + column_) =
+                        make_float2(o_[j][2 * half], o_[j][2 * half + 1]);
+            float *statistics = to + kRows * p_.dim_v + row;
+            if (lane_ % 4 == 0) statistics[0] = sums.max, statistics[kRows] = sums.sum, statistics[2 * kRows] = 0.0f;
+        }
     }
 
     ATTN_DEVICE int warp() const { return warp_; }
     ATTN_DEVICE int lane() const { return lane_; }
 
 private:
+    /// Of the tile.
+    ATTN_DEVICE int first_row() const { return kRowWarps == 1 ? 0 : kWarpRows * (warp_ / kKeyWarps); }
+    /// Of a stage.
+    ATTN_DEVICE int first_key() const { return kWarpKeys * (kRowWarps == 1 ? warp_ : warp_ % kKeyWarps); }
+    ATTN_DEVICE bool has_row(int row) const { return row < s_.q_length * p_.group; }
+    /// Else the warp only helps to clear.
+    ATTN_DEVICE bool has_rows() const { return kRowWarps == 1 || has_row(first_row()); }
+    ATTN_DEVICE int row_of(int half) const { return first_row() + lane_ / 4 + 8 * half; }
+
+    /// What the keys of this warp leave of a row. All lanes ask together.
+    ATTN_DEVICE RowSums sums_of(int half) const
+    {
+        return {max_[half] * p_.score_factor, row_sum(sum_[half]), 0.0f};
+    }
+
     /// Rows of Q as the products want them: rows of the tile are tokens, each with its heads of the group.
     ATTN_DEVICE void load_queries(int head0)
     {
-        const int total = s_.q_length * p_.group;
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            const int row = lane_ / 4 + 8 * half;
-            const bool is_row = row < total;
+            const int row = row_of(half);
+            const bool is_row = has_row(row);
             const int token = is_row ? row / p_.group : 0;
             const int head = head_of(p_, head0 + (is_row ? row - token * p_.group : 0), p_.heads_q);
-            keys_[half] = keys_of(p_.mask, s_, token);
+            if (kKeepsRanges) keys_[half] = range_of(row);
             const char *from = token_address(p_, p_.q, s_, token, head);
 #pragma unroll
             for (int c = 0; c < kDimQk / 16; ++c)
@@ -214,39 +293,52 @@ private:
         }
     }
 
-    ATTN_DEVICE void multiply_qk(u32 k, float (&x)[2][4]) const
+    /// Scores of the keys from `k` on.
+    ATTN_DEVICE void multiply_qk(u32 k, float (&x)[2 * kPieces][4]) const
     {
 #pragma unroll
-        for (int j = 0; j < 2; ++j)
+        for (int j = 0; j < 2 * kPieces; ++j)
 #pragma unroll
             for (int e = 0; e < 4; ++e) x[j][e] = 0.0f;
-        const int row = kWarpKeys * warp_ + lane_ % 8 + lane_ / 16 * 8;
+        const int row = lane_ % 8 + lane_ / 16 * 8;
         const u32 at = k + row * 128 + ((lane_ / 8 % 2) ^ (row % 8)) * 16;
 #pragma unroll
-        for (int c = 0; c < kDimQk / 16; ++c) {
-            u32 b[4];
-            load_matrices(b, (at ^ (c % 4 * 32)) + c / 4 * kBlockBytes);
-            multiply<kType>(x[0], q_[c], b[0], b[1]);
-            multiply<kType>(x[1], q_[c], b[2], b[3]);
-        }
+        for (int c = 0; c < kDimQk / 16; ++c)
+#pragma unroll
+            for (int piece = 0; piece < kPieces; ++piece) {
+                u32 b[4];
+                load_matrices(b, (at ^ (c % 4 * 32)) + c / 4 * kBlockBytes + piece * kPieceBytes);
+                multiply<kType>(x[2 * piece], q_[c], b[0], b[1]);
+                multiply<kType>(x[2 * piece + 1], q_[c], b[2], b[3]);
+            }
     }
 
-    /// `first`: key of this warp's column 0.
-    ATTN_DEVICE void mask(int first, float (&x)[2][4]) const
+    /// Keys that a row sees.
+    ATTN_DEVICE KeyRange range_of(int row) const
+    {
+        return keys_of(p_.mask, s_, has_row(row) ? row / p_.group : 0);
+    }
+
+    /// `first`: key of column 0.
+    ATTN_DEVICE void mask(int first, float (&x)[2 * kPieces][4]) const
     {
 #pragma unroll
-        for (int j = 0; j < 2; ++j)
+        for (int half = 0; half < 2; ++half) {
+            const KeyRange keys = kKeepsRanges ? keys_[half] : range_of(anew(row_of(half)));
 #pragma unroll
-            for (int e = 0; e < 4; ++e) {
-                const KeyRange &keys = keys_[e / 2];
-                const int key = first + 8 * j + column_ + e % 2;
-                if (!((keys.begin <= key && key < keys.end) || key < keys.sinks)) x[j][e] = -infinity();
-            }
+            for (int j = 0; j < 2 * kPieces; ++j)
+#pragma unroll
+                for (int side = 0; side < 2; ++side) {
+                    const int key = first + 8 * j + column_ + side;
+                    const bool seen = (keys.begin <= key && key < keys.end) || key < keys.sinks;
+                    if (!seen) x[j][2 * half + side] = -infinity();
+                }
+        }
     }
 
     /// Products to weights. A row keeps its reference until a product exceeds it by so much, in units of log2(e): weights
     /// of up to 2^8 lose nothing, and what was summed before need not be multiplied.
-    ATTN_DEVICE void soften(float (&x)[2][4])
+    ATTN_DEVICE void soften(float (&x)[2 * kPieces][4])
     {
         constexpr float kSlack = 8.0f;
         const float factor = p_.score_factor;
@@ -254,7 +346,10 @@ private:
         bool moves = false;
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            top[half] = fmaxf(fmaxf(x[0][2 * half], x[0][2 * half + 1]), fmaxf(x[1][2 * half], x[1][2 * half + 1]));
+            top[half] = fmaxf(x[0][2 * half], x[0][2 * half + 1]);
+#pragma unroll
+            for (int j = 1; j < 2 * kPieces; ++j)
+                top[half] = fmaxf(top[half], fmaxf(x[j][2 * half], x[j][2 * half + 1]));
             moves |= (top[half] - max_[half]) * factor > kSlack;
         }
         if (__any_sync(kAllLanes, moves)) {
@@ -274,7 +369,7 @@ private:
         for (int half = 0; half < 2; ++half) {
             const float reference = max_[half] == -infinity() ? 0.0f : max_[half] * factor;
 #pragma unroll
-            for (int j = 0; j < 2; ++j)
+            for (int j = 0; j < 2 * kPieces; ++j)
 #pragma unroll
                 for (int side = 0; side < 2; ++side) {
                     float &weight = x[j][2 * half + side];
@@ -284,33 +379,45 @@ private:
         }
     }
 
-    /// V of keys that no row sees becomes 0: a weight of 0 would still make NaN of what is not finite there.
-    ATTN_DEVICE void clear_hidden(int first, u32 v) const
+    /// V of keys that no row sees becomes 0: a weight of 0 would still make NaN of what is not finite there. Warps of the
+    /// same keys share the work, before any of them reads V of the stage.
+    ATTN_DEVICE void clear_hidden(int block, u32 v) const
     {
-        char *rows = shared_memory + (v - base_) + kWarpKeys * warp_ * 128;
+        const Schedule schedule = kKeepsRanges ? schedule_ : Schedule(p_.mask, s_, anew(0), s_.q_length - 1, kKeys);
+        if (schedule.contains(block, kKeys)) return;
+        const int first = block + first_key();
+        char *rows = shared_memory + (v - base_) + first_key() * 128;
 #pragma unroll 1
-        for (int unit = lane_; unit < kVBlocks * kWarpKeys * 8; unit += 32) {
+        for (int unit = lane_ + 2 * first_row(); unit < kVBlocks * kWarpKeys * 8; unit += 32 * kRowWarps) {
             const int row = unit / 8 % kWarpKeys;
-            if (!schedule_.in_hull(first + row))
+            if (!schedule.in_hull(first + row))
                 *reinterpret_cast<uint4 *>(rows + unit / (8 * kWarpKeys) * kBlockBytes + row * 128 + unit % 8 * 16) =
                     make_uint4(0, 0, 0, 0);
         }
         fence_shared_for_engines(); // which write here next
-        __syncwarp();
+        if constexpr (kRowWarps == 1)
+            __syncwarp();
+        else
+            named_barrier_wait(kConsumerBarrier, kConsumerThreads);
     }
 
-    ATTN_DEVICE void multiply_pv(const float (&x)[2][4], u32 v)
+    /// Adds the rows of V from `v` on, by their weights.
+    ATTN_DEVICE void multiply_pv(const float (&x)[2 * kPieces][4], u32 v)
     {
-        const u32 a[4] = {pack_pair<kType>(x[0][0], x[0][1]), pack_pair<kType>(x[0][2], x[0][3]),
-                          pack_pair<kType>(x[1][0], x[1][1]), pack_pair<kType>(x[1][2], x[1][3])};
-        const int row = kWarpKeys * warp_ + lane_ % 16;
+        const int row = lane_ % 16;
         const u32 at = v + row * 128 + ((lane_ / 16) ^ (row % 8)) * 16;
 #pragma unroll
-        for (int j = 0; j < kDimV / 16; ++j) {
-            u32 b[4];
-            load_matrices_transposed(b, (at ^ (j % 4 * 32)) + j / 4 * kBlockBytes);
-            multiply<kType>(o_[2 * j], a, b[0], b[1]);
-            multiply<kType>(o_[2 * j + 1], a, b[2], b[3]);
+        for (int piece = 0; piece < kPieces; ++piece) {
+            const float(&left)[4] = x[2 * piece], (&right)[4] = x[2 * piece + 1];
+            const u32 a[4] = {pack_pair<kType>(left[0], left[1]), pack_pair<kType>(left[2], left[3]),
+                              pack_pair<kType>(right[0], right[1]), pack_pair<kType>(right[2], right[3])};
+#pragma unroll
+            for (int j = 0; j < kDimV / 16; ++j) {
+                u32 b[4];
+                load_matrices_transposed(b, (at ^ (j % 4 * 32)) + j / 4 * kBlockBytes + piece * kPieceBytes);
+                multiply<kType>(o_[2 * j], a, b[0], b[1]);
+                multiply<kType>(o_[2 * j + 1], a, b[2], b[3]);
+            }
         }
     }
 
@@ -319,7 +426,7 @@ private:
     const Schedule &schedule_;
     const u32 base_; ///< Address of shared memory.
     const int warp_, lane_, column_;
-    KeyRange keys_[2]; ///< That the rows see.
+    KeyRange keys_[2]; ///< That the rows see, where they are kept.
     u32 q_[kDimQk / 16][4];
     float max_[2]; ///< Of products.
     float sum_[2]; ///< Of weights, of this thread's columns.
@@ -347,7 +454,7 @@ struct SharedParts {
 /// Merges the warps' parts of a row into `to` and `statistics`: maximum, sum and spread, `step` floats apart.
 ATTN_DEVICE void merge_row(const SharedParts &parts, int dim, float *to, float *statistics, int step, int lane)
 {
-    const MergedRow<SharedParts, kLaneChannels, kPartsAtOnce> row(parts, kWarps, true, lane);
+    const MergedRow<SharedParts, kLaneChannels, kPartsAtOnce> row(parts, kKeyWarps, true, lane);
     if (lane == 0) {
         statistics[0] = row.sums.max;
         statistics[step] = row.sums.sum;
@@ -398,6 +505,17 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), ATTN_
     }
     Consumer consumer(p, s, schedule, work.head0, base);
     consumer.visit(blocks.begin, blocks.end);
+    const auto partial = [&] {
+        return p.partials + (work.tile * p.splits + work.split) * partial_floats(kRows, p.dim_v);
+    };
+    if constexpr (kKeyWarps == 1)
+        if (!clustered) {
+            if (p.splits == 1)
+                consumer.write_rows(work.head0);
+            else
+                consumer.write_partial(partial());
+            return;
+        }
     consumer.leave_parts();
     const int warp = consumer.warp(), lane = consumer.lane();
     const auto parts_of = [&](int row) {
@@ -409,19 +527,21 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), ATTN_
                                                           0, p.dim_v, lane);
     };
     if (p.splits == 1) {
-        for (int row = warp; row < total; row += kWarps) finish(parts_of(row), kWarps, row);
+        for (int row = warp; row < total; row += kWarps) finish(parts_of(row), kKeyWarps, row);
         return;
     }
     if (!clustered) {
-        float *partial = p.partials + (work.tile * p.splits + work.split) * partial_floats(kRows, p.dim_v);
+        float *to = partial();
         for (int row = warp; row < total; row += kWarps)
-            merge_row(parts_of(row), p.dim_v, partial + static_cast<i64>(row) * p.dim_v,
-                      partial + static_cast<i64>(kRows) * p.dim_v + row, kRows, lane);
+            merge_row(parts_of(row), p.dim_v, to + static_cast<i64>(row) * p.dim_v,
+                      to + static_cast<i64>(kRows) * p.dim_v + row, kRows, lane);
         return;
     }
-    float *merged = reinterpret_cast<float *>(shared_memory + kAt.merged);
-    for (int row = warp; row < total; row += kWarps)
-        merge_row(parts_of(row), p.dim_v, merged + row * kPartStep, merged + row * kPartStep + kDimV, 1, lane);
+    if constexpr (kKeyWarps > 1) {
+        float *merged = reinterpret_cast<float *>(shared_memory + kAt.merged);
+        for (int row = warp; row < total; row += kWarps)
+            merge_row(parts_of(row), p.dim_v, merged + row * kPartStep, merged + row * kPartStep + kDimV, 1, lane);
+    }
     cluster_barrier();
     for (int row = work.split + p.splits * warp; row < total; row += p.splits * kWarps)
         finish({base + kAt.merged + static_cast<u32>(row * kPartStep * 4), 0, true}, p.splits, row);

@@ -24,9 +24,26 @@ constexpr int64_t kMostBlocks = (int64_t{1} << 31) - 1; ///< Of threads, in a la
 /// Keys of a page, at least: a copy has rows of one page, and each costs the engine as much.
 constexpr int64_t kFewestPageKeys = 8;
 
+/// Queries of a head up to which no other kernel for Hopper serves a plan. With more of them, up to the rows of a tile,
+/// memory still bounds the work, so what counts is that every SM asks for keys, and that each key is asked for once.
+/// Only here are keys split where tiles are few, pages copied, and heads that share keys packed; where none of this
+/// matters the kernel of many rows does as well, with larger products.
+constexpr int64_t kFewQueries = 16;
+
 int64_t key_blocks(int64_t keys)
 {
     return (keys + DecodeShape::kKeys - 1) / DecodeShape::kKeys;
+}
+
+/// Of a tile: the tokens of a sequence with all heads that share a key head.
+int64_t rows_of(const DenseProblem &p)
+{
+    return p.max_q * p.group;
+}
+
+DecodeShape choose_shape(const DenseProblem &p)
+{
+    return decode_shape_of(gpu::product_type(p), rows_of(p), p.dim_qk, p.dim_v);
 }
 
 class Decode final : public Executor {
@@ -38,7 +55,7 @@ public:
         constant_ = gpu::forward_constants(p_);
         constant_.row_tiles = 1;
         constant_.section = 1;
-        shape_ = decode_shape_of(gpu::product_type(p_), p_.dim_qk, p_.dim_v);
+        shape_ = choose_shape(p_);
         if (const attn_status status = override_decode_shape(&shape_)) return status;
         if (const attn_status status =
                 device_.load(decode_request(shape_), true, static_cast<uint32_t>(shape_.threads()),
@@ -89,7 +106,7 @@ public:
 
     void describe(JsonWriter &json) const override
     {
-        json.add("tile_rows", int64_t{DecodeShape::kRows});
+        json.add("tile_rows", int64_t{shape_.rows});
         json.add("key_block", int64_t{DecodeShape::kKeys});
         json.add("stages", int64_t{shape_.stages});
         json.add("heads_per_tile", p_.group);
@@ -108,7 +125,7 @@ public:
 
 private:
     int64_t tiles_in(const gpu::LaunchSizes &sizes) const noexcept { return sizes.batch * (p_.heads_out / p_.group); }
-    int64_t floats() const noexcept { return gpu::partial_floats(DecodeShape::kRows, p_.dim_v); }
+    int64_t floats() const noexcept { return gpu::partial_floats(shape_.rows, p_.dim_v); }
     int64_t box_keys() const noexcept
     {
         return p_.storage == Storage::paged ? std::min<int64_t>(p_.page_size, DecodeShape::kKeys) : DecodeShape::kKeys;
@@ -143,7 +160,7 @@ private:
         void *parameters[] = {&maps[0], &maps[1], &params, &box, &meets};
         if (const attn_status status = device_.launch(kernel_, grid, stream, parameters)) return status;
         if (!params.partials) return ATTN_OK;
-        i32 rows = DecodeShape::kRows;
+        i32 rows = shape_.rows;
         void *combine_parameters[] = {&params, &rows};
         gpu::Grid combine;
         combine.x = static_cast<uint32_t>(gpu::combine_blocks(tiles * rows, p_.dim_v));
@@ -161,16 +178,22 @@ private:
     std::unique_ptr<Executor> portable_; ///< For calls whose tensors this kernel cannot copy.
 };
 
-/// What of the problem the kernel does not compute.
-std::vector<std::string> list_faults(const DenseProblem &p)
+/// What of the problem the kernel does not compute, on a GPU of `units` SMs, or leaves to another.
+std::vector<std::string> list_faults(const DenseProblem &p, int64_t units)
 {
     std::vector<std::string> faults = p.unserved;
     const auto add = [&](bool is_fault, std::string what) {
         if (is_fault) faults.push_back(std::move(what));
     };
-    if (p.max_q > DecodeShape::kRows || p.max_q * p.group > DecodeShape::kRows)
-        faults.push_back("attn_problem.max_q = " + std::to_string(p.max_q) + " with " + std::to_string(p.group) +
-                         " heads on a key head (at most " + std::to_string(DecodeShape::kRows) + " rows)");
+    const auto queries = [&](const std::string &rule) {
+        return "attn_problem.max_q = " + std::to_string(p.max_q) + " with " + std::to_string(p.group) +
+               " heads on a key head (" + rule + ")";
+    };
+    if (p.max_q > DecodeShape::kMostRows || rows_of(p) > DecodeShape::kMostRows)
+        faults.push_back(queries("at most " + std::to_string(DecodeShape::kMostRows) + " rows"));
+    else if (p.max_q > kFewQueries && p.group == 1 && p.storage != Storage::paged && p.batch * p.heads_out >= units)
+        faults.push_back(queries("at most " + std::to_string(kFewQueries) + " queries where there are " +
+                                 std::to_string(units) + " tiles or more: the kernel of many rows fills the SMs"));
     add(p.flags & ATTN_STRICT_NONFINITE, "attn_problem.flags: ATTN_STRICT_NONFINITE");
     add(p.flags & ATTN_CHECKED, "attn_problem.flags: ATTN_CHECKED");
     if (!gpu::is_plain(p))
@@ -194,9 +217,10 @@ std::string refuse_decode(const Problem &problem, gpu::Device &device)
 {
     if (std::string reason = refuse_device(device.facts()); !reason.empty()) return reason;
     const auto &dense = static_cast<const DenseProblem &>(problem);
-    if (std::string reason = refuse_faults(list_faults(dense)); !reason.empty()) return reason;
-    const DecodeShape shape = decode_shape_of(gpu::product_type(dense), dense.dim_qk, dense.dim_v);
-    if (std::string reason = refuse_request(decode_request(shape), device); !reason.empty()) return reason;
+    if (std::string reason = refuse_faults(list_faults(dense, device.facts().compute_units)); !reason.empty())
+        return reason;
+    if (std::string reason = refuse_request(decode_request(choose_shape(dense)), device); !reason.empty())
+        return reason;
     return gpu::refuse_forward(problem, device); // which serves strides that this kernel does not
 }
 

@@ -20,15 +20,23 @@ struct DecodeLayout {
 
 struct DecodeShape {
     i32 type;   ///< gpu::Element: fp16 or bf16.
-    i32 dim_qk; ///< Channels of Q and K, rounded up to 16. In memory they take whole blocks of 64.
+    i32 rows;   ///< Of a tile: 16, 32 or 64.
+    i32 dim_qk; ///< Channels of Q and K, rounded up to 16 or 64. In memory they take whole blocks of 64.
     i32 dim_v;  ///< Of V and OUT, rounded up to 64.
     i32 stages; ///< Buffers, of a block of K and of V each.
     i32 blocks; ///< Of threads that fit an SM.
 
     static constexpr i32 kWarps = 4; ///< That compute; one more copies.
-    static constexpr i32 kRows = 16;
-    static constexpr i32 kKeys = 64; ///< Of a stage: 16 for each warp.
+    static constexpr i32 kWarpRows = 16, kMostRows = 64;
+    static constexpr i32 kKeys = 64; ///< Of a stage.
     static constexpr i32 kMostStages = 8;
+
+    /// The warps that compute are a grid of so many by so many: each has 16 rows and a part of the keys.
+    constexpr i32 row_warps() const { return rows / kWarpRows; }
+    constexpr i32 key_warps() const { return kWarps / row_warps(); }
+    constexpr i32 warp_keys() const { return kKeys / key_warps(); }
+    /// Keys that a warp multiplies at once: few where OUT leaves few registers for their products.
+    constexpr i32 step_keys() const { return dim_v > 128 ? 16 : warp_keys(); }
 
     constexpr i32 threads() const { return 32 * (kWarps + 1); }
     constexpr i32 qk_blocks() const { return (dim_qk + 63) / 64; }
@@ -38,14 +46,14 @@ struct DecodeShape {
     constexpr i32 stage_bytes() const { return k_bytes() + v_bytes(); }
     /// Floats of a row of a part: channels, maximum, sum; rows begin in different banks.
     constexpr i32 part_step() const { return dim_v + 8; }
-    constexpr i32 part_bytes() const { return kRows * part_step() * 4; }
+    constexpr i32 part_bytes() const { return rows * part_step() * 4; }
 
     constexpr DecodeLayout shared() const
     {
         DecodeLayout at = {};
         at.stages = 0;
         at.parts = 0;
-        at.merged = at.parts + kWarps * part_bytes();
+        at.merged = at.parts + (key_warps() > 1 ? key_warps() * part_bytes() : 0); // one part is merged as it is
         const i32 parts_end = at.merged + part_bytes(), stages_end = stages * stage_bytes();
         at.barriers = parts_end > stages_end ? parts_end : stages_end;
         at.bytes = at.barriers + 16 * stages;
@@ -56,6 +64,7 @@ struct DecodeShape {
     constexpr const char *fault() const
     {
         if (type != 1 && type != 2) return "products are of fp16 or bf16";
+        if (rows != 16 && rows != 32 && rows != kMostRows) return "rows must be 16, 32 or 64";
         if (dim_qk < 16 || dim_qk % 16 != 0 || dim_qk > 256) return "dim_qk must be a multiple of 16 up to 256";
         if (dim_v < 64 || dim_v % 64 != 0 || dim_v > 256) return "dim_v must be a multiple of 64 up to 256";
         if (stages < 2 || stages > kMostStages) return "stages must be 2 to 8";

@@ -19,11 +19,14 @@ constexpr i32 kFewestShared = 3;
 
 } // namespace
 
-DecodeShape decode_shape_of(i32 type, int64_t dim_qk, int64_t dim_v) noexcept
+DecodeShape decode_shape_of(i32 type, int64_t rows, int64_t dim_qk, int64_t dim_v) noexcept
 {
     DecodeShape s = {};
     s.type = type;
-    s.dim_qk = round_up(dim_qk, 16), s.dim_v = round_up(dim_v, 64);
+    s.rows = DecodeShape::kWarpRows;
+    while (s.rows < rows && s.rows < DecodeShape::kMostRows) s.rows *= 2;
+    // Of many rows registers are so few that each kernel is looked at, so there are not many.
+    s.dim_qk = round_up(dim_qk, s.rows > DecodeShape::kWarpRows ? 64 : 16), s.dim_v = round_up(dim_v, 64);
     for (s.blocks = 2; s.blocks >= 1; --s.blocks) {
         s.stages = DecodeShape::kMostStages;
         while (s.stages > 2 && s.fault() != nullptr) --s.stages;
@@ -36,8 +39,12 @@ DecodeShape decode_shape_of(i32 type, int64_t dim_qk, int64_t dim_v) noexcept
 attn_status override_decode_shape(DecodeShape *shape)
 {
     constexpr const char *kVariable = "ATTN_GPU_DECODE_SHAPE";
-    const gpu::ShapeField fields[] = {{"stages", &shape->stages}, {"blocks", &shape->blocks}};
+    const i32 least = shape->rows;
+    const gpu::ShapeField fields[] = {{"rows", &shape->rows}, {"stages", &shape->stages}, {"blocks", &shape->blocks}};
     if (const attn_status status = gpu::override_fields(kVariable, fields)) return status;
+    if (shape->rows < least)
+        return fail(ATTN_ERROR_INVALID, "%s = %s: the plan has tiles of more than %d rows", kVariable,
+                    std::getenv(kVariable), static_cast<int>(shape->rows));
     if (const char *fault = shape->fault())
         return fail(ATTN_ERROR_INVALID, "%s = %s: %s", kVariable, std::getenv(kVariable), fault);
     return ATTN_OK;
@@ -49,6 +56,7 @@ kernel::Request decode_request(const DecodeShape &s)
     request.source = "backends/cuda/decode_sm90/decode.cuh";
     request.entry = "attn_dense_decode_sm90";
     request.define({{"ATTN_TYPE", s.type},
+                    {"ATTN_ROWS", s.rows},
                     {"ATTN_DIM_QK", s.dim_qk},
                     {"ATTN_DIM_V", s.dim_v},
                     {"ATTN_STAGES", s.stages},
@@ -58,14 +66,23 @@ kernel::Request decode_request(const DecodeShape &s)
 
 std::vector<kernel::Request> default_decode_requests()
 {
-    return {decode_request(decode_shape_of(kBfloats, 64, 64)), decode_request(decode_shape_of(kBfloats, 128, 128)),
-            decode_request(decode_shape_of(kHalves, 128, 128))};
+    return {decode_request(decode_shape_of(kBfloats, 16, 64, 64)),
+            decode_request(decode_shape_of(kBfloats, 16, 128, 128)),
+            decode_request(decode_shape_of(kHalves, 16, 128, 128))};
 }
 
 std::vector<kernel::Request> further_decode_requests()
 {
-    return {decode_request(decode_shape_of(kHalves, 64, 64)), decode_request(decode_shape_of(kBfloats, 256, 256)),
-            decode_request(decode_shape_of(kBfloats, 96, 96)), decode_request(decode_shape_of(kBfloats, 192, 128))};
+    std::vector<kernel::Request> requests = {
+        decode_request(decode_shape_of(kHalves, 16, 64, 64)), decode_request(decode_shape_of(kBfloats, 16, 256, 256)),
+        decode_request(decode_shape_of(kBfloats, 16, 96, 96)), decode_request(decode_shape_of(kBfloats, 16, 192, 128))};
+    for (const int64_t rows : {32, 64}) {
+        for (int64_t dim_qk = 64; dim_qk <= kLargestDecodeDim; dim_qk += 64)
+            for (int64_t dim_v = 64; dim_v <= kLargestDecodeDim; dim_v += 64)
+                requests.push_back(decode_request(decode_shape_of(kBfloats, rows, dim_qk, dim_v)));
+        requests.push_back(decode_request(decode_shape_of(kHalves, rows, 128, 128)));
+    }
+    return requests;
 }
 
 } // namespace attn::sm90
