@@ -102,6 +102,10 @@ TEST_F(DecodeSm90, Splits)
     EXPECT_TRUE(sm90::decode_splits(rules, 8, 128).clustered);
     EXPECT_EQ(sm90::decode_splits(rules, 8, 2048).count, 32) << "nearly all SMs, twice";
     EXPECT_FALSE(sm90::decode_splits(rules, 8, 2048).clustered);
+    const sm90::DecodeRules alone = {132, 1, false, 1};
+    EXPECT_EQ(sm90::decode_splits(alone, 8, 2048).count, 8) << "half of the SMs read as fast";
+    EXPECT_TRUE(sm90::decode_splits(alone, 8, 2048).clustered);
+    EXPECT_FALSE(sm90::decode_splits(alone, 4, 2048).clustered);
 }
 
 TEST_F(DecodeSm90, Refusals)

@@ -251,6 +251,44 @@ TEST_F(DenseSm90, LaunchAndMaps)
     attn_destroy(handle);
 }
 
+/// Long rows that all see the same keys: two blocks of threads copy them together, each half of a block of keys.
+TEST_F(DenseSm90, Clusters)
+{
+    EXPECT_EQ(sm90::shape_of({2, 0, 0, 256, 256, false, true}).cluster, 2);
+    EXPECT_EQ(sm90::shape_of({2, 0, 0, 192, 128, false, true}).cluster, 2);
+    EXPECT_EQ(sm90::shape_of({2, 0, 0, 128, 128, false, true}).cluster, 1);
+    Described described = served();
+    described.dense.causal = ATTN_ALIGN_NONE;
+    described.problem.max_q = 2100, described.problem.dim_qk = 192;
+    EXPECT_EQ(refusal(described), "");
+    attn_handle handle = create(gpu::Selection::standard);
+    attn_plan plan = nullptr;
+    ASSERT_EQ(described.plan(handle, &plan), ATTN_OK) << last_error();
+    EXPECT_NE(describe(plan).find("\"cluster\":2,"), std::string::npos) << describe(plan);
+    const Tensors tensors(plan);
+    ASSERT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
+    fake_cuda_launch launch;
+    ASSERT_TRUE(fake_cuda_get_launch(0, &launch));
+    EXPECT_STREQ(launch.kernel, "attn_dense_forward_sm90");
+    EXPECT_EQ(launch.cluster, 2u);
+    EXPECT_EQ(launch.grid[0], 128u) << "the GPU runs so many blocks in clusters at once";
+    fake_cuda_tensor_map v, k;
+    ASSERT_TRUE(fake_cuda_get_tensor_map(1, &v) && fake_cuda_get_tensor_map(2, &k));
+    EXPECT_EQ(k.box[1], 64u);
+    EXPECT_EQ(v.box[1], 64u);
+    attn_plan_destroy(plan);
+    // Lengths from the device: tiles of a cluster might see different keys.
+    described.bind(ATTN_SLOT_SEQLENS_KV);
+    ASSERT_EQ(described.plan(handle, &plan), ATTN_OK) << last_error();
+    EXPECT_NE(describe(plan).find("\"cluster\":1,"), std::string::npos) << describe(plan);
+    attn_plan_destroy(plan);
+    setenv("ATTN_GPU_SM90_SHAPE", "cluster=2", 1);
+    EXPECT_EQ(described.plan(handle, &plan), ATTN_ERROR_INVALID);
+    unsetenv("ATTN_GPU_SM90_SHAPE");
+    EXPECT_STREQ(last_error(), "ATTN_GPU_SM90_SHAPE: cluster = 2, where tiles see different keys");
+    attn_destroy(handle);
+}
+
 TEST_F(DenseSm90, PackedSequences)
 {
     Described described = served();

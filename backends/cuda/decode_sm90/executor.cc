@@ -41,9 +41,18 @@ int64_t rows_of(const DenseProblem &p)
     return p.max_q * p.group;
 }
 
-DecodeShape choose_shape(const DenseProblem &p)
+DecodeShape common_shape(const DenseProblem &p)
 {
     return decode_shape_of(gpu::product_type(p), rows_of(p), p.dim_qk, p.dim_v);
+}
+
+/// With few tiles clusters of blocks that have an SM each need no second kernel, and read as fast.
+DecodeShape choose_shape(const DenseProblem &p, gpu::Device &device)
+{
+    const int64_t tiles = p.batch * (p.heads_out / p.group);
+    if (2 * tiles * gpu::kMostClusterBlocks > device.facts().compute_units) return common_shape(p);
+    const DecodeShape alone = decode_shape_of(gpu::product_type(p), rows_of(p), p.dim_qk, p.dim_v, true);
+    return device.waits_for_compiler() || device.has(decode_request(alone)) ? alone : common_shape(p);
 }
 
 class Decode final : public Executor {
@@ -55,7 +64,7 @@ public:
         constant_ = gpu::forward_constants(p_);
         constant_.row_tiles = 1;
         constant_.section = 1;
-        shape_ = choose_shape(p_);
+        shape_ = choose_shape(p_, device_);
         if (const attn_status status = override_decode_shape(&shape_)) return status;
         if (const attn_status status =
                 device_.load(decode_request(shape_), true, static_cast<uint32_t>(shape_.threads()),
@@ -219,7 +228,7 @@ std::string refuse_decode(const Problem &problem, gpu::Device &device)
     const auto &dense = static_cast<const DenseProblem &>(problem);
     if (std::string reason = refuse_faults(list_faults(dense, device.facts().compute_units)); !reason.empty())
         return reason;
-    if (std::string reason = refuse_request(decode_request(choose_shape(dense)), device); !reason.empty())
+    if (std::string reason = refuse_request(decode_request(choose_shape(dense, device)), device); !reason.empty())
         return reason;
     return gpu::refuse_forward(problem, device); // which serves strides that this kernel does not
 }

@@ -14,7 +14,7 @@ constexpr int64_t kLargestDecodeDim = 256;
 
 /// For fp16 or bf16 (gpu::Element), tiles of up to `rows` rows (at most DecodeShape::kMostRows) and head dims of at
 /// most kLargestDecodeDim.
-DecodeShape decode_shape_of(i32 type, int64_t rows, int64_t dim_qk, int64_t dim_v) noexcept;
+DecodeShape decode_shape_of(i32 type, int64_t rows, int64_t dim_qk, int64_t dim_v, bool alone = false) noexcept;
 
 /// Changes fields of a shape as the environment variable ATTN_GPU_DECODE_SHAPE says ("stages=4,blocks=1"), for tests
 /// and for tuning. Fails if it names no field, if no kernel can have the shape, or if it has fewer rows than before.

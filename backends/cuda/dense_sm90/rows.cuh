@@ -194,8 +194,10 @@ ATTN_DEVICE void mask_scores(const Rows &rows, int first, Scores &x)
 /// is, too.
 struct RowState {
     /// A row keeps its reference until a score exceeds it by so much, in units of the exponent: weights of up to 2^8 lose
-    /// nothing, and what was summed before need not be multiplied. (Not where the maximum itself is asked for.)
+    /// nothing, and what was summed before need not be multiplied. (Not where the maximum itself is asked for. With
+    /// temperatures of values too the compiler would not let products overlap.)
     static constexpr float kSlack = 8.0f;
+    static constexpr bool kKeepsReference = !kHasEpilogue && !kHasValueTemperature;
 
     float max[2]; ///< What weights refer to: of scores, or of products where those are not finished.
     float sum[2];
@@ -207,7 +209,7 @@ struct RowState {
     ATTN_DEVICE bool soften(const ForwardParams &p, Scores &x, float (&alpha)[2])
     {
         const float factor = unit_of_scores(p);
-        const bool moves = kHasEpilogue || __any_sync(kAllLanes, any_exceeds(factor, x));
+        const bool moves = !kKeepsReference || __any_sync(kAllLanes, any_exceeds(factor, x));
         if (moves) move(factor, x, alpha);
         float reference[2], added[2][2] = {}; // short chains of sums: a warp has to hide their latency itself
 #pragma unroll
@@ -222,38 +224,41 @@ struct RowState {
         return moves;
     }
 
-    /// Whether a score of the thread may exceed the limit of its row. Above 0 floats are ordered as their bits are, as
-    /// integers, of which an instruction finds the largest of three; a limit that is not above 0 counts as exceeded.
+    ATTN_DEVICE bool exceeds(float score, float factor, int half) const { return (score - max[half]) * factor > kSlack; }
+
+    /// Whether a score of the thread may exceed the reference of its row by too much.
     ATTN_DEVICE bool any_exceeds(float factor, const Scores &x) const
     {
-        int top[2][2];
+        // Above 0 floats are ordered as their bits are, as integers, of which one instruction finds the largest of three;
+        // a reference that is not above 0 counts as exceeded. (The registers of three consumers do not suffice for that.)
+        constexpr bool kAsIntegers = kConsumers == 2;
+        float top[2] = {x[0][0], x[0][2]};
         each_score([&](int half, int j, int e, int) {
-            int &best = top[half][e % 2];
-            best = j < 1 ? __float_as_int(x[j][e]) : larger(best, __float_as_int(x[j][e]));
+            if (j == 0 && e % 2 == 0) return;
+            if constexpr (kAsIntegers)
+                top[half] = __int_as_float(larger(__float_as_int(top[half]), __float_as_int(x[j][e])));
+            else
+                top[half] = fmaxf(top[half], x[j][e]);
         });
-        bool exceeds = false;
+        bool any = false;
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const float limit = limit_of(factor, half);
-            exceeds |= !(limit > 0.0f) || larger(top[half][0], top[half][1]) > __float_as_int(limit);
-        }
-        return exceeds;
+        for (int half = 0; half < 2; ++half)
+            any |= (kAsIntegers && !(max[half] > 0.0f)) || exceeds(top[half], factor, half);
+        return any;
     }
-    ATTN_DEVICE float limit_of(float factor, int half) const { return fmaf(kSlack, reciprocal_fast(factor), max[half]); }
 
     /// New references for the rows of the warp that need one. A row that need not move stays: its bits do not depend on
     /// the others.
     ATTN_DEVICE void move(float factor, const Scores &x, float (&alpha)[2])
     {
-        float top[2][2];
+        float top[2] = {x[0][0], x[0][2]};
         each_score([&](int half, int j, int e, int) {
-            float &best = top[half][e % 2];
-            best = j < 1 ? x[j][e] : fmaxf(best, x[j][e]);
+            if (j > 0 || e % 2 > 0) top[half] = fmaxf(top[half], x[j][e]);
         });
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            const float here = row_max(fmaxf(top[half][0], top[half][1]));
-            const bool stays = !kHasEpilogue && !(here > limit_of(factor, half));
+            const float here = row_max(top[half]);
+            const bool stays = kKeepsReference && !exceeds(here, factor, half);
             const float now = stays ? max[half] : fmaxf(max[half], here);
             alpha[half] = exp2_fast((max[half] - (now == -infinity() ? 0.0f : now)) * factor);
             max[half] = now;
