@@ -22,7 +22,7 @@
 // Registers: O 128, S 32, weights 16 of the 232 of a thread. Splits leave their sums in the workspace, for the kernel
 // that combines them. The order of all sums depends on the number of splits alone.
 //
-// Measurements are in docs/performance.md.
+// docs/kernels/hopper-latent.md explains the order of things.
 #include "backends/cuda/latent_sm90/shape.h"
 #include "backends/cuda/ptx/kernel_order.cuh"
 #include "backends/cuda/ptx/mbarrier.cuh"
