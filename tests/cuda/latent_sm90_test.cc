@@ -5,6 +5,7 @@
 #include "tests/cuda/sm90_session.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <functional>
 
 namespace attn::cuda::test {
@@ -36,9 +37,9 @@ protected:
 
 TEST_F(LatentSm90, Shape)
 {
-    constexpr sm90::LatentShape kShape = {2};
+    constexpr sm90::LatentShape kShape = {2, 1};
     EXPECT_EQ(kShape.fault(), nullptr);
-    EXPECT_NE(sm90::LatentShape{0}.fault(), nullptr);
+    EXPECT_NE((sm90::LatentShape{0, 1}).fault(), nullptr);
     const sm90::LatentLayout at = kShape.shared();
     for (const int32_t place : {at.q, at.k, sm90::LatentShape::kBufferBytes})
         EXPECT_EQ(place % 1024, 0) << "the pattern of the swizzle";
@@ -236,6 +237,34 @@ TEST_F(LatentSm90, EveryCallFails)
     const Sweep sweep = fail_every_call_of(served);
     EXPECT_EQ(sweep.faults.count("cuTensorMapEncodeTiled"), 1u);
     EXPECT_EQ(sweep.faults.count("cuLaunchKernelEx"), 1u);
+}
+
+/// Tiles of one token may be a cluster; where heads do not fill two tiles they are not.
+TEST_F(LatentSm90, ShapeOverride)
+{
+    attn_handle handle = create();
+    attn_plan plan = nullptr;
+    setenv("ATTN_GPU_LATENT_SHAPE", "cluster=2", 1);
+    for (const int64_t heads : {64, 128, 192, 256}) {
+        Described described = served();
+        described.problem.heads_q = heads, described.problem.max_q = 2;
+        ASSERT_EQ(described.plan(handle, &plan), ATTN_OK) << last_error();
+        const uint32_t cluster = heads % 128 == 0 ? 2 : 1;
+        EXPECT_NE(describe(plan).find("\"cluster\":" + std::to_string(cluster)), std::string::npos);
+        Tensors tensors(plan);
+        fake_cuda_clear_launches();
+        ASSERT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
+        fake_cuda_launch launch;
+        ASSERT_TRUE(fake_cuda_get_launch(0, &launch));
+        EXPECT_EQ(launch.cluster, cluster == 1 ? 0u : cluster);
+        EXPECT_EQ(launch.grid[0] % cluster, 0u);
+        attn_plan_destroy(plan);
+    }
+    setenv("ATTN_GPU_LATENT_SHAPE", "cluster=3", 1);
+    EXPECT_TRUE(failed_with(served().plan(handle, &plan), ATTN_ERROR_INVALID,
+                            {"ATTN_GPU_LATENT_SHAPE = cluster=3: cluster must be 1 or 2"}));
+    unsetenv("ATTN_GPU_LATENT_SHAPE");
+    attn_destroy(handle);
 }
 
 } // namespace

@@ -37,7 +37,10 @@ public:
     {
         constant_ = gpu::forward_constants(p_);
         constant_.section = 1;
-        shape_ = {gpu::product_type(p_)};
+        shape_ = latent_shape_of(gpu::product_type(p_));
+        if (const attn_status status = override_latent_shape(&shape_)) return status;
+        // A cluster has rows of one token, which see the same keys.
+        if (p_.group % (shape_.cluster * kRows) != 0) shape_.cluster = 1;
         if (const attn_status status =
                 device_.load(latent_request(shape_), true, static_cast<uint32_t>(shape_.threads()),
                              static_cast<uint32_t>(shape_.shared().bytes), &kernel_))
@@ -92,6 +95,7 @@ public:
         json.add("threads", int64_t{shape_.threads()});
         json.add("shared_bytes", int64_t{shape_.shared().bytes});
         json.add("registers", int64_t{kernel_.registers});
+        json.add("cluster", int64_t{shape_.cluster});
         json.add("products", shape_.type == gpu::kFloat16 ? "float16" : "bfloat16");
         json.add("kernel_origin", kernel::origin_name(kernel_.origin));
         json.add("for_other_strides", portable_->kernel());
@@ -137,6 +141,7 @@ private:
         grid.x = static_cast<uint32_t>(tiles * params.splits);
         grid.threads = static_cast<uint32_t>(shape_.threads());
         grid.shared_bytes = static_cast<uint32_t>(shape_.shared().bytes);
+        if (shape_.cluster > 1) grid.cluster = static_cast<uint32_t>(shape_.cluster);
         i32 box = static_cast<i32>(box_keys());
         void *parameters[] = {&map, &params, &box};
         if (const attn_status status = device_.launch(kernel_, grid, stream, parameters)) return status;
@@ -188,7 +193,8 @@ std::string refuse_latent(const Problem &problem, gpu::Device &device)
     if (std::string reason = refuse_device(device.facts()); !reason.empty()) return reason;
     const auto &dense = static_cast<const DenseProblem &>(problem);
     if (std::string reason = refuse_faults(list_faults(dense)); !reason.empty()) return reason;
-    if (std::string reason = refuse_request(latent_request({gpu::product_type(dense)}), device); !reason.empty())
+    if (std::string reason = refuse_request(latent_request(latent_shape_of(gpu::product_type(dense))), device);
+        !reason.empty())
         return reason;
     return gpu::refuse_forward(problem, device); // which serves strides that this kernel does not
 }

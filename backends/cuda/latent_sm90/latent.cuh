@@ -19,11 +19,15 @@
 // registers. Who reads a piece last says when it is empty: of V left warpgroup 0, of V right warpgroup 1, of weights the
 // other one.
 //
+// With 128 heads on a key head the two tiles of a token may be a cluster: each of its blocks of threads copies half of a
+// piece to both, and a piece is empty when both have read it.
+//
 // Registers: O 128, S 32, weights 16 of the 232 of a thread. Splits leave their sums in the workspace, for the kernel
 // that combines them. The order of all sums depends on the number of splits alone.
 //
 // docs/kernels/hopper-latent.md explains the order of things.
 #include "backends/cuda/latent_sm90/shape.h"
+#include "backends/cuda/ptx/cluster.cuh"
 #include "backends/cuda/ptx/kernel_order.cuh"
 #include "backends/cuda/ptx/mbarrier.cuh"
 #include "backends/cuda/ptx/named_barrier.cuh"
@@ -39,10 +43,11 @@ namespace attn::sm90 {
 using namespace gpu; // params, sequences, results and the platform are those of the portable kernel
 using namespace ptx;
 
-constexpr LatentShape kShape = {ATTN_TYPE};
+constexpr LatentShape kShape = {ATTN_TYPE, ATTN_CLUSTER};
 static_assert(kShape.fault() == nullptr, "no kernel can have this shape");
 
 constexpr Element kType = static_cast<Element>(kShape.type);
+constexpr int kCluster = kShape.cluster;
 constexpr int kDimQk = LatentShape::kDimQk, kDimV = LatentShape::kDimV, kHalfV = kDimV / 2;
 constexpr int kRows = LatentShape::kRows, kKeys = LatentShape::kKeys;
 constexpr int kPieces = LatentShape::kPieces, kHalfBlocks = LatentShape::kHalfBlocks;
@@ -90,7 +95,8 @@ struct Work {
     }
 };
 
-/// By one warp: copies blocks of keys [begin, end) of a schedule. `box_keys`: rows that a copy has, all of one page.
+/// By one warp: copies blocks of keys [begin, end) of a schedule. `box_keys`: rows that a copy has, all of one page. The
+/// blocks of a cluster copy every second part of a piece, each for all of them.
 ATTN_DEVICE void copy_blocks(const ForwardParams &p, const TensorMap &k, const Sequence &s, const Schedule &schedule,
                              int begin, int end, int head0, int box_keys, u32 base)
 {
@@ -98,6 +104,7 @@ ATTN_DEVICE void copy_blocks(const ForwardParams &p, const TensorMap &k, const S
     const int lane = threadIdx.x % 32;
     const int head = head_of(p, head0, p.heads_k);
     const int boxes = kKeys / box_keys;
+    const int rank = kCluster > 1 ? rank_in_cluster() : 0;
     const bool paged = p.sequences.page_size != 0;
     // Of this lane's part of block i: the row, and the page as the table has it, or the sequence. A page is looked at only
     // when the first piece is empty: until then the table is read.
@@ -132,7 +139,12 @@ ATTN_DEVICE void copy_blocks(const ForwardParams &p, const TensorMap &k, const S
             // Beyond the last: there is no such page, and the engine fills in zeros.
             if (piece == 0) place = static_cast<int>(!paged || (0 <= outer && outer < last) ? outer : last);
 #pragma unroll
-            for (int b = first; b < first + blocks; ++b) tma_load(to + b * kBlockBytes, k, full, 64 * b, row, head, place);
+            for (int b = first; b < first + blocks; ++b) {
+                if constexpr (kCluster == 1)
+                    tma_load(to + b * kBlockBytes, k, full, 64 * b, row, head, place);
+                else if ((blocks > 1 ? b : i) % kCluster == rank)
+                    tma_load_blocks(to + b * kBlockBytes, k, full, 64 * b, row, head, place, (1 << kCluster) - 1);
+            }
         }
         if (lane < boxes && i + 1 < end) locate(i + 1);
         buffer ^= 1;
@@ -307,7 +319,12 @@ private:
     }
     ATTN_DEVICE void release(int buffer, int piece) const
     {
-        if (lane_ == 0) mbarrier_arrive(empty_barrier(base_, buffer, piece));
+        const u32 barrier = empty_barrier(base_, buffer, piece);
+        if constexpr (kCluster == 1) {
+            if (lane_ == 0) mbarrier_arrive(barrier);
+        } else {
+            if (lane_ < kCluster) mbarrier_arrive_in_cluster(place_in_block(barrier, lane_));
+        }
     }
 
     /// Of the own block of keys.
@@ -506,8 +523,8 @@ private:
 
 } // namespace attn::sm90
 
-/// Grid: a block for each sequence, head group, split and tile of rows. The map is of [batch or page, head, row, channel],
-/// in boxes of 64 channels and `box_keys` rows, swizzled by 128 bytes.
+/// Grid: a block for each sequence, head group, split and tile of rows; those of a cluster have rows of one token. The
+/// map is of [batch or page, head, row, channel], in boxes of 64 channels and `box_keys` rows, swizzled by 128 bytes.
 extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), 1)
     attn_dense_latent_sm90(const __grid_constant__ attn::ptx::TensorMap k,
                            const __grid_constant__ attn::gpu::ForwardParams p, const int box_keys)
@@ -518,7 +535,7 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), 1)
         for (int buffer = 0; buffer < LatentShape::kBuffers; ++buffer)
             for (int piece = 0; piece < kPieces; ++piece) {
                 mbarrier_init(full_barrier(base, buffer, piece), 1);
-                mbarrier_init(empty_barrier(base, buffer, piece), kWarpgroup / 32);
+                mbarrier_init(empty_barrier(base, buffer, piece), kCluster * kWarpgroup / 32);
             }
         mbarrier_init_fence();
     }
@@ -532,7 +549,10 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), 1)
     if (work.first >= total) return; // no rows
     const Schedule schedule(p.mask, s, work.first / p.group, (smaller(work.first + kRows, total) - 1) / p.group, kKeys);
     const SplitRange blocks(schedule.count, work.split, p.splits);
-    __syncthreads();
+    if constexpr (kCluster > 1)
+        cluster_barrier();
+    else
+        __syncthreads();
     const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
     if (warpgroup == LatentShape::kConsumers) {
         give_registers<LatentShape::kProducerRegisters>();
@@ -545,6 +565,7 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), 1)
     named_barrier_wait(kAllConsumers, kConsumerThreads);
     const auto compute = [&](auto consumer) {
         consumer.visit(blocks.begin, blocks.end);
+        if constexpr (kCluster > 1) cluster_barrier(); // until then the other says here what it has read
         if (p.splits > 1)
             consumer.write_partial(work, total);
         else

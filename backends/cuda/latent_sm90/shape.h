@@ -19,7 +19,8 @@ struct LatentLayout {
 };
 
 struct LatentShape {
-    i32 type; ///< gpu::Element: fp16 or bf16.
+    i32 type;    ///< gpu::Element: fp16 or bf16.
+    i32 cluster; ///< Tiles of the same keys whose blocks of threads copy them for each other: 1 or 2.
 
     static constexpr i32 kDimQk = 576, kDimV = 512;
     static constexpr i32 kConsumers = 2; ///< Warpgroups that compute; one more copies.
@@ -27,6 +28,7 @@ struct LatentShape {
     static constexpr i32 kKeys = 64;     ///< Of a buffer.
     static constexpr i32 kBuffers = 2;   ///< Of K; V is in them.
     static constexpr i32 kPieces = 3;    ///< Of a buffer.
+    static constexpr i32 kMostCluster = 2;
     static constexpr i32 kBlockBytes = kKeys * 128;
     static constexpr i32 kHalfBlocks = kDimV / 64 / kConsumers; ///< Of 64 channels, in a half of V.
     static constexpr i32 kTailBlocks = (kDimQk - kDimV) / 64;
@@ -52,11 +54,12 @@ struct LatentShape {
     constexpr const char *fault() const
     {
         if (type != 1 && type != 2) return "products are of fp16 or bf16";
+        if (cluster < 1 || cluster > kMostCluster) return "cluster must be 1 or 2";
         return nullptr;
     }
 };
 static_assert(LatentShape::kTailBlocks == 1, "the weights of a block of keys take the place of the channels beyond V");
-static_assert(LatentShape{1}.shared().bytes <= 227 * 1024, "a block of threads has 227 KiB of shared memory");
+static_assert(LatentShape{1, 1}.shared().bytes <= 227 * 1024, "a block of threads has 227 KiB of shared memory");
 
 } // namespace attn::sm90
 

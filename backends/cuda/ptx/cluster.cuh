@@ -17,6 +17,14 @@ ATTN_DEVICE void cluster_barrier()
                      : "memory");
 }
 
+/// The number of this block of threads in its cluster.
+ATTN_DEVICE int rank_in_cluster()
+{
+    u32 rank;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return static_cast<int>(rank);
+}
+
 /// The same place in the shared memory of another block of the cluster.
 ATTN_DEVICE u32 place_in_block(u32 address, int rank)
 {

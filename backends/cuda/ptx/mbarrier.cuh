@@ -27,6 +27,12 @@ ATTN_DEVICE void mbarrier_arrive(u32 barrier)
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
+/// Arrives at a barrier of any block of the cluster, by the address that place_in_block() gives.
+ATTN_DEVICE void mbarrier_arrive_in_cluster(u32 barrier)
+{
+    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
 /// Arrives, and announces bytes that copies will bring in this phase.
 ATTN_DEVICE void mbarrier_expect(u32 barrier, u32 bytes)
 {

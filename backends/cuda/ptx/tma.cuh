@@ -30,6 +30,17 @@ ATTN_DEVICE void tma_load(u32 to, const TensorMap &map, u32 barrier, int c0, int
                  : "memory");
 }
 
+/// Likewise to the same place in each block of the cluster whose bit `blocks` has; bytes count for the barrier at the same
+/// place there.
+ATTN_DEVICE void tma_load_blocks(u32 to, const TensorMap &map, u32 barrier, int c0, int c1, int c2, int c3,
+                                 unsigned short blocks)
+{
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+                 "[%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(to),
+                 "l"(&map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "h"(blocks)
+                 : "memory");
+}
+
 /// Starts the copy of a tile from shared memory; what of it lies beyond the tensor is left out.
 ATTN_DEVICE void tma_store(const TensorMap &map, u32 from, int c0, int c1, int c2, int c3)
 {
