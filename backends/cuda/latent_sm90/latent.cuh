@@ -11,16 +11,17 @@
 //   warpgroup 1         S1 = Q K1^T           |-> O_right += P0 V0 and weights P1 ->|  O_right += P1 V1 | S1 = ...
 //
 // Rows have one reference (the running maximum) for both: warpgroup 0 moves it by the scores of S0 and hands it on with
-// P0, warpgroup 1 moves it by those of S1 and hands it back with P1. What moves a reference multiplies both halves of O.
+// P0, warpgroup 1 moves it by those of S1 and hands it back with P1. What moves a reference multiplies both halves
+// of O.
 //
 // Shared memory: Q, and two buffers of K, in pieces with a pair of barriers (full, empty) each: channels 0 .. 255 = V
 // left, 256 .. 511 = V right, 512 .. 575. The products with V read the bytes of K the other way around. Weights of a
 // block go to the place of the last piece, which only Q K^T reads, for the other warpgroup; the own ones go from
-// registers. Who reads a piece last says when it is empty: of V left warpgroup 0, of V right warpgroup 1, of weights the
-// other one.
+// registers. Who reads a piece last says when it is empty: of V left warpgroup 0, of V right warpgroup 1, of weights
+// the other one.
 //
-// With 128 heads on a key head the two tiles of a token may be a cluster: each of its blocks of threads copies half of a
-// piece to both, and a piece is empty when both have read it.
+// With 128 heads on a key head the two tiles of a token may be a cluster: each of its blocks of threads copies half of
+// a piece to both, and a piece is empty when both have read it.
 //
 // Registers: O 128, S 32, weights 16 of the 232 of a thread. Splits leave their sums in the workspace, for the kernel
 // that combines them. The order of all sums depends on the number of splits alone.
@@ -61,7 +62,7 @@ enum Piece { kLeft = 0, kRight = 1, kTail = 2 };
 constexpr int kHalfBytes = kHalfBlocks * kBlockBytes, kTailAt = 2 * kHalfBytes;
 
 /// Named barriers. 0 is that of __syncthreads().
-constexpr int kWeights = 1;     ///< And one more: weights of warpgroup 0, 1 are there for the other.
+constexpr int kWeights = 1; ///< And one more: weights of warpgroup 0, 1 are there for the other.
 constexpr int kAllConsumers = 3;
 constexpr int kOneConsumer = 4; ///< And one more: of warpgroup 0, 1 alone.
 
@@ -95,8 +96,8 @@ struct Work {
     }
 };
 
-/// By one warp: copies blocks of keys [begin, end) of a schedule. `box_keys`: rows that a copy has, all of one page. The
-/// blocks of a cluster copy every second part of a piece, each for all of them.
+/// By one warp: copies blocks of keys [begin, end) of a schedule. `box_keys`: rows that a copy has, all of one page.
+/// The blocks of a cluster copy every second part of a piece, each for all of them.
 ATTN_DEVICE void copy_blocks(const ForwardParams &p, const TensorMap &k, const Sequence &s, const Schedule &schedule,
                              int begin, int end, int head0, int box_keys, u32 base)
 {
@@ -106,8 +107,8 @@ ATTN_DEVICE void copy_blocks(const ForwardParams &p, const TensorMap &k, const S
     const int boxes = kKeys / box_keys;
     const int rank = kCluster > 1 ? rank_in_cluster() : 0;
     const bool paged = p.sequences.page_size != 0;
-    // Of this lane's part of block i: the row, and the page as the table has it, or the sequence. A page is looked at only
-    // when the first piece is empty: until then the table is read.
+    // Of this lane's part of block i: the row, and the page as the table has it, or the sequence. A page is looked at
+    // only when the first piece is empty: until then the table is read.
     const int last = static_cast<int>(p.sequences.pages);
     int row = 0;
     i64 outer = p.sequences.cu_kv.base ? 0 : s.index;
@@ -119,7 +120,8 @@ ATTN_DEVICE void copy_blocks(const ForwardParams &p, const TensorMap &k, const S
         }
         const int page_size = static_cast<int>(p.sequences.page_size), page = key / page_size;
         row = key - page * page_size;
-        outer = page < s.pages ? read_integer(s.table + page * p.sequences.table.step, p.sequences.table.wide != 0) : -1;
+        outer =
+            page < s.pages ? read_integer(s.table + page * p.sequences.table.step, p.sequences.table.wide != 0) : -1;
     };
     if (lane < boxes && begin < end) locate(begin);
     int buffer = 0;
@@ -156,7 +158,8 @@ ATTN_DEVICE void copy_blocks(const ForwardParams &p, const TensorMap &k, const S
 ATTN_DEVICE void load_queries(const ForwardParams &p, const Sequence &s, const Work &work, int total)
 {
     constexpr int kSharers = kConsumerThreads / kRows; ///< Threads of a row, 16 bytes each in turn.
-    static_assert(kDimQk / 8 % kSharers == 0 && 8 % kSharers == 0, "each copies as much, and at the same places of a block");
+    static_assert(kDimQk / 8 % kSharers == 0 && 8 % kSharers == 0,
+                  "each copies as much, and at the same places of a block");
     const int r = static_cast<int>(threadIdx.x) / kSharers, row = work.first + r;
     const bool is_row = row < total;
     const int token = is_row ? row / p.group : 0;
@@ -182,8 +185,8 @@ using Output = float[kHalfV / 8][4];
 template <int side>
 class Consumer {
 public:
-    ATTN_DEVICE Consumer(const ForwardParams &p, const Sequence &s, const Schedule &schedule, const Work &work, int total,
-                         u32 base)
+    ATTN_DEVICE Consumer(const ForwardParams &p, const Sequence &s, const Schedule &schedule, const Work &work,
+                         int total, u32 base)
         : p_(p),
           schedule_(schedule),
           base_(base),
@@ -365,7 +368,8 @@ private:
     {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            const int begin = keys_[half].begin - first, end = keys_[half].end - first, sinks = keys_[half].sinks - first;
+            const int begin = keys_[half].begin - first, end = keys_[half].end - first,
+                      sinks = keys_[half].sinks - first;
 #pragma unroll
             for (int j = 0; j < kKeys / 8; ++j)
 #pragma unroll
@@ -431,8 +435,8 @@ private:
         const u32 to = base_ + kAt.k + side * kBufferBytes + kTailAt + row * 128;
 #pragma unroll
         for (int k = 0; k < kKeys / 16; ++k)
-            store_matrices(to + ((2 * k + lane_ / 16) ^ (lane_ % 8)) * 16, weights_[k][0], weights_[k][1], weights_[k][2],
-                           weights_[k][3]);
+            store_matrices(to + ((2 * k + lane_ / 16) ^ (lane_ % 8)) * 16, weights_[k][0], weights_[k][1],
+                           weights_[k][2], weights_[k][3]);
 #pragma unroll
         for (int half = 0; half < 2; ++half)
             if (lane_ % 4 == 0) statistic(side, kMax, half) = max_[half], statistic(side, kAlpha, half) = alpha[half];
@@ -462,8 +466,9 @@ private:
             for (int e = 0; e < 4; ++e) o_[j][e] *= alpha[e / 2];
     }
 
-    /// This half of V of keys that no row sees becomes 0: a weight of 0 would still make NaN of what is not finite there.
-    /// Both warpgroups have multiplied these keys by now, as far as they do.
+    /// This half of V of keys that no row sees becomes 0: a weight of 0 would still make NaN of what is not finite
+    /// there. By now all warps that multiply Q with these keys have done so, and the other warpgroup reads none of this
+    /// half.
     ATTN_DEVICE void clear_hidden(int block, int buffer) const
     {
         if (schedule_.contains(block, kKeys)) return;
@@ -539,8 +544,8 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), 1)
             }
         mbarrier_init_fence();
     }
-    // The next kernel may begin as soon as there is room; it waits for the end of this one, as this one does now for the
-    // one before.
+    // The next kernel may begin as soon as there is room; it waits for the end of this one, as this one does now for
+    // the one before.
     launch_dependents();
     wait_for_kernel_before();
     const Work work(p);

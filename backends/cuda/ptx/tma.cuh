@@ -30,8 +30,8 @@ ATTN_DEVICE void tma_load(u32 to, const TensorMap &map, u32 barrier, int c0, int
                  : "memory");
 }
 
-/// Likewise to the same place in each block of the cluster whose bit `blocks` has; bytes count for the barrier at the same
-/// place there.
+/// Likewise to the same place in each block of the cluster whose bit `blocks` has; bytes count for the barrier at the
+/// same place there.
 ATTN_DEVICE void tma_load_blocks(u32 to, const TensorMap &map, u32 barrier, int c0, int c1, int c2, int c3,
                                  unsigned short blocks)
 {
