@@ -84,6 +84,9 @@ set(attn_sources
     backends/cuda/decode_sm90/variants.cc
     backends/cuda/dense_sm90/executor.cc
     backends/cuda/dense_sm90/variants.cc
+    backends/cuda/latent_sm90/executor.cc
+    backends/cuda/latent_sm90/splits.cc
+    backends/cuda/latent_sm90/variants.cc
     backends/cuda/default_kernels.cc
     backends/gpu/implementation.cc
     backends/gpu/plans.cc

@@ -4,6 +4,7 @@
 #include "backends/cuda/decode_sm90/executor.h"
 #include "backends/cuda/dense_sm90/executor.h"
 #include "backends/cuda/implementations.h"
+#include "backends/cuda/latent_sm90/executor.h"
 #include "backends/gpu/append/executor.h"
 #include "backends/gpu/dense/executor.h"
 #include "backends/gpu/merge/executor.h"
@@ -15,8 +16,9 @@ namespace attn {
 namespace cuda {
 namespace {
 
-constexpr std::array<gpu::Implementation, 5> kImplementations = {{
+constexpr std::array<gpu::Implementation, 6> kImplementations = {{
     {ATTN_KIND_DENSE, "cuda.dense.decode_sm90", gpu::Family::sm90, sm90::refuse_decode, sm90::make_decode},
+    {ATTN_KIND_DENSE, "cuda.dense.latent_sm90", gpu::Family::sm90, sm90::refuse_latent, sm90::make_latent},
     {ATTN_KIND_DENSE, "cuda.dense.forward_sm90", gpu::Family::sm90, sm90::refuse_forward, sm90::make_forward},
     {ATTN_KIND_DENSE, "gpu.dense.forward", gpu::Family::portable, gpu::refuse_forward, gpu::make_forward},
     {ATTN_KIND_MERGE, "gpu.merge", gpu::Family::portable, gpu::refuse_merge, gpu::make_merge},

@@ -3,6 +3,12 @@
 #include "backends/gpu/dense/variants.h"
 
 namespace attn::sm90 {
+namespace {
+
+/// Keys of a page, at least: each copy costs the engine as much.
+constexpr int64_t kFewestPageKeys = 8;
+
+} // namespace
 
 std::string refuse_device(const gpu::Facts &facts)
 {
@@ -17,6 +23,14 @@ std::string refuse_faults(const std::vector<std::string> &faults)
     std::string reason;
     for (const std::string &fault : faults) reason += (reason.empty() ? "does not compute " : ", ") + fault;
     return reason;
+}
+
+std::string page_fault(const DenseProblem &p, int64_t keys)
+{
+    const int64_t page = p.page_size;
+    if (p.storage != Storage::paged || (page >= kFewestPageKeys && (page % keys == 0 || keys % page == 0))) return "";
+    return "attn_problem.page_size = " + std::to_string(page) + " (a divisor of " + std::to_string(keys) + " from " +
+           std::to_string(kFewestPageKeys) + " on, or a multiple of it)";
 }
 
 std::string refuse_request(const kernel::Request &request, gpu::Device &device)

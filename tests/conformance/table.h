@@ -26,6 +26,9 @@ Case random_tile_case(std::uint64_t seed);
 // The same for table_few.cc: few rows, as in decoding.
 TableCases few_cases(std::uint64_t seed);
 Case random_few_case(std::uint64_t seed);
+// The same for table_latent.cc: absorbed MLA.
+TableCases latent_cases(std::uint64_t seed);
+Case random_latent_case(std::uint64_t seed);
 // A random descriptor: any row of the table, with sizes, lengths and windows off the beaten track.
 Case random_case(std::uint64_t seed);
 

@@ -160,6 +160,16 @@ TEST(TableFew, Random)
     run_random("few rows, random", random_few_case, 16, session().random_cases);
 }
 
+TEST(TableLatent, Pairwise)
+{
+    run_table("latent, pairwise", latent_cases(session().seed), subset_products);
+}
+
+TEST(TableLatent, Random)
+{
+    run_random("latent, random", random_latent_case, 18, session().random_cases);
+}
+
 TEST(Replay, Case)
 {
     if (session().replay.empty()) GTEST_SKIP() << "set ATTN_TEST_CASE to the JSON of a case";

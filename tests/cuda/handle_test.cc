@@ -170,6 +170,7 @@ TEST_F(Handle, PlansRefused)
     attn_plan plan = nullptr;
     EXPECT_TRUE(failed_with(attn_plan_dense(handle, &dense, &plan), ATTN_ERROR_UNSUPPORTED,
                             {"attn_dense: no kernel of the cuda backend serves this: cuda.dense.decode_sm90 does not",
+                             "; cuda.dense.latent_sm90 does not compute a V of its own",
                              "; cuda.dense.forward_sm90 does not compute attn_problem.dim_qk = 1000",
                              "; gpu.dense.forward does not compute attn_problem.dim_qk = 1000"}));
     EXPECT_EQ(plan, nullptr);

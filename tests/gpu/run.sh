@@ -118,7 +118,7 @@ stage_nvrtc() {
 # Portable kernels on the cases that others take by default, where the GPU has others, and in the tests of whole calls.
 stage_portable() {
   {
-    table_jobs ATTN_GPU_IMPLEMENTATION=portable "TableTiles*:TableFew*"
+    table_jobs ATTN_GPU_IMPLEMENTATION=portable "TableTiles*:TableFew*:TableLatent*"
     printf 'gpu\tATTN_GPU_IMPLEMENTATION=portable %s\n' "$gpu_tests"
   } | jobs_of portable 200
 }

@@ -21,8 +21,6 @@ namespace attn::sm90 {
 namespace {
 
 constexpr int64_t kMostBlocks = (int64_t{1} << 31) - 1; ///< Of threads, in a launch.
-/// Keys of a page, at least: a copy has rows of one page, and each costs the engine as much.
-constexpr int64_t kFewestPageKeys = 8;
 
 /// Queries of a head up to which no other kernel for Hopper serves a plan. With more of them, up to the rows of a tile,
 /// memory still bounds the work, so what counts is that every SM asks for keys, and that each key is asked for once.
@@ -213,10 +211,7 @@ std::vector<std::string> list_faults(const DenseProblem &p, int64_t units)
         add(dim % 8 != 0 || dim > kLargestDecodeDim, std::string("attn_problem.") + name + " = " + std::to_string(dim) +
                                                          " (a multiple of 8 up to " +
                                                          std::to_string(kLargestDecodeDim) + ")");
-    const int64_t page = p.page_size, keys = DecodeShape::kKeys;
-    add(p.storage == Storage::paged && (page < kFewestPageKeys || (page % keys != 0 && keys % page != 0)),
-        "attn_problem.page_size = " + std::to_string(page) + " (a divisor of " + std::to_string(keys) + " from " +
-            std::to_string(kFewestPageKeys) + " on, or a multiple of it)");
+    if (std::string fault = page_fault(p, DecodeShape::kKeys); !fault.empty()) faults.push_back(std::move(fault));
     return faults;
 }
 

@@ -5,6 +5,7 @@
 
 #include "backends/cuda/dense_sm90/rows.cuh"
 #include "backends/cuda/ptx/named_barrier.cuh"
+#include "backends/cuda/ptx/store_matrices.cuh"
 #include "backends/cuda/ptx/tma.cuh"
 #include "backends/gpu/dense/write_row.cuh"
 
@@ -71,14 +72,6 @@ ATTN_DEVICE void write_tile(const ForwardParams &p, const Tile &tile, const Plac
     }
 }
 
-/// Four matrices of 8 x 8 elements from registers to shared memory; lane 8 i + r names row r of matrix i.
-ATTN_DEVICE void store_matrices(u32 to, u32 a, u32 b, u32 c, u32 d)
-{
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a), "r"(b), "r"(c),
-                 "r"(d)
-                 : "memory");
-}
-
 /// As write_tile(), for a consumer whose rows are all of the sequence; by way of its part of the buffer at `buffer`.
 ATTN_DEVICE void store_tile(const ForwardParams &p, const ptx::TensorMap &map, const Tile &tile, const Place &at,
                             const RowState &state, Output &o, u32 buffer)
@@ -105,11 +98,11 @@ ATTN_DEVICE void store_tile(const ForwardParams &p, const ptx::TensorMap &map, c
     const u32 row = part + (at.row - 64 * at.consumer - at.lane / 4 + at.lane % 16) * 128;
 #pragma unroll
     for (int j = 0; j < kDimV / 16; ++j)
-        store_matrices(row + j / 4 * (64 * 128) + ((2 * (j % 4) + at.lane / 16) ^ (at.lane % 8)) * 16,
-                       pack_pair<kType>(o[2 * j][0] * scale[0], o[2 * j][1] * scale[0]),
-                       pack_pair<kType>(o[2 * j][2] * scale[1], o[2 * j][3] * scale[1]),
-                       pack_pair<kType>(o[2 * j + 1][0] * scale[0], o[2 * j + 1][1] * scale[0]),
-                       pack_pair<kType>(o[2 * j + 1][2] * scale[1], o[2 * j + 1][3] * scale[1]));
+        ptx::store_matrices(row + j / 4 * (64 * 128) + ((2 * (j % 4) + at.lane / 16) ^ (at.lane % 8)) * 16,
+                            pack_pair<kType>(o[2 * j][0] * scale[0], o[2 * j][1] * scale[0]),
+                            pack_pair<kType>(o[2 * j][2] * scale[1], o[2 * j][3] * scale[1]),
+                            pack_pair<kType>(o[2 * j + 1][0] * scale[0], o[2 * j + 1][1] * scale[0]),
+                            pack_pair<kType>(o[2 * j + 1][2] * scale[1], o[2 * j + 1][3] * scale[1]));
     ptx::fence_shared_for_engines();
     ptx::named_barrier_wait(kConsumerBarrier + at.consumer, kWarpgroup);
     if (!copies) return;

@@ -151,6 +151,7 @@ std::vector<kernel::Request> further_requests()
         {kBfloats, 0, kMaskWindow, 128, 128},
         {kBfloats, 0, kMaskEnd, 192, 128},
         {kBfloats, 0, kMaskDiagonal, 192, 128},
+        {kBfloats, 0, kMaskEnd, 256, 256},
         {kBfloats, 0, kMaskWindow, 256, 256},
         {kHalves, 0, kMaskEnd, 64, 64},
         {kHalves, 0, kMaskDiagonal, 64, 64},
@@ -177,9 +178,10 @@ std::vector<kernel::Request> default_requests()
 {
     constexpr i32 kHalves = 1, kBfloats = 2;
     std::vector<kernel::Request> requests;
-    for (const int64_t dim : {64, 128, 256})
+    for (const int64_t dim : {64, 128})
         for (const i32 mask : {kMaskEnd, kMaskDiagonal})
             requests.push_back(forward_request(shape_of({kBfloats, 0, mask, dim, dim})));
+    requests.push_back(forward_request(shape_of({kBfloats, 0, kMaskDiagonal, 256, 256})));
     requests.push_back(forward_request(shape_of({kHalves, 0, kMaskDiagonal, 128, 128})));
     return requests;
 }

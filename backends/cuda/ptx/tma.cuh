@@ -30,8 +30,10 @@ ATTN_DEVICE void tma_load(u32 to, const TensorMap &map, u32 barrier, int c0, int
                  : "memory");
 }
 
-/// As tma_load(), to the same place in each block of the cluster whose bit `blocks` has, and for the barrier there.
-ATTN_DEVICE void tma_load_to_all(u32 to, const TensorMap &map, u32 barrier, int c0, int c1, int c2, int c3, unsigned short blocks)
+/// Likewise to the same place in each block of the cluster whose bit `blocks` has; bytes count for the barrier at the
+/// same place there.
+ATTN_DEVICE void tma_load_to_all(u32 to, const TensorMap &map, u32 barrier, int c0, int c1, int c2, int c3,
+                                 unsigned short blocks)
 {
     asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
                  "[%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(to),

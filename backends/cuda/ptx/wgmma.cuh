@@ -63,6 +63,7 @@ constexpr u64 descriptor_step(u32 bytes)
 
 /// Products of 64 x n, 16 along k. Only what is written below exists.
 ///   shared(): c = (accumulate ? c : 0) + a b; a is along k, b too (n rows).
+///   shared_along_n(): c += a b; a is along k, b along n.
 ///   registers(): c += a b; a in registers as mma.sync has it, b along n.
 template <gpu::Element type, int n>
 struct Wgmma;
@@ -113,6 +114,15 @@ struct Wgmma;
                  "}" \
                  : ATTN_PRODUCT_##n \
                  : "l"(a_descriptor), "l"(b_descriptor), "r"(accumulate))
+#define ATTN_WGMMA_SHARED_ALONG_N(type, n, a, b) \
+    asm volatile("{\n" \
+                 ".reg .pred adds;\n" \
+                 "setp.eq.b32 adds, 0, 0;\n" \
+                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " {" ATTN_OUTPUT_##n \
+                 "}, " a ", " b ", adds, 1, 1, 0, 1;\n" \
+                 "}" \
+                 : ATTN_PRODUCT_##n \
+                 : "l"(a_descriptor), "l"(b_descriptor))
 #define ATTN_WGMMA_REGISTERS(type, n, a0, a1, a2, a3, b) \
     asm volatile("{\n" \
                  ".reg .pred adds;\n" \
@@ -133,6 +143,13 @@ struct Wgmma;
                 ATTN_WGMMA_SHARED("bf16", n, i0, i1, i2); \
             else \
                 ATTN_WGMMA_SHARED("f16", n, i0, i1, i2); \
+        } \
+        static ATTN_DEVICE void shared_along_n(float (&c)[n / 8][4], u64 a_descriptor, u64 b_descriptor) \
+        { \
+            if constexpr (type == gpu::kBfloat16) \
+                ATTN_WGMMA_SHARED_ALONG_N("bf16", n, i0, i1); \
+            else \
+                ATTN_WGMMA_SHARED_ALONG_N("f16", n, i0, i1); \
         } \
         static ATTN_DEVICE void registers(float (&c)[n / 8][4], const u32 *a, u64 b_descriptor) \
         { \
@@ -167,6 +184,7 @@ ATTN_DEFINE_WGMMA(256, "%128", "%129", "%130", "%131", "%132");
 #undef ATTN_OUTPUT_192
 #undef ATTN_OUTPUT_256
 #undef ATTN_WGMMA_SHARED
+#undef ATTN_WGMMA_SHARED_ALONG_N
 #undef ATTN_WGMMA_REGISTERS
 #undef ATTN_DEFINE_WGMMA
 

@@ -5,6 +5,7 @@
 #include "backends/cuda/decode_sm90/variants.h"
 #include "backends/cuda/default_kernels.h"
 #include "backends/cuda/dense_sm90/variants.h"
+#include "backends/cuda/latent_sm90/variants.h"
 #include "kernel/pack_builder.h"
 
 #include <chrono>
@@ -53,7 +54,8 @@ bool read_command_line(int count, char **words, CommandLine *out)
 bool list_items(bool only_sm90, std::vector<kernel::PackItem> *out)
 {
     if (only_sm90) {
-        for (const auto &requests : {sm90::further_requests(), sm90::further_decode_requests()})
+        for (const auto &requests :
+             {sm90::further_requests(), sm90::further_decode_requests(), sm90::further_latent_requests()})
             for (const kernel::Request &request : requests) out->push_back({request, "sm_90a"});
         return true;
     }
