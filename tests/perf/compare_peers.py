@@ -7,9 +7,13 @@ Decoding rotates through several caches, so that none is found in the L2 cache.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Callable
+
+# Read when torch is imported. With workers of its own FlexAttention takes minutes to get ready on some machines.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 import torch
 import torch.nn.functional as functional

@@ -316,7 +316,7 @@ private:
 
     /// From products to weights of block i. True if what was summed before is to be multiplied by `alpha`. V of the block
     /// is, or will be, in the buffer that `v` names.
-    template <bool masked>
+    template <bool masked, bool is_first>
     ATTN_DEVICE bool weigh(const Tile &tile, int i, Ring<kStages> v, float (&alpha)[2])
     {
         const int block = key_of_block(tile, i), first = block + at_.column;
@@ -327,7 +327,7 @@ private:
         }
         bool moves = false;
         if constexpr (kHasSoftmax)
-            moves = state_.soften(p_, x_, alpha);
+            moves = state_.template soften<is_first>(p_, x_, alpha);
         else
             state_.weigh_each(p_, x_);
         if constexpr (kHasValueTemperature) scale_weights(p_, tile, first, x_);
@@ -342,9 +342,9 @@ private:
         float alpha[2];
         const int i = tile.schedule.count - 1;
         if (kDimV <= 128 && is_full(tile, i)) // larger ones lack registers for a second text
-            weigh<false>(tile, i, v, alpha);
+            weigh<false, true>(tile, i, v, alpha);
         else
-            weigh<true>(tile, i, v, alpha);
+            weigh<true, true>(tile, i, v, alpha);
     }
 
     /// QK of block i, beside PV of the block above it.
@@ -359,7 +359,7 @@ private:
         wgmma_wait<1>();
         pass_turn();
         end_qk();
-        const bool moves = weigh<masked>(tile, i, v_.after(1), alpha);
+        const bool moves = weigh<masked, false>(tile, i, v_.after(1), alpha);
         wgmma_wait<0>();
         end_pv();
         pack_weights();

@@ -205,11 +205,12 @@ struct RowState {
     ATTN_DEVICE void clear() { max[0] = max[1] = -infinity(), sum[0] = sum[1] = 0.0f; }
 
     /// Online softmax: scores to weights. False if what was summed before stays as it is; else it is to be multiplied by
-    /// `alpha`, by all lanes of the warp.
+    /// `alpha`, by all lanes of the warp. `first`: nothing was.
+    template <bool first>
     ATTN_DEVICE bool soften(const ForwardParams &p, Scores &x, float (&alpha)[2])
     {
         const float factor = unit_of_scores(p);
-        const bool moves = !kKeepsReference || __any_sync(kAllLanes, any_exceeds(factor, x));
+        const bool moves = first || !kKeepsReference || __any_sync(kAllLanes, any_exceeds(factor, x));
         if (moves) move(factor, x, alpha);
         float reference[2], added[2][2] = {}; // short chains of sums: a warp has to hide their latency itself
 #pragma unroll
@@ -224,14 +225,16 @@ struct RowState {
         return moves;
     }
 
+    /// Above 0 floats are ordered as their bits are, as integers, of which one instruction finds the largest of three: so
+    /// references should be above 0. (The registers of three consumers do not suffice for it.)
+    static constexpr bool kAsIntegers = kConsumers == 2;
+
     ATTN_DEVICE bool exceeds(float score, float factor, int half) const { return (score - max[half]) * factor > kSlack; }
+    ATTN_DEVICE bool is_low(int half) const { return kAsIntegers && !(max[half] > 0.0f); }
 
     /// Whether a score of the thread may exceed the reference of its row by too much.
     ATTN_DEVICE bool any_exceeds(float factor, const Scores &x) const
     {
-        // Above 0 floats are ordered as their bits are, as integers, of which one instruction finds the largest of three;
-        // a reference that is not above 0 counts as exceeded. (The registers of three consumers do not suffice for that.)
-        constexpr bool kAsIntegers = kConsumers == 2;
         float top[2] = {x[0][0], x[0][2]};
         each_score([&](int half, int j, int e, int) {
             if (j == 0 && e % 2 == 0) return;
@@ -243,7 +246,7 @@ struct RowState {
         bool any = false;
 #pragma unroll
         for (int half = 0; half < 2; ++half)
-            any |= (kAsIntegers && !(max[half] > 0.0f)) || exceeds(top[half], factor, half);
+            any |= is_low(half) || exceeds(top[half], factor, half);
         return any;
     }
 
@@ -258,7 +261,7 @@ struct RowState {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             const float here = row_max(top[half]);
-            const bool stays = kKeepsReference && !exceeds(here, factor, half);
+            const bool stays = kKeepsReference && !is_low(half) && !exceeds(here, factor, half);
             const float now = stays ? max[half] : fmaxf(max[half], here);
             alpha[half] = exp2_fast((max[half] - (now == -infinity() ? 0.0f : now)) * factor);
             max[half] = now;
