@@ -259,7 +259,7 @@ TEST_F(DenseSm90, Clusters)
     EXPECT_EQ(sm90::shape_of({2, 0, 0, 128, 128, false, true}).cluster, 1);
     Described described = served();
     described.dense.causal = ATTN_ALIGN_NONE;
-    described.problem.max_q = 2100, described.problem.dim_qk = 192;
+    described.problem.max_q = 2100, described.problem.dim_qk = 192, described.problem.dim_v = 128;
     EXPECT_EQ(refusal(described), "");
     attn_handle handle = create(gpu::Selection::standard);
     attn_plan plan = nullptr;
