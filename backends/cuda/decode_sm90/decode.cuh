@@ -103,7 +103,6 @@ struct Work {
 ATTN_DEVICE void copy_blocks(const ForwardParams &p, const TensorMap &k, const TensorMap &v, const Sequence &s,
                              const Schedule &schedule, int begin, int end, int head0, int box_keys, u32 base)
 {
-    tma_prefetch(k), tma_prefetch(v);
     const int lane = threadIdx.x % 32;
     const int k_head = head_of(p, head0, p.heads_k), v_head = head_of(p, head0, p.heads_v);
     const int boxes = kKeys / box_keys;
@@ -487,6 +486,7 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), ATTN_
             mbarrier_init(empty_barrier(base, i), kConsumerThreads);
         }
         mbarrier_init_fence();
+        tma_prefetch(k), tma_prefetch(v);
     }
     // The next kernel may begin as soon as there is room; it waits for the end of this one, as this one does now for the
     // one before.

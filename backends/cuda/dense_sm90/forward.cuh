@@ -102,7 +102,6 @@ ATTN_DEVICE void load_tile(Ring<buffers> &ring, u32 barriers, u32 to, const Tens
 
 ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 base)
 {
-    tma_prefetch(maps.q), tma_prefetch(maps.k), tma_prefetch(maps.v);
     Ring<kQueryBuffers> q;
     Ring<kStages> k, v;
     Ring<kTileSlots> tiles;
@@ -465,6 +464,7 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
         set_up(kAt.v_barriers, kStages, kCluster * kReaders);
         set_up(kAt.tile_barriers, kTileSlots, kConsumers * kWarpgroup + 1); // and the thread that copies
         mbarrier_init_fence();
+        tma_prefetch(q), tma_prefetch(k), tma_prefetch(v);
     }
     // The next kernel may begin as soon as there is room; it waits for the end of this one, as this one does now for the
     // one before.

@@ -62,9 +62,8 @@ enum Piece { kLeft = 0, kRight = 1, kTail = 2 };
 constexpr int kHalfBytes = kHalfBlocks * kBlockBytes, kTailAt = 2 * kHalfBytes;
 
 /// Named barriers. 0 is that of __syncthreads().
-constexpr int kWeights = 1; ///< And one more: weights of warpgroup 0, 1 are there for the other.
-constexpr int kAllConsumers = 3;
-constexpr int kOneConsumer = 4; ///< And one more: of warpgroup 0, 1 alone.
+constexpr int kAllConsumers = 1;
+constexpr int kOneConsumer = 2; ///< And one more: of warpgroup 0, 1 alone.
 
 extern __shared__ __align__(1024) char shared_memory[];
 
@@ -75,6 +74,12 @@ ATTN_DEVICE u32 full_barrier(u32 base, int buffer, int piece)
 ATTN_DEVICE u32 empty_barrier(u32 base, int buffer, int piece)
 {
     return full_barrier(base, buffer, piece) + 8;
+}
+
+/// When the weights of warpgroup `of` are there for the other. Once in each pair of blocks of keys.
+ATTN_DEVICE u32 weights_barrier(u32 base, int of)
+{
+    return base + kAt.barriers + 16 * kPieces * LatentShape::kBuffers + 8 * of;
 }
 
 /// What this block of threads computes. Tiles of rows that read the same keys follow each other.
@@ -101,7 +106,6 @@ struct Work {
 ATTN_DEVICE void copy_blocks(const ForwardParams &p, const TensorMap &k, const Sequence &s, const Schedule &schedule,
                              int begin, int end, int head0, int box_keys, u32 base)
 {
-    tma_prefetch(k);
     const int lane = threadIdx.x % 32;
     const int head = head_of(p, head0, p.heads_k);
     const int boxes = kKeys / box_keys;
@@ -441,13 +445,13 @@ private:
         for (int half = 0; half < 2; ++half)
             if (lane_ % 4 == 0) statistic(side, kMax, half) = max_[half], statistic(side, kAlpha, half) = alpha[half];
         fence_shared_for_engines();
-        named_barrier_arrive(kWeights + side, kConsumerThreads);
+        mbarrier_arrive(weights_barrier(base_, side));
     }
 
     /// Waits for what the other warpgroup leaves of its block.
     ATTN_DEVICE void take_over()
     {
-        named_barrier_wait(kWeights + (1 - side), kConsumerThreads);
+        mbarrier_wait(weights_barrier(base_, 1 - side), parity_);
         float alpha[2];
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
@@ -542,7 +546,9 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), 1)
                 mbarrier_init(full_barrier(base, buffer, piece), 1);
                 mbarrier_init(empty_barrier(base, buffer, piece), kCluster * kWarpgroup / 32);
             }
+        for (int i = 0; i < LatentShape::kConsumers; ++i) mbarrier_init(weights_barrier(base, i), kWarpgroup);
         mbarrier_init_fence();
+        tma_prefetch(k);
     }
     // The next kernel may begin as soon as there is room; it waits for the end of this one, as this one does now for
     // the one before.
