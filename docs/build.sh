@@ -28,6 +28,10 @@ doxygen -w html "$output/template/header.html" "$output/template/footer.html" "$
 sed -i '/^<\/head>/e cat docs/site/head.html' "$output/template/header.html"
 sed -i 's|<img class="footer"[^>]*>|Doxygen|' "$output/template/footer.html"
 
+# Plots of what was measured.
+mkdir -p "$output/plots"
+python3 tests/perf/compare_plot.py docs/data/dense_h200.csv "$output/plots/dense_h200.svg"
+
 mkdir -p "$output/html/mathjax"
 doxygen docs/site/Doxyfile
 

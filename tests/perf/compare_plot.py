@@ -11,7 +11,15 @@ import sys
 from html import escape
 from pathlib import Path
 
-COLOURS = {"libattn": "#1f77b4", "cudnn": "#7f7f7f", "fa2": "#c7a252", "flex": "#9467bd", "contiguous": "#9ecae1"}
+COLOURS = {
+    "libattn": "#1f77b4",
+    "portable": "#9ecae1",
+    "cudnn": "#7f7f7f",
+    "fa2": "#c7a252",
+    "fa3": "#b5573c",
+    "flex": "#9467bd",
+    "contiguous": "#9ecae1",
+}
 TITLES = {
     "dense": "Dense forward, TFLOP/s",
     "decode": "Decoding, GB/s",

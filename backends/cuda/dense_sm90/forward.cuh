@@ -9,7 +9,7 @@
 //   copies       Q  K(n-1)  K(n-2) V(n-1)  K(n-3) V(n-2)  ...  K(0) V(1)  V(0) | Q K(m-1) ...          the next tile
 //                    |        |       |
 //   consumer 0   S = Q K(n-1) | S = Q K(n-2) and O += P V(n-1), together | ...
-//                             |   softmax of S while O is summed         | P = S, O *= alpha
+//                             |   softmax of S while O is summed         | P = S; rarely O *= alpha
 //   consumer 1                  the same, one turn later: multiplies while the other does softmax
 //
 // Blocks of keys are visited from the last to the first. Those that all rows see, all but a few, take the loop without
@@ -19,6 +19,8 @@
 // of descriptions of tiles. Registers: the first warpgroup gives its own to the consumers
 // (Shape::consumer_registers()). Rows of V that no row of a tile sees are set to 0 in shared memory: a weight of 0
 // would still make NaN of what is not finite there.
+//
+// Where all tiles see the same keys two blocks of threads may be a cluster: each copies half of K and V, to both.
 //
 // Measurements are in docs/performance.md.
 #include "backends/cuda/dense_sm90/epilogue.cuh"
