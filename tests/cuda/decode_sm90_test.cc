@@ -72,12 +72,12 @@ TEST_F(DecodeSm90, WarpsByRowsAndKeys)
 /// Splits fill the SMs and no more; clusters have room; the workspace has room for whatever meets in it.
 TEST_F(DecodeSm90, Splits)
 {
-    for (const bool invariant : {false, true})
+    for (const auto &[invariant, busy] : {std::pair(false, false), std::pair(true, false), std::pair(false, true)})
         for (const int64_t blocks_per_unit : {1, 2})
             for (const int64_t tiles : {1, 2, 5, 8, 17, 40, 66, 67, 98, 99, 132, 256, 5000})
                 for (const int64_t key_blocks : {1, 2, 3, 16, 17, 100, 128, 129, 1000, 4000}) {
                     SCOPED_TRACE(testing::Message() << tiles << " tiles, " << key_blocks << " blocks of keys");
-                    const sm90::DecodeRules rules = {132, blocks_per_unit, invariant, 5};
+                    const sm90::DecodeRules rules = {132, blocks_per_unit, busy, invariant, 5};
                     const sm90::DecodeSplits splits = sm90::decode_splits(rules, tiles, key_blocks);
                     ASSERT_GE(splits.count, 1);
                     if (invariant) {
@@ -96,16 +96,21 @@ TEST_F(DecodeSm90, Splits)
                         EXPECT_LE(tiles * splits.count, sm90::most_decode_partials(rules, 2 * tiles, key_blocks));
                     }
                 }
-    const sm90::DecodeRules rules = {132, 2, false, 1};
+    const sm90::DecodeRules rules = {132, 2, false, false, 1};
     EXPECT_EQ(sm90::decode_splits(rules, 256, 128).count, 1);
     EXPECT_EQ(sm90::decode_splits(rules, 8, 128).count, 8);
     EXPECT_TRUE(sm90::decode_splits(rules, 8, 128).clustered);
     EXPECT_EQ(sm90::decode_splits(rules, 8, 2048).count, 32) << "nearly all SMs, twice";
     EXPECT_FALSE(sm90::decode_splits(rules, 8, 2048).clustered);
-    const sm90::DecodeRules alone = {132, 1, false, 1};
+    const sm90::DecodeRules alone = {132, 1, false, false, 1};
     EXPECT_EQ(sm90::decode_splits(alone, 8, 2048).count, 8) << "half of the SMs read as fast";
     EXPECT_TRUE(sm90::decode_splits(alone, 8, 2048).clustered);
     EXPECT_FALSE(sm90::decode_splits(alone, 4, 2048).clustered);
+    const sm90::DecodeRules busy = {132, 2, true, false, 1};
+    EXPECT_EQ(sm90::decode_splits(busy, 32, 128).count, 8) << "two blocks on an SM";
+    EXPECT_TRUE(sm90::decode_splits(busy, 32, 128).clustered);
+    EXPECT_EQ(sm90::decode_splits(busy, 132, 128).count, 2);
+    EXPECT_EQ(sm90::decode_splits(busy, 200, 128).count, 1);
 }
 
 TEST_F(DecodeSm90, Refusals)

@@ -73,6 +73,7 @@ public:
             return status;
         rules_.units = std::max(1, device_.facts().compute_units);
         rules_.blocks_per_unit = std::max(1, kernel_.blocks_per_unit);
+        rules_.busy = shape_.rows > DecodeShape::kWarpRows;
         rules_.invariant = (p_.flags & ATTN_BATCH_INVARIANT) != 0;
         rules_.fixed = gpu::invariant_splits(DecodeShape::kKeys, p_.max_kv);
         return gpu::make_spare_forward(p_, device_, &portable_);

@@ -14,8 +14,9 @@ struct DecodeSplits {
 struct DecodeRules {
     int64_t units = 1;           ///< SMs.
     int64_t blocks_per_unit = 1; ///< Of threads that fit one.
-    bool invariant = false;      ///< ATTN_BATCH_INVARIANT: the number depends on max_kv of the plan alone.
-    int64_t fixed = 1;           ///< Then that.
+    bool busy = false;      ///< Tiles have so many rows that a block computes for as long as its keys take to come.
+    bool invariant = false; ///< ATTN_BATCH_INVARIANT: the number depends on max_kv of the plan alone.
+    int64_t fixed = 1;      ///< Then that.
 };
 
 /// For `tiles` (sequences times head groups) of up to `key_blocks` blocks of keys.
