@@ -77,6 +77,7 @@ set(attn_sources
     backends/cuda/driver.cc
     backends/cuda/kernels.cc
     backends/cuda/packing.cc
+    backends/cuda/sm90_model.cc
     backends/cuda/sm90_refusal.cc
     backends/cuda/tensor_tiles.cc
     backends/cuda/decode_sm90/executor.cc

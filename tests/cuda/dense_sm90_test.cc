@@ -1,6 +1,7 @@
 // Plans for the Hopper kernel of dense attention: shapes, refusals, launches, tensor maps. Kernels do not run.
 #include "backends/cuda/dense_sm90/executor.h"
 #include "backends/cuda/dense_sm90/variants.h"
+#include "backends/cuda/sm90_model.h"
 #include "tests/cuda/sm90_session.h"
 
 #include <algorithm>
@@ -63,6 +64,38 @@ TEST_F(DenseSm90, EveryWishHasAShape)
     EXPECT_EQ(sm90::shape_of({2, sm90::kBiasFloat32, 0, 128, 128}).keys, 96) << "addresses of a bias take registers";
 }
 
+struct CausalProblem {
+    DenseProblem p;
+
+    CausalProblem(int64_t sequences, int64_t heads, int64_t rows, int64_t keys, int64_t dim)
+    {
+        p.batch = sequences, p.heads_out = heads, p.max_q = rows, p.max_kv = keys, p.dim_qk = p.dim_v = dim;
+        p.mask.causal = true, p.mask.align = ATTN_BOTTOM_RIGHT;
+    }
+    double forward(int64_t units) const { return sm90::forward_us(p, 2, units); }
+    double split(int64_t units) const { return sm90::split_us(p, units); }
+};
+
+/// Within a tenth of what it was made from, in proportion to the work elsewhere.
+TEST_F(DenseSm90, Model)
+{
+    for (const auto &[rows, measured] : {std::pair(1024, 133.9), std::pair(4096, 392.4), std::pair(16384, 1422.0)})
+        EXPECT_NEAR(CausalProblem(16384 / rows, 16, rows, rows, 128).forward(132) / measured, 1, 0.1) << rows;
+    const CausalProblem many(8, 16, 4096, 4096, 128), few(1, 4, 256, 65536, 128);
+    EXPECT_NEAR(many.forward(66) / many.forward(132), 2, 0.01);
+    EXPECT_LT(many.forward(132), many.split(132));
+    EXPECT_GT(few.forward(132), 5 * few.split(132)) << "8 tiles on 132 SMs";
+    CausalProblem window(8, 16, 4096, 4096, 128);
+    window.p.mask.has_left = true, window.p.mask.left = 511;
+    EXPECT_LT(window.forward(132), 0.4 * many.forward(132));
+    window.p.mask.left = INT64_MAX; // as without
+    EXPECT_EQ(window.forward(132), many.forward(132));
+    EXPECT_GT(CausalProblem(1, 1, int64_t{1} << 40, int64_t{1} << 40, 64).forward(132), 1e15);
+    // Small heads: which tiles are faster.
+    EXPECT_TRUE(sm90::wish_of(CausalProblem(16, 32, 1024, 1024, 64).p).is_short);
+    EXPECT_FALSE(sm90::wish_of(CausalProblem(8, 32, 2048, 2048, 64).p).is_short);
+}
+
 TEST_F(DenseSm90, FeaturesThatExclude)
 {
     sm90::Shape s = sm90::shape_of({2, 0, 0, 128, 128});
@@ -102,7 +135,7 @@ TEST_F(DenseSm90, Refusals)
         {[](Described &d) { d.problem.dim_qk = 256, d.dense.softcap = 30; }, "attn_problem.dim_v = 256 with softcap"},
         {[](Described &d) { d.problem.max_q = 4; }, "attn_problem.max_q = 4 with 4 heads on a key head"},
         {[](Described &d) { d.problem.max_q = 16; }, "attn_problem.max_q = 16 with 4 heads on a key head"},
-        {[](Described &d) { d.problem.batch = 1, d.problem.max_q = 100; }, "8 tiles of up to 1500 keys (at least 66"},
+        {[](Described &d) { d.problem.batch = 1, d.problem.max_q = 100; }, "8 tiles of up to 1500 keys on 132 SMs ("},
         {[](Described &d) { d.dense.causal = ATTN_BY_POSITION; }, "by position"},
         {[](Described &d) { d.problem.q_dtype = ATTN_FLOAT16, d.dense.activation = ATTN_RELU; },
          "with these dtypes and options"}, // a half ends at 65504, weights need not

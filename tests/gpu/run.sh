@@ -4,7 +4,7 @@
 #
 # usage: run.sh [--list] [--only STAGE[,STAGE...]] [--quick] [--seed N] [--random N] [--jobs N] [--limit S] [--build DIR]
 #   --quick     a part of the conformance table, and small samples everywhere
-#   --random N  random descriptors of each table (30); each may need a kernel of its own from the compiler
+#   --random N  random descriptors of each table (10); each may need a kernel of its own from the compiler
 #   --jobs N    processes at a time (all cores): the oracle, on the CPU, takes most of the time
 #   --limit S   seconds for everything (580); what is not done by then counts as failed
 #   --build DIR build/gpu-bundle, see bundle.sh, or build/release, whichever is there
@@ -12,13 +12,13 @@ set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 
 stages=(device conformance packs nvrtc portable gpu memcheck racecheck python first_plan)
-only=${stages[*]} quick='' seed=$RANDOM$RANDOM random=30 jobs=$(nproc) build='' limit=580
+only=${stages[*]} quick='' seed=$RANDOM$RANDOM random=10 jobs=$(nproc) build='' limit=580
 usage() { sed -n '5,10s/^# //p' "$0"; exit 2; }
 while [ "$#" -gt 0 ]; do
   case $1 in
     --list) printf '%s\n' "${stages[@]}"; exit ;;
     --only) only=${2//,/ }; shift ;;
-    --quick) quick=1 random=10 ;;
+    --quick) quick=1 random=5 ;;
     --seed) seed=$2; shift ;;
     --random) random=$2; shift ;;
     --jobs) jobs=$2; shift ;;

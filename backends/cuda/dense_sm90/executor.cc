@@ -1,6 +1,7 @@
 #include "backends/cuda/dense_sm90/executor.h"
 
 #include "backends/cuda/dense_sm90/variants.h"
+#include "backends/cuda/sm90_model.h"
 #include "backends/cuda/sm90_refusal.h"
 #include "backends/cuda/tensor_tiles.h"
 #include "backends/gpu/dense/binding.h"
@@ -12,6 +13,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,8 +27,6 @@ constexpr int64_t kMostPlaces = (int64_t{1} << 31) - 1;
 constexpr i32 kConsumerRows = 64;
 /// Queries of a head up to which others are faster: they put heads that share keys into a tile, or split keys.
 constexpr int64_t kFewRows = 16;
-/// Keys up to which the portable kernel is no faster where tiles leave SMs idle: it splits longer ones over them.
-constexpr int64_t kFewKeys = 1024;
 /// Channels of V up to which registers suffice: for a bias tensor, sigmoid and ReLU, and for other features than the
 /// gate.
 constexpr i32 kWideFeatures = kAnyBias | kSigmoidWeights | kReluWeights;
@@ -122,6 +122,7 @@ public:
         json.add("threads", int64_t{shape_.threads()});
         json.add("shared_bytes", int64_t{shape_.shared().bytes});
         json.add("registers", int64_t{kernel_.registers});
+        json.add("estimated_us", forward_us(p_, shape_.consumers, std::max(1, device_.facts().compute_units)));
         json.add("products", shape_.type == gpu::kFloat16 ? "float16" : "bfloat16");
         json.add("kernel_origin", kernel::origin_name(kernel_.origin));
         json.add("for_other_strides", portable_->kernel());
@@ -240,9 +241,13 @@ std::string refuse_forward(const Problem &problem, gpu::Device &device)
     const int64_t rows = shape.rows();
     const int64_t tiles = dense.batch * dense.heads_out * ((dense.max_q + rows - 1) / rows);
     const int64_t units = device.facts().compute_units;
-    if (faults.empty() && dense.max_kv > kFewKeys && 2 * tiles < units)
-        faults.push_back(std::to_string(tiles) + " tiles of up to " + std::to_string(dense.max_kv) +
-                         " keys (at least " + std::to_string((units + 1) / 2) + ": fewer are split over keys)");
+    if (faults.empty() && tiles < units) {
+        const double whole = forward_us(dense, shape.consumers, units), split = split_us(dense, units);
+        if (split < whole)
+            faults.push_back(std::to_string(tiles) + " tiles of up to " + std::to_string(dense.max_kv) + " keys on " +
+                             std::to_string(units) + " SMs (" + std::to_string(std::lround(whole)) + " us estimated, " +
+                             std::to_string(std::lround(split)) + " us where keys are split)");
+    }
     if (std::string reason = refuse_faults(faults); !reason.empty()) return reason;
     if (std::string reason = refuse_request(forward_request(shape), device); !reason.empty()) return reason;
     return gpu::refuse_forward(problem, device); // which serves strides that this kernel does not

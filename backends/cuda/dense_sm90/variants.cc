@@ -1,5 +1,6 @@
 #include "backends/cuda/dense_sm90/variants.h"
 
+#include "backends/cuda/sm90_model.h"
 #include "backends/gpu/dense/variants.h"
 #include "backends/gpu/shape_override.h"
 #include "backends/gpu/views.h"
@@ -27,10 +28,6 @@ i32 most_tile_registers(i32 features)
     if (features & (kSigmoidWeights | kReluWeights)) return is_crowded ? 152 : 176;
     return 176;
 }
-
-/// Rows up to which tiles of two consumers are faster with small heads under a diagonal: 261 and 353 TFLOP/s beside 225
-/// and 300 at 512 and 1024, as fast at 2048 (H200, d 64).
-constexpr int64_t kShortRows = 1024;
 
 /// Rows from which blocks of threads that copy K and V together are faster, with heads above 128: 767 beside 756
 /// TFLOP/s at 8192, 531 beside 540 at 512 (H200, d 256, full). Smaller heads gain less than 1 %.
@@ -73,7 +70,8 @@ Wish wish_of(const DenseProblem &p) noexcept
         wish.features |= kBiasFirst;
     wish.mask = mask_kind(p.mask);
     wish.is_long = wish.mask == kMaskEnd && p.max_q >= kLongRows && is_uniform(p);
-    wish.is_short = wish.mask == kMaskDiagonal && p.max_q <= kShortRows;
+    // Under a diagonal larger tiles reach further beyond it.
+    wish.is_short = wish.mask == kMaskDiagonal && forward_us(p, 2, 1) < forward_us(p, 3, 1);
     return wish;
 }
 
