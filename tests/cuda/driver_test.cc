@@ -149,7 +149,7 @@ TEST(Driver, EntryPointMissing)
                   "")
             << name;
     }
-    EXPECT_EQ(required, 32);
+    EXPECT_EQ(required, 33);
 }
 
 TEST(Driver, InitialisationFails)
