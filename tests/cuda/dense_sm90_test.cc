@@ -22,6 +22,15 @@ Described served(const char *name = "served")
     return described;
 }
 
+/// Long rows of heads above 128 channels, which all see the same keys.
+Described served_in_clusters(const char *name = "clusters")
+{
+    Described described = served(name);
+    described.dense.causal = ATTN_ALIGN_NONE;
+    described.problem.max_q = 2100, described.problem.dim_qk = 192, described.problem.dim_v = 128;
+    return described;
+}
+
 class DenseSm90 : public Sm90Session {
 protected:
     std::string refusal(Described described, int device_id = 0)
@@ -290,9 +299,7 @@ TEST_F(DenseSm90, Clusters)
     EXPECT_EQ(sm90::shape_of({2, 0, 0, 256, 256, false, true}).cluster, 2);
     EXPECT_EQ(sm90::shape_of({2, 0, 0, 192, 128, false, true}).cluster, 2);
     EXPECT_EQ(sm90::shape_of({2, 0, 0, 128, 128, false, true}).cluster, 1);
-    Described described = served();
-    described.dense.causal = ATTN_ALIGN_NONE;
-    described.problem.max_q = 2100, described.problem.dim_qk = 192, described.problem.dim_v = 128;
+    Described described = served_in_clusters();
     EXPECT_EQ(refusal(described), "");
     attn_handle handle = create(gpu::Selection::standard);
     attn_plan plan = nullptr;
@@ -416,6 +423,7 @@ TEST_F(DenseSm90, EveryCallFails)
     const Sweep sweep = fail_every_call_of(served);
     EXPECT_EQ(sweep.faults.count("cuTensorMapEncodeTiled"), 1u);
     EXPECT_EQ(sweep.faults.count("cuMemsetD32Async"), 1u);
+    EXPECT_EQ(fail_every_call_of(served_in_clusters).faults.count("cuOccupancyMaxActiveClusters"), 1u);
 }
 
 TEST_F(DenseSm90, ShapeOverride)
