@@ -55,9 +55,9 @@ Visits visits_of(const DenseProblem &p, int64_t rows, int64_t keys)
     for (int64_t i = 0; i < looks; ++i) {
         const int64_t tile = looks == 1 ? 0 : i * (tiles - 1) / (looks - 1);
         const int64_t seen = keys_visited(p, tile * rows, std::min(p.max_q, (tile + 1) * rows));
-        const double blocks = static_cast<double>((seen + keys - 1) / keys);
-        visits.mean += blocks / static_cast<double>(looks);
-        visits.most = std::max(visits.most, blocks);
+        const int64_t blocks = (seen + keys - 1) / keys;
+        visits.mean += static_cast<double>(blocks) / static_cast<double>(looks);
+        visits.most = std::max(visits.most, static_cast<double>(blocks));
     }
     return visits;
 }
