@@ -256,22 +256,23 @@ ATTN_INLINE Vec exp2_fraction(Vec f)
     }
 }
 
-/// 2^x for x < 128 (degree 6: 1 ulp, without FMA 1.2). 2^-inf = 0, 2^0 = 1, NaN stays. Results below 2^-126 are flushed
-/// to 0 except with AVX-512.
-template <int Degree = 6>
+/// 2^x for x < 128 (degree 6: 1 ulp, without FMA 1.2). 2^-inf = 0, 2^0 = 1, NaN stays. Results below 2^Least are
+/// flushed to 0, at least those below 2^-126: with those, processors multiply a hundred times slower.
+template <int Degree = 6, int Least = -126>
 ATTN_INLINE Vec exp2_below_128(Vec x)
 {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
     // x - round(x), 0 for an infinity. (The masked form: that without is "maybe uninitialized" to gcc 12.)
     const Vec f = _mm512_maskz_reduce_ps(0xffff, x, 0x08);
-    return _mm512_maskz_scalef_ps(0xffff, exp2_fraction<Degree>(f), x - f);
+    const __mmask16 normal = _mm512_cmp_ps_mask(x, splat(float{Least}), _CMP_NLT_UQ); // or NaN
+    return _mm512_maskz_scalef_ps(normal, exp2_fraction<Degree>(f), x - f);
 #else
     // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits.
     constexpr float kRound = 12582912.0f;
     const Vec shifted = x + kRound;
     const Vec p = exp2_fraction<Degree>(x - (shifted - kRound));
     const VecU scaled = reinterpret_cast<VecU>(p) + (reinterpret_cast<VecU>(shifted) << 23);
-    const Vec normal = x < -126.0f ? Vec{} : reinterpret_cast<Vec>(scaled);
+    const Vec normal = x < float{Least} ? Vec{} : reinterpret_cast<Vec>(scaled);
     return x == x ? normal : x;
 #endif
 }

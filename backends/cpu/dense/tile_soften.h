@@ -19,8 +19,8 @@ ATTN_INLINE Vec soften_row(float *s, int64_t first, int64_t last, float factor, 
 #if defined(ATTN_PRODUCTS_AMX) || defined(ATTN_PRODUCTS_DOT)
     Vec odd_sum = {};
     for (int64_t j = first; j < last; j += 2 * kWidth) {
-        const Vec even = exp2_below_128<4>(load(s + j) * factor - reference);
-        const Vec odd = exp2_below_128<4>(load(s + j + kWidth) * factor - reference);
+        const Vec even = exp2_weight<4>(load(s + j) * factor - reference);
+        const Vec odd = exp2_weight<4>(load(s + j + kWidth) * factor - reference);
         sum += even;
         odd_sum += odd;
         store(s + j / 2, narrow(even, odd));
@@ -29,7 +29,7 @@ ATTN_INLINE Vec soften_row(float *s, int64_t first, int64_t last, float factor, 
 #else
     static_cast<void>(factor); // is in Q
     for (int64_t j = first; j < last; j += kWidth) {
-        const Vec weight = exp2_below_128(load(s + j) - reference);
+        const Vec weight = exp2_weight(load(s + j) - reference);
         sum += weight;
         store(s + j, weight);
     }

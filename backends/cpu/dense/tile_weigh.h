@@ -8,6 +8,14 @@
 namespace attn::cpu {
 namespace {
 
+/// Weights from scores less the row's maximum. Smaller ones than 2^-100 are nothing beside that of the maximum, but
+/// times V they would be numbers below 2^-126, with which processors multiply a hundred times slower.
+template <int Degree = 6>
+ATTN_INLINE Vec exp2_weight(Vec x)
+{
+    return exp2_below_128<Degree, -100>(x);
+}
+
 /// One step of the online softmax of one row: S -> P over vectors [begin, end); updates maximum and sum.
 /// With a `spread`, also the sum of weight times score minus maximum, from which the entropy follows.
 inline float soften_with_spread(float *s, int64_t begin, int64_t end, float *max, float *sum, float *spread)
@@ -21,7 +29,7 @@ inline float soften_with_spread(float *s, int64_t begin, int64_t end, float *max
     if (spread) *spread += old == kLowest ? 0.0f : (old - now) * reduce_add(load(sum));
     Vec total = {}, distances = {};
     for (int64_t j = begin; j < end; j += kWidth) {
-        const Vec weight = exp2_below_128(load(s + j) - reference);
+        const Vec weight = exp2_weight(load(s + j) - reference);
         if (spread) distances += weight == 0.0f ? Vec{} : weight * (load(s + j) - reference);
         store(s + j, weight);
         total += weight;
