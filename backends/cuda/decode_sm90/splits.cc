@@ -25,7 +25,8 @@ DecodeSplits decode_splits(const DecodeRules &rules, int64_t tiles, int64_t key_
         splits.clustered = splits.count > 1 && splits.count <= gpu::kMostClusterBlocks && tiles * splits.count <= slots;
         return splits;
     }
-    // Busy blocks keep memory busy in pairs: 64 rows read at 0.94 of the bandwidth with two on an SM, at 0.5 with one.
+    // Busy blocks keep memory busy in pairs: 64 rows read at 0.94 of the bandwidth with tiles for two on an SM, at 0.5
+    // with one.
     const int64_t wanted = rules.busy ? slots : rules.units;
     // Three quarters of the SMs ask for as much memory as all of them get; half of them, where a block has all shared
     // memory of its SM.
