@@ -191,14 +191,10 @@ attn_status KernelTable::count_clusters(const gpu::Kernel &kernel, const gpu::Gr
         const PlanningScope scope(context_);
         if (const attn_status status = scope.status()) return status;
         const Driver &driver = context_.driver();
-        auto *function = static_cast<CUfunction>(kernel.function);
-        if (grid.cluster > gpu::kMostClusterBlocks)
-            if (const CUresult result =
-                    driver.cuFuncSetAttribute(function, CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1))
-                return fail_call(driver, "cuFuncSetAttribute", result);
         CUlaunchAttribute attributes[kMostLaunchAttributes] = {};
         const CUlaunchConfig config = launch_config(grid, false, attributes);
-        const CUresult result = driver.cuOccupancyMaxActiveClusters(out, function, &config);
+        const CUresult result =
+            driver.cuOccupancyMaxActiveClusters(out, static_cast<CUfunction>(kernel.function), &config);
         if (result == CUDA_ERROR_INVALID_CLUSTER_SIZE)
             *out = 0;
         else if (result != CUDA_SUCCESS)

@@ -33,14 +33,14 @@ struct Kernel {
     kernel::Origin origin = kernel::Origin::embedded;
 };
 
-/// Of threads, in a cluster, on any GPU that has clusters; more where Device::count_clusters() says so.
+/// Of threads, in a cluster, on any GPU that has clusters.
 constexpr uint32_t kMostClusterBlocks = 8;
 
 struct Grid {
     uint32_t x = 1, y = 1, z = 1;
     uint32_t threads = 1;      ///< Of a block.
     uint32_t shared_bytes = 0; ///< Dynamic.
-    uint32_t cluster = 1;      ///< Blocks of a cluster, along x, on a GPU that has them.
+    uint32_t cluster = 1;      ///< Blocks of a cluster, along x; at most kMostClusterBlocks of a GPU that has them.
     /// The kernel may begin before the one before it on the stream has ended: it waits for that itself, in all of its
     /// blocks, before it touches memory. Only where Facts::programmatic says so.
     bool programmatic = false;
@@ -88,7 +88,7 @@ public:
     /// Whether the handle waits for a compiler: it may compile, and was not told to take what there is.
     virtual bool waits_for_compiler() const noexcept = 0;
     /// How many clusters of such a launch run at once; 0 where they are too large. The kernel was loaded for as much
-    /// shared memory. Launches of clusters of more than kMostClusterBlocks blocks need this call before them.
+    /// shared memory.
     [[nodiscard]] virtual attn_status count_clusters(const Kernel &, const Grid &, int32_t *out)
     {
         *out = 0;

@@ -420,9 +420,6 @@ CUresult func_set_attribute(CUfunction handle, CUfunction_attribute attribute, i
         return CUDA_SUCCESS;
     case CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
         return value >= -1 && value <= 100 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
-    case CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED:
-        function->has_wide_clusters = value != 0;
-        return CUDA_SUCCESS;
     default:
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -443,7 +440,7 @@ CUresult occupancy(int *blocks, CUfunction handle, int threads, size_t shared_by
     return CUDA_SUCCESS;
 }
 
-/// One block on an SM, SMs in groups of 16: as many as a GPU that lets more than 8 blocks be a cluster has at least.
+/// One block on an SM, SMs in groups of 16.
 CUresult clusters(int *count, CUfunction handle, const CUlaunchConfig *config)
 {
     if (const CUresult result = begin(Entry::clusters)) return result;
@@ -452,7 +449,7 @@ CUresult clusters(int *count, CUfunction handle, const CUlaunchConfig *config)
     unsigned int blocks = 1;
     for (unsigned int i = 0; i < config->numAttrs; ++i)
         if (config->attrs[i].id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION) blocks = config->attrs[i].value.clusterDim.x;
-    if (blocks < 1 || blocks > (function->has_wide_clusters ? 16u : 8u)) return CUDA_ERROR_INVALID_CLUSTER_SIZE;
+    if (blocks < 1 || blocks > 8u) return CUDA_ERROR_INVALID_CLUSTER_SIZE;
     if (config->sharedMemBytes > static_cast<unsigned int>(function->shared_limit)) return CUDA_ERROR_INVALID_VALUE;
     constexpr int kGroup = 16;
     const int units = attribute_of(function->module->context->device, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
@@ -500,8 +497,7 @@ CUresult launch(const CUlaunchConfig *config, CUfunction handle, void **paramete
         if (attribute.id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION) {
             const auto &size = attribute.value.clusterDim;
             cluster = size.x;
-            if (size.x < 1 || size.y != 1 || size.z != 1 || size.x > (function->has_wide_clusters ? 16u : 8u) ||
-                config->gridDimX % size.x != 0) {
+            if (size.x < 1 || size.y != 1 || size.z != 1 || size.x > 8u || config->gridDimX % size.x != 0) {
                 violate("cuLaunchKernelEx of %s: a cluster of %u %u %u in a grid of %u", name, size.x, size.y, size.z,
                         config->gridDimX);
                 return CUDA_ERROR_INVALID_VALUE;

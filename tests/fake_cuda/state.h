@@ -98,7 +98,6 @@ struct Function {
     int parameters = -1;
     std::atomic<bool> loaded{false};
     std::atomic<int> shared_limit{48 << 10};
-    std::atomic<bool> has_wide_clusters{false}; ///< Of more than 8 blocks.
 };
 struct Module {
     Context *context = nullptr;
