@@ -16,6 +16,7 @@
 //
 // The order of all sums depends on the number of splits alone.
 #include "backends/cuda/decode_sm90/shape.h"
+#include "backends/cuda/key_boxes.cuh"
 #include "backends/cuda/ptx/cluster.cuh"
 #include "backends/cuda/ptx/kernel_order.cuh"
 #include "backends/cuda/ptx/mbarrier.cuh"
@@ -106,22 +107,9 @@ ATTN_DEVICE void copy_blocks(const ForwardParams &p, const TensorMap &k, const T
     const int lane = threadIdx.x % 32;
     const int k_head = head_of(p, head0, p.heads_k), v_head = head_of(p, head0, p.heads_v);
     const int boxes = kKeys / box_keys;
-    const bool paged = p.sequences.page_size != 0;
-    // Of this lane's part of block i: the row, and the page as the table has it, or the sequence. A page is looked at only
-    // when the stage is free: until then the table is read.
-    const int last = static_cast<int>(p.sequences.pages);
-    int row = 0;
-    i64 outer = p.sequences.cu_kv.base ? 0 : s.index;
-    const auto locate = [&](int i) {
-        const int key = schedule.block_of(i) * kKeys + lane * box_keys;
-        if (!paged) {
-            row = static_cast<int>(s.k_first) + key;
-            return;
-        }
-        const int page_size = static_cast<int>(p.sequences.page_size), page = key / page_size;
-        row = key - page * page_size;
-        outer = page < s.pages ? read_integer(s.table + page * p.sequences.table.step, p.sequences.table.wide != 0) : -1;
-    };
+    // A page is looked at only when there is room for it: until then the table is read.
+    KeyBox box(p, s);
+    const auto locate = [&](int i) { box.locate(schedule.block_of(i) * kKeys + lane * box_keys); };
     if (lane < boxes && begin < end) locate(begin);
     Stages stage;
 #pragma unroll 1
@@ -132,8 +120,7 @@ ATTN_DEVICE void copy_blocks(const ForwardParams &p, const TensorMap &k, const T
         __syncwarp();
         if (lane < boxes) {
             const u32 to = base + kAt.stages + stage.at * kStageBytes + lane * box_keys * 128;
-            // Beyond the last: there is no such page, and the engine fills in zeros.
-            const int place = static_cast<int>(!paged || (0 <= outer && outer < last) ? outer : last);
+            const int row = box.row(), place = box.outer();
 #pragma unroll
             for (int b = 0; b < kQkBlocks; ++b) tma_load(to + b * kBlockBytes, k, full, 64 * b, row, k_head, place);
 #pragma unroll

@@ -27,6 +27,7 @@
 // that combines them. The order of all sums depends on the number of splits alone.
 //
 // docs/kernels/hopper-latent.md explains the order of things.
+#include "backends/cuda/key_boxes.cuh"
 #include "backends/cuda/latent_sm90/shape.h"
 #include "backends/cuda/ptx/cluster.cuh"
 #include "backends/cuda/ptx/kernel_order.cuh"
@@ -110,23 +111,9 @@ ATTN_DEVICE void copy_blocks(const ForwardParams &p, const TensorMap &k, const S
     const int head = head_of(p, head0, p.heads_k);
     const int boxes = kKeys / box_keys;
     const int rank = kCluster > 1 ? static_cast<int>(block_in_cluster()) : 0;
-    const bool paged = p.sequences.page_size != 0;
-    // Of this lane's part of block i: the row, and the page as the table has it, or the sequence. A page is looked at
-    // only when the first piece is empty: until then the table is read.
-    const int last = static_cast<int>(p.sequences.pages);
-    int row = 0;
-    i64 outer = p.sequences.cu_kv.base ? 0 : s.index;
-    const auto locate = [&](int i) {
-        const int key = schedule.block_of(i) * kKeys + lane * box_keys;
-        if (!paged) {
-            row = static_cast<int>(s.k_first) + key;
-            return;
-        }
-        const int page_size = static_cast<int>(p.sequences.page_size), page = key / page_size;
-        row = key - page * page_size;
-        outer =
-            page < s.pages ? read_integer(s.table + page * p.sequences.table.step, p.sequences.table.wide != 0) : -1;
-    };
+    // A page is looked at only when there is room for it: until then the table is read.
+    KeyBox box(p, s);
+    const auto locate = [&](int i) { box.locate(schedule.block_of(i) * kKeys + lane * box_keys); };
     if (lane < boxes && begin < end) locate(begin);
     int buffer = 0;
     u32 parity = 0;
@@ -142,14 +129,13 @@ ATTN_DEVICE void copy_blocks(const ForwardParams &p, const TensorMap &k, const S
             if (lane == 0) mbarrier_expect(full, blocks * kBlockBytes);
             __syncwarp();
             if (lane >= boxes) continue;
-            // Beyond the last: there is no such page, and the engine fills in zeros.
-            if (piece == 0) place = static_cast<int>(!paged || (0 <= outer && outer < last) ? outer : last);
+            if (piece == 0) place = box.outer();
 #pragma unroll
             for (int b = first; b < first + blocks; ++b) {
                 if constexpr (kCluster == 1)
-                    tma_load(to + b * kBlockBytes, k, full, 64 * b, row, head, place);
+                    tma_load(to + b * kBlockBytes, k, full, 64 * b, box.row(), head, place);
                 else if ((blocks > 1 ? b : i) % kCluster == rank)
-                    tma_load_to_all(to + b * kBlockBytes, k, full, 64 * b, row, head, place, (1 << kCluster) - 1);
+                    tma_load_to_all(to + b * kBlockBytes, k, full, 64 * b, box.row(), head, place, (1 << kCluster) - 1);
             }
         }
         if (lane < boxes && i + 1 < end) locate(i + 1);
