@@ -1,5 +1,6 @@
 #include "backends/cuda/decode_sm90/executor.h"
 
+#include "backends/cuda/combine_launch.h"
 #include "backends/cuda/decode_sm90/splits.h"
 #include "backends/cuda/decode_sm90/variants.h"
 #include "backends/cuda/sm90_refusal.h"
@@ -168,13 +169,7 @@ private:
         void *parameters[] = {&maps[0], &maps[1], &params, &box, &meets};
         if (const attn_status status = device_.launch(kernel_, grid, stream, parameters)) return status;
         if (!params.partials) return ATTN_OK;
-        i32 rows = shape_.rows;
-        void *combine_parameters[] = {&params, &rows};
-        gpu::Grid combine;
-        combine.x = static_cast<uint32_t>(gpu::combine_blocks(tiles * rows, p_.dim_v));
-        combine.threads = gpu::kCombineThreads;
-        combine.programmatic = true;
-        return device_.launch(combine_, combine, stream, combine_parameters);
+        return launch_combine(device_, combine_, &params, tiles, shape_.rows, stream);
     }
 
     const DenseProblem &p_; ///< Of the plan, which outlives its executor.

@@ -1,5 +1,6 @@
 #include "backends/cuda/latent_sm90/executor.h"
 
+#include "backends/cuda/combine_launch.h"
 #include "backends/cuda/latent_sm90/splits.h"
 #include "backends/cuda/latent_sm90/variants.h"
 #include "backends/cuda/sm90_refusal.h"
@@ -146,13 +147,7 @@ private:
         void *parameters[] = {&map, &params, &box};
         if (const attn_status status = device_.launch(kernel_, grid, stream, parameters)) return status;
         if (!params.partials) return ATTN_OK;
-        i32 rows = static_cast<i32>(kRows);
-        void *combine_parameters[] = {&params, &rows};
-        gpu::Grid combine;
-        combine.x = static_cast<uint32_t>(combine_blocks(tiles));
-        combine.threads = gpu::kCombineThreads;
-        combine.programmatic = true;
-        return device_.launch(combine_, combine, stream, combine_parameters);
+        return launch_combine(device_, combine_, &params, tiles, static_cast<i32>(kRows), stream);
     }
 
     const DenseProblem &p_; ///< Of the plan, which outlives its executor.
