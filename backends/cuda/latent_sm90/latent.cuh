@@ -83,6 +83,12 @@ ATTN_DEVICE u32 weights_barrier(u32 base, int of)
     return base + kAt.barriers + 16 * kPieces * LatentShape::kBuffers + 8 * of;
 }
 
+/// When the sums of both warpgroups are there. Once.
+ATTN_DEVICE u32 sums_barrier(u32 base)
+{
+    return weights_barrier(base, LatentShape::kConsumers);
+}
+
 /// What this block of threads computes. Tiles of rows that read the same keys follow each other.
 struct Work {
     int split, batch, head0;
@@ -248,7 +254,8 @@ public:
             const float sum = row_sum(sum_[half]);
             if (lane_ % 4 == 0) statistic(side, kSum, half) = sum;
         }
-        named_barrier_wait(kAllConsumers, kConsumerThreads);
+        mbarrier_arrive(sums_barrier(base_));
+        mbarrier_wait(sums_barrier(base_), 0);
 #pragma unroll
         for (int half = 0; half < 2; ++half) sum_[half] = statistic(0, kSum, half) + statistic(1, kSum, half);
     }
@@ -533,6 +540,7 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), 1)
                 mbarrier_init(empty_barrier(base, buffer, piece), kCluster * kWarpgroup / 32);
             }
         for (int i = 0; i < LatentShape::kConsumers; ++i) mbarrier_init(weights_barrier(base, i), kWarpgroup);
+        mbarrier_init(sums_barrier(base), kConsumerThreads);
         mbarrier_init_fence();
         tma_prefetch(k);
     }

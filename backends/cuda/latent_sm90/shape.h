@@ -46,7 +46,7 @@ struct LatentShape {
         at.k = at.q + kRows * kDimQk * 2;
         at.statistics = at.k + kBuffers * kBufferBytes;
         at.barriers = at.statistics + kConsumers * 3 * kRows * 4; // maximum, factor, sum of each row
-        at.bytes = at.barriers + kBuffers * kPieces * 16 + kConsumers * 8;
+        at.bytes = at.barriers + kBuffers * kPieces * 16 + (kConsumers + 1) * 8;
         return at;
     }
 
