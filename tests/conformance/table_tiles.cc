@@ -45,6 +45,8 @@ const std::vector<Axis> &axes()
           biases("bf16_pre", 0, "bf16", "pre"), biases("alibi+bias", 1, "default", "post"),
           biases("alibi+fp32_pre", 1, "fp32", "pre")}},
         field("bias_broadcast", &Case::bias_broadcast, Names{"none", "batch", "heads", "queries", "batch+heads"}),
+        field("bias_rank", &Case::bias_rank, Sizes{0, 8, 16, 40, 64}),
+        field("lowrank_broadcast", &Case::lowrank_broadcast, Names{"none", "heads"}),
         field("option_layout", &Case::option_layout, Names{"bshd", "gaps", "strided"}),
         {"activation",
          {activation("softmax", "softmax", 0, 0), activation("sigmoid", "sigmoid", 0, 0),
@@ -70,6 +72,7 @@ const std::vector<Exclusion> &exclusions()
     static const std::vector<Exclusion> all{
         {"biases", alibi, "mask", {"none"}}, // it counts from a diagonal
         {"biases", {"none", "alibi", "alibi_pre"}, "bias_broadcast", {"batch", "heads", "queries", "batch+heads"}},
+        {"bias_rank", {"0"}, "lowrank_broadcast", {"heads"}},
         // Packed queries have no batch axis.
         {"q_lengths", {"cu", "cu+seqlens"}, "bias_broadcast", {"batch", "batch+heads"}},
         // Without softmax there is no sum that a sink could join, nor a logarithm of it.
@@ -99,6 +102,7 @@ Case random_tile_case(std::uint64_t seed)
         const auto multiple_of_8 = [&](std::int64_t most) { return 8 * random.integer(1, most / 8); };
         if (random.chance(0.5)) c.dim_qk = multiple_of_8(256);
         if (random.chance(0.5)) c.dim_v = random.chance(0.5) ? c.dim_qk : multiple_of_8(256);
+        if (c.bias_rank > 0 && random.chance(0.5)) c.bias_rank = multiple_of_8(64);
         if (random.chance(0.7)) c.max_q = 16 + random.skewed(1200);
         if (random.chance(0.7)) c.max_kv = random.skewed(1500);
         if (random.chance(0.3)) c.batch = random.integer(1, 6);

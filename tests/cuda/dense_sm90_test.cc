@@ -115,6 +115,11 @@ TEST_F(DenseSm90, FeaturesThatExclude)
     EXPECT_EQ(fault(sm90::kAllFeatures + 1), "no such options");
     EXPECT_EQ(fault(sm90::kSigmoidWeights | sm90::kReluWeights), "weights are of one kind");
     EXPECT_EQ(fault(sm90::kBiasFloat32 | sm90::kBiasBfloat16), "a bias has one type");
+    EXPECT_NE(fault(sm90::kLowRank), "");
+    s.rank = 16, s.query_buffers = 1;
+    EXPECT_EQ(fault(sm90::kLowRank), "");
+    EXPECT_NE(fault(0), "");
+    s.rank = 0, s.query_buffers = 2;
     EXPECT_NE(fault(sm90::kBiasFirst | sm90::kSoftcap), "");
     EXPECT_NE(fault(sm90::kBiasFirst | sm90::kBiasFloat16), "");
     EXPECT_EQ(fault(sm90::kBiasFirst | sm90::kSoftcap | sm90::kBiasFloat16), "");
@@ -155,7 +160,11 @@ TEST_F(DenseSm90, Refusals)
         {[](Described &d) {
              d.dense.bias_rank = 2, d.bind(ATTN_SLOT_BIAS_LOWRANK_Q), d.bind(ATTN_SLOT_BIAS_LOWRANK_K);
          },
-         "attn_dense.bias_rank"},
+         "attn_dense.bias_rank = 2 (a multiple of 8 up to 64)"},
+        {[](Described &d) {
+             d.dense.bias_rank = 72, d.bind(ATTN_SLOT_BIAS_LOWRANK_Q), d.bind(ATTN_SLOT_BIAS_LOWRANK_K);
+         },
+         "attn_dense.bias_rank = 72 (a multiple of 8 up to 64)"},
         {[](Described &d) { d.bind(ATTN_SLOT_ROW_ENTROPY); }, "slot ROW_ENTROPY"},
         {[](Described &d) { d.bind(ATTN_SLOT_COLUMN_MASS); }, "slot COLUMN_MASS"},
     };
@@ -197,6 +206,10 @@ TEST_F(DenseSm90, Features)
          sm90::kBiasBfloat16 | sm90::kSoftcap | sm90::kBiasFirst, sm90::kMaskDiagonal},
         {[](Described &d) { d.bind(ATTN_SLOT_BIAS), d.dense.bias_stage = ATTN_BIAS_PRE_SOFTCAP; }, sm90::kBiasBfloat16,
          sm90::kMaskDiagonal}, // nothing that it could stand before
+        {[](Described &d) {
+             d.dense.bias_rank = 24, d.bind(ATTN_SLOT_BIAS_LOWRANK_Q), d.bind(ATTN_SLOT_BIAS_LOWRANK_K);
+         },
+         sm90::kLowRank, sm90::kMaskDiagonal},
     };
     attn_handle handle = create(gpu::Selection::standard);
     for (const auto &[change, features, mask] : table) {
@@ -291,6 +304,34 @@ TEST_F(DenseSm90, LaunchAndMaps)
     EXPECT_EQ(launch.grid[0], 24u);
     attn_plan_destroy(plan);
     attn_destroy(handle);
+}
+
+/// The factors of a low-rank bias are copied with Q and K; heads may share that of the keys.
+TEST_F(DenseSm90, LowRankMaps)
+{
+    for (const bool shared : {false, true}) {
+        Described described = served();
+        described.dense.bias_rank = 24;
+        described.bind(ATTN_SLOT_BIAS_LOWRANK_Q), described.bind(ATTN_SLOT_BIAS_LOWRANK_K);
+        attn_handle handle = create(gpu::Selection::standard);
+        attn_plan plan = nullptr;
+        ASSERT_EQ(described.plan(handle, &plan), ATTN_OK) << last_error();
+        Tensors tensors(plan);
+        if (shared) tensors.view(ATTN_SLOT_BIAS_LOWRANK_K).strides[2] = 0;
+        ASSERT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
+        fake_cuda_tensor_map k, q;
+        ASSERT_TRUE(fake_cuda_get_tensor_map(0, &k) && fake_cuda_get_tensor_map(1, &q));
+        EXPECT_EQ(q.address, tensors.view(ATTN_SLOT_BIAS_LOWRANK_Q).data);
+        EXPECT_EQ(k.address, tensors.view(ATTN_SLOT_BIAS_LOWRANK_K).data);
+        const uint64_t of_q[] = {24, 1000, 8, 3}, of_k[] = {24, 1500, shared ? 1U : 8U, 3};
+        EXPECT_TRUE(std::equal(of_q, of_q + 4, q.extents));
+        EXPECT_TRUE(std::equal(of_k, of_k + 4, k.extents));
+        EXPECT_EQ(q.box[1], 128u);
+        EXPECT_EQ(k.box[0], 64u);
+        attn_plan_destroy(plan);
+        attn_destroy(handle);
+        fake_cuda_clear_launches();
+    }
 }
 
 /// Long rows that all see the same keys: two blocks of threads copy them together, each half of a block of keys.

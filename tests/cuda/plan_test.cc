@@ -162,7 +162,7 @@ TEST_F(Plans, CompiledKernels)
     fake_cuda_launch launch;
     ASSERT_TRUE(fake_cuda_get_launch(0, &launch));
     EXPECT_STREQ(launch.kernel, "attn_dense_forward_sm90");
-    EXPECT_EQ(launch.parameters, 5) << "as the attributes of the code say";
+    EXPECT_EQ(launch.parameters, 7) << "as the attributes of the code say";
     attn_plan_destroy(plan);
     attn_destroy(handle);
 }

@@ -10,8 +10,8 @@ namespace attn::sm90 {
 
 using namespace gpu; // params, sequences, results and the platform are those of the portable kernel
 
-constexpr Shape kShape = {ATTN_TYPE, ATTN_FEATURES, ATTN_MASK,          ATTN_DIM_QK, ATTN_DIM_V, ATTN_CONSUMERS,
-                          ATTN_KEYS, ATTN_STAGES,   ATTN_QUERY_BUFFERS, ATTN_TURNS,  ATTN_UNROLL, ATTN_CLUSTER};
+constexpr Shape kShape = {ATTN_TYPE, ATTN_FEATURES, ATTN_MASK,          ATTN_DIM_QK, ATTN_DIM_V,  ATTN_CONSUMERS, ATTN_KEYS,
+                          ATTN_STAGES, ATTN_QUERY_BUFFERS, ATTN_TURNS, ATTN_UNROLL, ATTN_CLUSTER, ATTN_RANK};
 static_assert(kShape.fault() == nullptr, "no kernel can have this shape");
 
 constexpr Element kType = static_cast<Element>(kShape.type);
@@ -30,12 +30,14 @@ constexpr Element kBiasType = kShape.features & kBiasFloat32   ? kFloat32
                                                                : kBfloat16;
 /// Products become scores before they become weights. Else they stay as they are, and their factor joins the exponent,
 /// with ReLU that of the row.
-constexpr bool kFinishesScores = kHasSoftcap || kHasAlibi || kHasQueryTemperature || kHasBias;
+constexpr bool kHasLowRank = (kShape.features & kLowRank) != 0;
+constexpr bool kFinishesScores = kHasSoftcap || kHasAlibi || kHasQueryTemperature || kHasBias || kHasLowRank;
 /// The factor of the softcap is left to the exponent too, where nothing is added after it.
 constexpr bool kLeavesCap = kHasSoftcap && (kBiasIsFirst || !(kHasBias || kHasAlibi));
 constexpr int kMask = kShape.mask;
 constexpr int kDimQk = kShape.dim_qk, kDimV = kShape.dim_v;
 constexpr int kQkBlocks = kShape.qk_blocks(), kVBlocks = kShape.v_blocks();
+constexpr int kRank = kShape.rank, kRankBlocks = kShape.rank_blocks();
 constexpr int kConsumers = kShape.consumers;
 constexpr int kThreads = kShape.threads();
 constexpr int kRows = kShape.rows();

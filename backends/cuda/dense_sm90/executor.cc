@@ -47,6 +47,8 @@ Shape choose_shape(const DenseProblem &p, gpu::Device &device)
     return device.waits_for_compiler() || device.has(forward_request(best)) ? best : common_shape(p);
 }
 
+/// Of Q, K, V and OUT; of the factors of a low-rank bias.
+constexpr size_t kMaps = 4, kMostMaps = 6;
 /// Of the counter of tiles, at the beginning of the workspace.
 constexpr size_t kCounterBytes = 16;
 
@@ -91,9 +93,9 @@ public:
         const int64_t pairs = sizes.batch * p_.heads_out;
         const int64_t together = int64_t{shape_.rows()} * shape_.cluster; // rows of a cluster
         const int64_t row_tiles = (sizes.max_q + together - 1) / together * shape_.cluster;
-        gpu::TensorTiles q, k, v, out;
+        std::array<gpu::TensorTiles, kMostMaps> tensors;
         if (pairs * row_tiles < 1 || pairs * row_tiles > kMostPlaces ||
-            !tile_tensors(params, arguments.sizes, sizes, &q, &k, &v, &out))
+            !tile_tensors(params, arguments.sizes, sizes, &tensors))
             return portable_->execute(handle, arguments, workspace, bytes, stream);
         if (const attn_status status =
                 check_workspace(workspace, bytes, workspace_bytes(arguments.sizes), workspace_alignment()))
@@ -106,7 +108,7 @@ public:
                     : 1;
         const bool counts = counts_ && pairs * row_tiles > device_.facts().compute_units;
         if (counts) params.tile_counter = static_cast<uint32_t *>(workspace);
-        return launch({&q, &k, &v, &out}, pairs * row_tiles, params, stream);
+        return launch(tensors, pairs * row_tiles, params, stream);
     }
 
     void describe(JsonWriter &json) const override
@@ -148,28 +150,34 @@ private:
 
     /// False if the call's tensors cannot be copied as tiles: strides that no tensor map has, or nothing to copy.
     bool tile_tensors(const gpu::ForwardParams &f, const Sizes &extents, const gpu::LaunchSizes &sizes,
-                      gpu::TensorTiles *q, gpu::TensorTiles *k, gpu::TensorTiles *v,
-                      gpu::TensorTiles *out) const noexcept
+                      std::array<gpu::TensorTiles, kMostMaps> *tensors) const noexcept
     {
         const bool packed = p_.storage == Storage::packed;
         const int64_t queries = p_.packed_q ? extents.at(Axis::total_q) : sizes.max_q;
         const int64_t keys = packed ? extents.at(Axis::total_kv) : sizes.max_kv;
         const int64_t q_batch = p_.packed_q ? 1 : sizes.batch, k_batch = packed ? 1 : sizes.batch;
         const i32 box = shape_.keys / shape_.cluster;
-        return f.out.vector && tiles_of(f.q, p_.dim_qk, queries, p_.heads_q, q_batch, shape_.rows(), q) &&
-               tiles_of(f.k, p_.dim_qk, keys, p_.heads_k, k_batch, box, k) &&
-               tiles_of(f.v, p_.dim_v, keys, p_.heads_v, k_batch, box, v) &&
-               tiles_of(f.out, p_.dim_v, queries, p_.heads_out, q_batch, kConsumerRows, out);
+        auto &[q, k, v, out, rank_q, rank_k] = *tensors;
+        if (!f.out.vector || !tiles_of(f.q, p_.dim_qk, queries, p_.heads_q, q_batch, shape_.rows(), &q) ||
+            !tiles_of(f.k, p_.dim_qk, keys, p_.heads_k, k_batch, box, &k) ||
+            !tiles_of(f.v, p_.dim_v, keys, p_.heads_v, k_batch, box, &v) ||
+            !tiles_of(f.out, p_.dim_v, queries, p_.heads_out, q_batch, kConsumerRows, &out))
+            return false;
+        if (shape_.rank == 0) return true;
+        const int64_t rank_heads = f.rank_k.head_step == 0 ? 1 : p_.heads_out;
+        return tiles_of(f.rank_q, p_.bias_rank, queries, p_.heads_out, q_batch, shape_.rows(), &rank_q) &&
+               tiles_of(f.rank_k, p_.bias_rank, keys, rank_heads, k_batch, box, &rank_k);
     }
 
-    attn_status launch(const std::array<const gpu::TensorTiles *, 4> &tensors, int64_t tiles, gpu::ForwardParams params,
+    attn_status launch(const std::array<gpu::TensorTiles, kMostMaps> &tensors, int64_t tiles, gpu::ForwardParams params,
                        void *stream) const noexcept
     {
-        gpu::TensorMap maps[4];
+        gpu::TensorMap maps[kMostMaps] = {};
+        const size_t count = shape_.rank > 0 ? kMostMaps : kMaps;
         const gpu::Call call(device_, stream);
         if (call.status() != ATTN_OK) return call.status();
-        for (size_t i = 0; i < tensors.size(); ++i)
-            if (const attn_status status = device_.encode(*tensors[i], &maps[i])) return status;
+        for (size_t i = 0; i < count; ++i)
+            if (const attn_status status = device_.encode(tensors[i], &maps[i])) return status;
         if (params.tile_counter)
             if (const attn_status status = device_.clear(params.tile_counter, 1, stream)) return status;
         gpu::Grid grid;
@@ -178,7 +186,7 @@ private:
         grid.threads = static_cast<uint32_t>(shape_.threads());
         grid.shared_bytes = static_cast<uint32_t>(shape_.shared().bytes);
         grid.programmatic = true;
-        void *parameters[] = {&maps[0], &maps[1], &maps[2], &maps[3], &params};
+        void *parameters[] = {&maps[0], &maps[1], &maps[2], &maps[3], &params, &maps[4], &maps[5]};
         return device_.launch(kernel_, grid, stream, parameters);
     }
 
@@ -206,7 +214,6 @@ std::vector<std::string> list_faults(const DenseProblem &p)
     add(p.program.present(), "attn_dense.mask");
     add(p.storage == Storage::paged, "attn_problem.page_size");
     add(p.mask.align == ATTN_BY_POSITION, "attn_dense.causal or align: by position");
-    add(p.bias_rank != 0, "attn_dense.bias_rank");
     add(p.bias_table.present, "attn_dense.bias_table");
     for (const attn_slot slot : {ATTN_SLOT_ROW_ENTROPY, ATTN_SLOT_COLUMN_MASS})
         if (p.has(slot)) faults.push_back(std::string("slot ") + slot_name(slot));
@@ -215,14 +222,18 @@ std::vector<std::string> list_faults(const DenseProblem &p)
         if (dim % 8 != 0 || dim > kLargestDim)
             faults.push_back(std::string("attn_problem.") + name + " = " + std::to_string(dim) +
                              " (a multiple of 8 up to " + std::to_string(kLargestDim) + ")");
+    if (p.bias_rank % 8 != 0 || p.bias_rank > Shape::kMostRank)
+        faults.push_back("attn_dense.bias_rank = " + std::to_string(p.bias_rank) + " (a multiple of 8 up to " +
+                         std::to_string(Shape::kMostRank) + ")");
     const i32 features = wish_of(p).features;
     if (p.dim_v > kWideDimV && (features & kWideFeatures))
         faults.push_back("attn_problem.dim_v = " + std::to_string(p.dim_v) +
                          " with slot BIAS, sigmoid or ReLU (at most " + std::to_string(kWideDimV) + ")");
     if (p.dim_v > kFeaturedDimV && (features & ~(kGate | kWideFeatures | kBiasFirst)))
-        faults.push_back("attn_problem.dim_v = " + std::to_string(p.dim_v) +
-                         " with softcap, ALiBi, temperatures, sink logits, head weights or row maximum (at most " +
-                         std::to_string(kFeaturedDimV) + ")");
+        faults.push_back(
+            "attn_problem.dim_v = " + std::to_string(p.dim_v) +
+            " with softcap, ALiBi, low-rank bias, temperatures, sink logits, head weights or row maximum (at most " +
+            std::to_string(kFeaturedDimV) + ")");
     if (p.max_q <= kFewRows)
         faults.push_back("attn_problem.max_q = " + std::to_string(p.max_q) + " with " + std::to_string(p.group) +
                          " heads on a key head (more than " + std::to_string(kFewRows) +

@@ -20,6 +20,9 @@
 // (Shape::consumer_registers()). Rows of V that no row of a tile sees are set to 0 in shared memory: a weight of 0
 // would still make NaN of what is not finite there.
 //
+// The factors of a low-rank bias are copied behind Q and K, as one more block of channels, and multiplied after products
+// are scaled.
+//
 // Where all tiles see the same keys two blocks of threads may be a cluster: each copies half of K and V, to both.
 //
 // Measurements are in docs/performance.md.
@@ -77,28 +80,38 @@ ATTN_DEVICE void find_tiles(const ForwardParams &params, u32 base)
 }
 
 struct TensorMaps {
-    const TensorMap &q, &k, &v;
+    const TensorMap &q, &k, &v, &rank_q, &rank_k;
 };
 
-/// Copies `rows` rows of `blocks` x 64 channels into the next buffer of a ring, once it is empty. The blocks of a cluster
-/// copy what is `shared` together, each some of its rows, to all.
-template <int blocks, int rows, bool shared, int buffers>
-ATTN_DEVICE void load_tile(Ring<buffers> &ring, u32 barriers, u32 to, const TensorMap &map, int row, int head,
-                           int batch)
+/// Where a tile of a tensor begins.
+struct Source {
+    const TensorMap &map;
+    int row, head, batch;
+};
+
+/// Copies `rows` rows of `blocks` x 64 channels into the next buffer of a ring, once it is empty, and behind them those
+/// of a factor of the low-rank bias if there is one. The blocks of a cluster copy what is `shared` together, each some of
+/// its rows, to all.
+template <int blocks, int rows, bool shared, int buffers, class... Factor>
+ATTN_DEVICE void load_tile(Ring<buffers> &ring, u32 barriers, u32 to, const Source &from, const Factor &...factor)
 {
+    constexpr int kBlocks = blocks + static_cast<int>(sizeof...(factor));
     mbarrier_wait(empty_barrier(barriers, ring.slot()), ring.parity() ^ 1);
     const u32 full = full_barrier(barriers, ring.slot());
-    mbarrier_expect(full, blocks * rows * 128);
+    mbarrier_expect(full, kBlocks * rows * 128);
     constexpr int kPart = rows / (shared ? kCluster : 1);
     const int part = kPart < rows ? static_cast<int>(block_in_cluster()) * kPart : 0;
-#pragma unroll
-    for (int b = 0; b < blocks; ++b) {
-        const u32 place = to + ((ring.slot() * blocks + b) * rows + part) * 128;
+    const auto load = [&](const Source &source, int block, int channel) {
+        const u32 place = to + ((ring.slot() * kBlocks + block) * rows + part) * 128;
         if constexpr (kPart < rows)
-            tma_load_to_all(place, map, full, 64 * b, row + part, head, batch, (1 << kCluster) - 1);
+            tma_load_to_all(place, source.map, full, channel, source.row + part, source.head, source.batch,
+                            (1 << kCluster) - 1);
         else
-            tma_load(place, map, full, 64 * b, row, head, batch);
-    }
+            tma_load(place, source.map, full, channel, source.row, source.head, source.batch);
+    };
+#pragma unroll
+    for (int b = 0; b < blocks; ++b) load(from, b, 64 * b);
+    (load(factor, blocks, 0), ...);
     ++ring.count;
 }
 
@@ -115,7 +128,8 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 
     int v_row = 0, v_head = 0, v_batch = 0;
     const auto load_v = [&] {
         if (has_v)
-            load_tile<kVBlocks, kKeys, true>(v, base + kAt.v_barriers, base + kAt.v, maps.v, v_row, v_head, v_batch);
+            load_tile<kVBlocks, kKeys, true>(v, base + kAt.v_barriers, base + kAt.v,
+                                             Source{maps.v, v_row, v_head, v_batch});
         has_v = false;
     };
     for (;; ++tiles.count) {
@@ -124,10 +138,13 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 
         if (tile.is_last) break;
         const Schedule &schedule = tile.schedule;
         const int head = tile.head, count = schedule.count;
-        load_tile<kQkBlocks, kRows, false>(q, base + kAt.q_barriers, base + kAt.q, maps.q,
-                                           static_cast<int>(tile.sequence.q_first) + tile.first,
-                                           head_of(p, head, p.heads_q),
-                                           p.sequences.cu_q.base ? 0 : tile.sequence.index);
+        const Source queries = {maps.q, static_cast<int>(tile.sequence.q_first) + tile.first,
+                                head_of(p, head, p.heads_q), p.sequences.cu_q.base ? 0 : tile.sequence.index};
+        if constexpr (kHasLowRank)
+            load_tile<kQkBlocks, kRows, false>(q, base + kAt.q_barriers, base + kAt.q, queries,
+                                               Source{maps.rank_q, queries.row, head, queries.batch});
+        else
+            load_tile<kQkBlocks, kRows, false>(q, base + kAt.q_barriers, base + kAt.q, queries);
         const int k_head = head_of(p, head, p.heads_k);
         const int batch = p.sequences.cu_kv.base ? 0 : tile.sequence.index;
         const int first = static_cast<int>(tile.sequence.k_first);
@@ -137,7 +154,15 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 
             // Taken earlier, tiles would not go to who is done first.
             if (i == smaller(1, count - 1)) want(tiles.after(1).slot());
             const int row = first + schedule.block_of(i) * kKeys;
-            load_tile<kQkBlocks, kKeys, true>(k, base + kAt.k_barriers, base + kAt.k, maps.k, row, k_head, batch);
+            const Source keys = {maps.k, row, k_head, batch};
+            if constexpr (kHasLowRank) {
+                // Heads may share the factor.
+                const int rank_head = p.rank_k.head_step == 0 ? 0 : head;
+                load_tile<kQkBlocks, kKeys, true>(k, base + kAt.k_barriers, base + kAt.k, keys,
+                                                  Source{maps.rank_k, row, rank_head, batch});
+            } else {
+                load_tile<kQkBlocks, kKeys, true>(k, base + kAt.k_barriers, base + kAt.k, keys);
+            }
             load_v();
             has_v = true;
             v_row = row, v_head = head_of(p, head, p.heads_v), v_batch = batch;
@@ -172,7 +197,12 @@ public:
         if (!tile) return;
         wait_for_queries();
         wait_for_keys();
+        if constexpr (kHasLowRank) rows_.set(p_, *tile, at_);
         start_qk();
+        if constexpr (kHasLowRank) {
+            wgmma_wait<0>();
+            add_low_rank();
+        }
         wgmma_wait<0>();
         end_qk();
         begin(*tile, v_);
@@ -191,9 +221,8 @@ public:
             start_qk();
             start_pv();
             const RowState state = state_;
-            wgmma_wait<1>();
-            pass_turn();
-            end_qk();
+            if constexpr (kHasLowRank) rows_.set(p_, *next, at_);
+            await_qk();
             begin(*next, v_.after(1));
             wgmma_wait<0>();
             end_pv();
@@ -263,6 +292,29 @@ private:
         for (int c = 0; c < kDimQk / 16; ++c)
             Wgmma<kType, kKeys>::shared(x_, q + c / 4 * descriptor_step(kRows * 128) + c % 4 * descriptor_step(32),
                                         k + c / 4 * descriptor_step(kKeys * 128) + c % 4 * descriptor_step(32), c > 0);
+        wgmma_commit();
+    }
+    /// Beside PV, which goes on; with a low-rank bias its product comes after it.
+    ATTN_DEVICE void await_qk()
+    {
+        wgmma_wait<1>();
+        if constexpr (kHasLowRank) add_low_rank();
+        pass_turn();
+        if constexpr (kHasLowRank) wgmma_wait<0>();
+        end_qk();
+    }
+    /// To products, which are scaled first. The factors lie behind Q and K.
+    ATTN_DEVICE void add_low_rank()
+    {
+        pin(x_);
+        each_score([&](int half, int j, int e, int) { x_[j][e] *= rows_.factor[half]; });
+        const u64 q = q_descriptor_ + q_.slot() * descriptor_step(kQBytes) + descriptor_step(kQkBlocks * kRows * 128);
+        const u64 k = k_descriptor_ + k_.slot() * descriptor_step(kKBytes) + descriptor_step(kQkBlocks * kKeys * 128);
+        pin(x_);
+        wgmma_fence();
+#pragma unroll
+        for (int c = 0; c < kRank / 16; ++c)
+            Wgmma<kType, kKeys>::shared(x_, q + descriptor_step(32) * c, k + descriptor_step(32) * c, 1);
         wgmma_commit();
     }
     ATTN_DEVICE void end_qk()
@@ -338,7 +390,7 @@ private:
     /// The first step of a tile, after QK of its last block of keys.
     ATTN_DEVICE void begin(const Tile &tile, Ring<kStages> v)
     {
-        rows_.set(p_, tile, at_);
+        if constexpr (!kHasLowRank) rows_.set(p_, tile, at_); // else done: products needed it
         state_.clear();
         float alpha[2];
         const int i = tile.schedule.count - 1;
@@ -357,9 +409,7 @@ private:
         wait_for_turn();
         start_qk();
         start_pv();
-        wgmma_wait<1>();
-        pass_turn();
-        end_qk();
+        await_qk();
         const bool moves = weigh<masked, false>(tile, i, v_.after(1), alpha);
         wgmma_wait<0>();
         end_pv();
@@ -448,7 +498,9 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
                             const __grid_constant__ attn::ptx::TensorMap k,
                             const __grid_constant__ attn::ptx::TensorMap v,
                             const __grid_constant__ attn::ptx::TensorMap out,
-                            const __grid_constant__ attn::gpu::ForwardParams p)
+                            const __grid_constant__ attn::gpu::ForwardParams p,
+                            const __grid_constant__ attn::ptx::TensorMap rank_q,
+                            const __grid_constant__ attn::ptx::TensorMap rank_k)
 {
     using namespace attn::sm90;
     u32 base = shared_address(shared_memory);
@@ -479,7 +531,7 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
     const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
     if (warpgroup == 0) {
         give_registers<kShape.producer_registers()>();
-        if (threadIdx.x == 0) copy_tiles(p, {q, k, v}, base);
+        if (threadIdx.x == 0) copy_tiles(p, {q, k, v, rank_q, rank_k}, base);
         if (threadIdx.x / 32 == 1) find_tiles(p, base);
     } else {
         take_registers<kShape.consumer_registers()>();

@@ -39,7 +39,7 @@ ATTN_DEVICE void each_score(Visitor visit)
 /// Rows past the end of the sequence are computed like others and not written.
 struct Rows {
     KeyRange keys[2];
-    float factor[2]; ///< Of products, if scores are finished.
+    float factor[2]; ///< Of products, if scores are finished. With a low-rank bias: before it is added.
     float slope;     ///< ALiBi, negative, in the unit of scores.
     int query[2];    ///< Key level with the row.
 
@@ -51,7 +51,7 @@ struct Rows {
             const int token = tile.first + at.row + 8 * half;
             keys[half] = keys_of(p.mask, s, token);
             query[half] = token + s.diagonal;
-            factor[half] = p.score_factor;
+            factor[half] = kHasLowRank ? p.score_factor / p.rank_factor : p.score_factor;
             if constexpr (kHasQueryTemperature)
                 if (token < s.q_length) {
                     const int head = head_of(p, tile.head, p.heads_q);
@@ -152,8 +152,8 @@ ATTN_DEVICE float unit_of_scores(const ForwardParams &p)
     return kFinishesScores ? 1.0f : p.score_factor;
 }
 
-/// Products to scores, as the portable kernel's finish_scores(). `first` is the key of
-/// column 0 of this thread.
+/// Products, or where there is a low-rank bias scaled products and that, to scores, as the portable kernel's
+/// finish_scores(). `first` is the key of column 0 of this thread.
 ATTN_DEVICE void finish_scores(const ForwardParams &p, const Tile &tile, const Place &at, const Rows &rows, int first,
                                Scores &x)
 {
@@ -168,7 +168,7 @@ ATTN_DEVICE void finish_scores(const ForwardParams &p, const Tile &tile, const P
         if constexpr (kHasBias) add_bias(p, tile, at, first, factor, x);
         if constexpr (kHasAlibi) add_alibi();
     };
-    each_score([&](int half, int j, int e, int) { x[j][e] *= rows.factor[half]; });
+    each_score([&](int half, int j, int e, int) { x[j][e] *= kHasLowRank ? p.rank_factor : rows.factor[half]; });
     if constexpr (kBiasIsFirst) add_biases(1.0f);
     if constexpr (kHasSoftcap) {
         if constexpr (kBiasIsFirst) each_score([&](int, int j, int e, int) { x[j][e] *= p.cap_inverse; });

@@ -26,10 +26,11 @@ enum Feature : i32 {
     kBiasFloat32 = 256, ///< A bias tensor, by its type.
     kBiasFloat16 = 512,
     kBiasBfloat16 = 1024,
-    kBiasFirst = 2048 ///< What is added to scores, bias tensor and ALiBi, is added before the softcap.
+    kBiasFirst = 2048, ///< What is added to scores, bias tensor and ALiBi, is added before the softcap.
+    kLowRank = 4096    ///< The product of two factors of Shape::rank channels is added to scaled products.
 };
 constexpr i32 kAnyBias = kBiasFloat32 | kBiasFloat16 | kBiasBfloat16;
-constexpr i32 kAllFeatures = 2 * kBiasFirst - 1;
+constexpr i32 kAllFeatures = 2 * kLowRank - 1;
 
 /// Which blocks of keys may hold some that a row of a tile does not see.
 enum MaskKind : i32 {
@@ -55,7 +56,10 @@ struct Shape {
     i32 turns;         ///< 1: consumers take turns on the matrix units, one multiplying while others do softmax.
     i32 unroll;        ///< Of the loop over keys that all rows see.
     i32 cluster; ///< Blocks of threads that read K and V together, each a part for all; their tiles see the same keys.
+    i32 rank;    ///< Channels of the factors of a low-rank bias, rounded up to 16; 0: none.
 
+    /// Factors lie behind Q and K, as one more block of channels.
+    static constexpr i32 kMostRank = 64;
     static constexpr i32 kMostSharedBytes = 227 * 1024;
     static constexpr i32 kTileSlots =
         4; ///< The tile that is written, the one that is computed, the next; a power of 2.
@@ -65,8 +69,9 @@ struct Shape {
     constexpr i32 rows() const { return 64 * consumers; }
     constexpr i32 qk_blocks() const { return (dim_qk + 63) / 64; }
     constexpr i32 v_blocks() const { return dim_v / 64; }
-    constexpr i32 q_bytes() const { return rows() * 128 * qk_blocks(); }
-    constexpr i32 k_bytes() const { return keys * 128 * qk_blocks(); }
+    constexpr i32 rank_blocks() const { return rank > 0 ? 1 : 0; }
+    constexpr i32 q_bytes() const { return rows() * 128 * (qk_blocks() + rank_blocks()); }
+    constexpr i32 k_bytes() const { return keys * 128 * (qk_blocks() + rank_blocks()); }
     constexpr i32 v_bytes() const { return keys * 128 * v_blocks(); }
 
     /// Registers of a thread: what the block is launched with (65536 in multiples of 8), and after they were shared
@@ -111,6 +116,8 @@ struct Shape {
         if (stages < 2 || stages > 4) return "stages must be 2 to 4: a step holds two blocks of V";
         if (query_buffers < 1 || query_buffers > 2) return "query_buffers must be 1 or 2";
         if (turns < 0 || turns > 1 || unroll < 1 || unroll > 4) return "turns are 0 or 1, unroll 1 to 4";
+        if (rank < 0 || rank % 16 != 0 || rank > kMostRank || (rank > 0) != ((features & kLowRank) != 0))
+            return "rank must be a multiple of 16 up to 64, with a low-rank bias only";
         if (cluster != 1 && cluster != 2) return "cluster must be 1 or 2";
         if (cluster > 1 && mask != kMaskEnd) return "blocks of a cluster see the same keys";
         if (shared().bytes > kMostSharedBytes) return "shared memory is at most 227 KiB";

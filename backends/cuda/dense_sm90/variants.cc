@@ -21,7 +21,7 @@ i32 round_up(int64_t value, i32 multiple)
 /// Registers of a thread for scores, weights and output: of 232 what the rest leaves. Found by compiling.
 i32 most_tile_registers(i32 features)
 {
-    const i32 others = features & (kSoftcap | kAlibi | kQueryTemperature | kValueTemperature);
+    const i32 others = features & (kSoftcap | kAlibi | kQueryTemperature | kValueTemperature | kLowRank);
     if (features & kAnyBias) return others != 0 ? 128 : 152;
     const i32 with_gate = others | (features & kGate);
     const bool is_crowded = (features & kEpilogue) || std::popcount(static_cast<gpu::u32>(with_gate)) > 1;
@@ -68,6 +68,8 @@ Wish wish_of(const DenseProblem &p) noexcept
     }
     if (p.bias_stage == ATTN_BIAS_PRE_SOFTCAP && p.softcap != 0 && (wish.features & (kAnyBias | kAlibi)))
         wish.features |= kBiasFirst;
+    wish.rank = p.bias_rank;
+    if (p.bias_rank != 0) wish.features |= kLowRank;
     wish.mask = mask_kind(p.mask);
     wish.is_long = wish.mask == kMaskEnd && p.max_q >= kLongRows && is_uniform(p);
     // Under a diagonal larger tiles reach further beyond it.
@@ -85,7 +87,7 @@ Shape shape_of(const Wish &wish) noexcept
 {
     Shape s = {};
     s.type = wish.type, s.features = wish.features, s.mask = wish.mask;
-    s.dim_qk = round_up(wish.dim_qk, 16), s.dim_v = round_up(wish.dim_v, 64);
+    s.dim_qk = round_up(wish.dim_qk, 16), s.dim_v = round_up(wish.dim_v, 64), s.rank = round_up(wish.rank, 16);
     // Three consumers have fewer registers each: enough for small heads, if nothing but softmax is to be done.
     const bool is_small = s.dim_qk <= 64 && s.dim_v <= 64;
     // But their larger tiles reach further beyond a diagonal.
@@ -132,7 +134,8 @@ kernel::Request forward_request(const Shape &s)
                     {"ATTN_QUERY_BUFFERS", s.query_buffers},
                     {"ATTN_TURNS", s.turns},
                     {"ATTN_UNROLL", s.unroll},
-                    {"ATTN_CLUSTER", s.cluster}});
+                    {"ATTN_CLUSTER", s.cluster},
+                    {"ATTN_RANK", s.rank}});
     return request;
 }
 
@@ -141,7 +144,7 @@ std::vector<kernel::Request> further_requests()
     constexpr i32 kHalves = 1, kBfloats = 2;
     const struct {
         i32 type, features, mask;
-        int64_t dim_qk, dim_v;
+        int64_t dim_qk, dim_v, rank = 0;
     } list[] = {
         {kBfloats, 0, kMaskWindow, 64, 64},
         {kBfloats, 0, kMaskEnd, 96, 96},
@@ -165,10 +168,13 @@ std::vector<kernel::Request> further_requests()
         {kBfloats, kReluWeights, kMaskEnd, 64, 64},
         {kBfloats, kBiasBfloat16, kMaskEnd, 128, 128},
         {kHalves, kBiasFloat32, kMaskDiagonal, 64, 64},
+        {kBfloats, kLowRank, kMaskEnd, 64, 64, 16},
+        {kBfloats, kLowRank, kMaskDiagonal, 128, 128, 64},
+        {kBfloats, kLowRank | kSoftcap, kMaskWindow, 192, 128, 32},
     };
     std::vector<kernel::Request> requests;
-    for (const auto &[type, features, mask, dim_qk, dim_v] : list)
-        requests.push_back(forward_request(shape_of({type, features, mask, dim_qk, dim_v})));
+    for (const auto &[type, features, mask, dim_qk, dim_v, rank] : list)
+        requests.push_back(forward_request(shape_of({type, features, mask, dim_qk, dim_v, false, false, rank})));
     return requests;
 }
 

@@ -19,6 +19,7 @@ struct Wish {
     int64_t dim_qk = 0, dim_v = 0; ///< At most kLargestDim.
     bool is_short = false;         ///< Rows see few blocks of keys, and not all the same.
     bool is_long = false;          ///< Rows are many, and all see the same keys.
+    int64_t rank = 0;              ///< Channels of the factors of a low-rank bias; at most Shape::kMostRank.
 };
 /// Whether all rows of the plan see as many keys, in each call.
 bool is_uniform(const DenseProblem &problem) noexcept;
