@@ -196,6 +196,8 @@ public:
         const Tile *tile = take_tile();
         if (!tile) return;
         wait_for_queries();
+        Visits sees = visits_of(*tile);
+        skip_keys(sees.hidden);
         wait_for_keys();
         if constexpr (kHasLowRank) rows_.set(p_, *tile, at_);
         start_qk();
@@ -205,17 +207,20 @@ public:
         }
         wgmma_wait<0>();
         end_qk();
-        begin(*tile, v_);
+        begin(*tile, sees, v_.after(sees.hidden));
+        skip_values(sees.hidden);
         pack_weights();
         clear_output();
         for (;;) {
-            visit_keys(*tile);
+            visit_keys(*tile, sees);
             release(empty_barrier(base_ + kAt.q_barriers, q_.slot()));
             ++q_.count;
             const Tile *next = take_tile();
             if (!next) break;
             // The last product of this tile, beside the first of the next.
             wait_for_queries();
+            sees = visits_of(*next);
+            skip_keys(sees.hidden);
             wait_for_keys();
             wait_for_turn();
             start_qk();
@@ -223,13 +228,14 @@ public:
             const RowState state = state_;
             if constexpr (kHasLowRank) rows_.set(p_, *next, at_);
             await_qk();
-            begin(*next, v_.after(1));
+            begin(*next, sees, v_.after(1 + sees.hidden));
             wgmma_wait<0>();
             end_pv();
             pack_weights();
             write(*tile, state);
             clear_output();
             end_tile();
+            skip_values(sees.hidden);
             tile = next;
         }
         start_pv();
@@ -282,6 +288,7 @@ private:
     // Products. Their operands are in the buffers that q_, k_ and v_ name.
 
     ATTN_DEVICE void wait_for_queries() { mbarrier_wait(full_barrier(base_ + kAt.q_barriers, q_.slot()), q_.parity()); }
+    ATTN_DEVICE void wait_for_values() { mbarrier_wait(full_barrier(base_ + kAt.v_barriers, v_.slot()), v_.parity()); }
     ATTN_DEVICE void wait_for_keys() { mbarrier_wait(full_barrier(base_ + kAt.k_barriers, k_.slot()), k_.parity()); }
     ATTN_DEVICE void start_qk()
     {
@@ -325,7 +332,7 @@ private:
     }
     ATTN_DEVICE void start_pv()
     {
-        mbarrier_wait(full_barrier(base_ + kAt.v_barriers, v_.slot()), v_.parity());
+        wait_for_values();
         const u64 v = v_descriptor_ + v_.slot() * descriptor_step(kVBytes);
         wgmma_fence();
 #pragma unroll
@@ -348,12 +355,52 @@ private:
         if (kTurns) named_barrier_arrive(kTurnBarrier + (at_.consumer + 1) % kConsumers, 2 * kWarpgroup);
     }
 
+    // Blocks of keys.
+
+    /// Of a tile: those that rows of this consumer see, those of them that all of its rows see, and those after them that
+    /// only others see.
+    struct Visits {
+        int count, full_end, hidden;
+    };
+    ATTN_DEVICE Visits visits_of(const Tile &tile) const
+    {
+        const int count = tile.schedule.count;
+        if constexpr (kMask != kMaskDiagonal) return {count, tile.full_end, 0};
+        const Sequence &s = tile.sequence;
+        const int first = tile.first + 64 * at_.consumer;
+        if (first >= s.q_length) return {1, 0, count - 1}; // no rows
+        const int end = keys_of(p_.mask, s, smaller(first + 64, s.q_length) - 1).end;
+        const int own = smaller(larger((end + kKeys - 1) / kKeys, 1), count);
+        return {own, larger(smaller(keys_of(p_.mask, s, first).end / kKeys, own), 0), count - own};
+    }
+    /// Blocks that only others see come first. A turn goes with each.
+    ATTN_DEVICE void skip_keys(int count)
+    {
+#pragma unroll 1
+        for (; kMask == kMaskDiagonal && count > 0; --count) {
+            wait_for_keys();
+            wait_for_turn();
+            pass_turn();
+            release_keys(empty_barrier(base_ + kAt.k_barriers, k_.slot()));
+            ++k_.count;
+        }
+    }
+    ATTN_DEVICE void skip_values(int count)
+    {
+#pragma unroll 1
+        for (; kMask == kMaskDiagonal && count > 0; --count) {
+            wait_for_values();
+            release_keys(empty_barrier(base_ + kAt.v_barriers, v_.slot()));
+            ++v_.count;
+        }
+    }
+
     // Scores and weights.
 
     /// Whether all rows see all of block i.
-    ATTN_DEVICE static bool is_full(const Tile &tile, int i)
+    ATTN_DEVICE static bool is_full(const Tile &tile, const Visits &sees, int i)
     {
-        return i < tile.full_end && (kMask != kMaskWindow || i >= tile.full_begin);
+        return i < sees.full_end && (kMask != kMaskWindow || i >= tile.full_begin);
     }
     ATTN_DEVICE void clear_output()
     {
@@ -387,14 +434,14 @@ private:
         return moves;
     }
 
-    /// The first step of a tile, after QK of its last block of keys.
-    ATTN_DEVICE void begin(const Tile &tile, Ring<kStages> v)
+    /// The first step of a tile, after QK of the last block of keys that rows see.
+    ATTN_DEVICE void begin(const Tile &tile, const Visits &sees, Ring<kStages> v)
     {
         if constexpr (!kHasLowRank) rows_.set(p_, tile, at_); // else done: products needed it
         state_.clear();
         float alpha[2];
-        const int i = tile.schedule.count - 1;
-        if (kDimV <= 128 && is_full(tile, i)) // larger ones lack registers for a second text
+        const int i = sees.count - 1;
+        if (kDimV <= 128 && is_full(tile, sees, i)) // larger ones lack registers for a second text
             weigh<false, true>(tile, i, v, alpha);
         else
             weigh<true, true>(tile, i, v, alpha);
@@ -422,10 +469,10 @@ private:
         }
     }
 
-    /// All blocks of a tile but its last.
-    ATTN_DEVICE void visit_keys(const Tile &tile)
+    /// All blocks of a tile but the first that is visited.
+    ATTN_DEVICE void visit_keys(const Tile &tile, const Visits &sees)
     {
-        int i = tile.schedule.count - 2;
+        int i = sees.count - 2;
         if constexpr (kMask == kMaskWindow) {
             const int full_begin = tile.full_begin, full_end = tile.full_end;
 #pragma unroll 1
@@ -440,9 +487,8 @@ private:
             }
         } else {
             if constexpr (kMask == kMaskDiagonal) {
-                const int full_end = tile.full_end;
 #pragma unroll 1
-                for (; i >= full_end; --i) step<true>(tile, i);
+                for (; i >= sees.full_end; --i) step<true>(tile, i);
             }
 #pragma unroll kUnroll
             for (; i >= 0; --i) step<false>(tile, i);
