@@ -72,6 +72,7 @@ std::vector<kernel::Request> default_decode_requests()
 {
     return {decode_request(decode_shape_of(kBfloats, 16, 64, 64)),
             decode_request(decode_shape_of(kBfloats, 16, 128, 128)),
+            decode_request(decode_shape_of(kBfloats, 64, 128, 128)),
             decode_request(decode_shape_of(kHalves, 16, 128, 128))};
 }
 
@@ -87,7 +88,8 @@ std::vector<kernel::Request> further_decode_requests()
     for (const int64_t rows : {32, 64}) {
         for (int64_t dim_qk = 64; dim_qk <= kLargestDecodeDim; dim_qk += 64)
             for (int64_t dim_v = 64; dim_v <= kLargestDecodeDim; dim_v += 64)
-                requests.push_back(decode_request(decode_shape_of(kBfloats, rows, dim_qk, dim_v)));
+                if (rows != 64 || dim_qk != 128 || dim_v != 128) // which the default pack has
+                    requests.push_back(decode_request(decode_shape_of(kBfloats, rows, dim_qk, dim_v)));
         requests.push_back(decode_request(decode_shape_of(kHalves, rows, 128, 128)));
     }
     return requests;

@@ -149,20 +149,14 @@ std::vector<kernel::Request> further_requests()
         {kBfloats, 0, kMaskWindow, 64, 64},
         {kBfloats, 0, kMaskEnd, 96, 96},
         {kBfloats, 0, kMaskDiagonal, 96, 96},
-        {kBfloats, 0, kMaskWindow, 128, 128},
-        {kBfloats, 0, kMaskEnd, 192, 128},
-        {kBfloats, 0, kMaskDiagonal, 192, 128},
-        {kBfloats, 0, kMaskEnd, 256, 256},
         {kBfloats, 0, kMaskWindow, 256, 256},
         {kHalves, 0, kMaskEnd, 64, 64},
         {kHalves, 0, kMaskDiagonal, 64, 64},
         {kHalves, 0, kMaskEnd, 128, 128},
-        {kBfloats, kSoftcap, kMaskDiagonal, 128, 128},
         {kBfloats, kSoftcap, kMaskWindow, 128, 128},
         {kBfloats, kValueTemperature, kMaskDiagonal, 128, 128},
         {kBfloats, kAlibi, kMaskDiagonal, 128, 128},
         {kBfloats, kEpilogue, kMaskDiagonal, 64, 64},
-        {kBfloats, kEpilogue, kMaskWindow, 64, 64},
         {kBfloats, kGate, kMaskDiagonal, 128, 128},
         {kBfloats, kSigmoidWeights, kMaskDiagonal, 128, 128},
         {kBfloats, kReluWeights, kMaskEnd, 64, 64},
@@ -181,12 +175,26 @@ std::vector<kernel::Request> further_requests()
 std::vector<kernel::Request> default_requests()
 {
     constexpr i32 kHalves = 1, kBfloats = 2;
+    const struct {
+        i32 type, features, mask;
+        int64_t dim_qk, dim_v;
+    } list[] = {
+        {kBfloats, 0, kMaskEnd, 64, 64},
+        {kBfloats, 0, kMaskDiagonal, 64, 64},
+        {kBfloats, kEpilogue, kMaskWindow, 64, 64}, // sink logits
+        {kBfloats, 0, kMaskEnd, 128, 128},
+        {kBfloats, 0, kMaskDiagonal, 128, 128},
+        {kBfloats, 0, kMaskWindow, 128, 128},
+        {kBfloats, kSoftcap, kMaskDiagonal, 128, 128},
+        {kBfloats, 0, kMaskEnd, 192, 128},
+        {kBfloats, 0, kMaskDiagonal, 192, 128},
+        {kBfloats, 0, kMaskEnd, 256, 256},
+        {kBfloats, 0, kMaskDiagonal, 256, 256},
+        {kHalves, 0, kMaskDiagonal, 128, 128},
+    };
     std::vector<kernel::Request> requests;
-    for (const int64_t dim : {64, 128})
-        for (const i32 mask : {kMaskEnd, kMaskDiagonal})
-            requests.push_back(forward_request(shape_of({kBfloats, 0, mask, dim, dim})));
-    requests.push_back(forward_request(shape_of({kBfloats, 0, kMaskDiagonal, 256, 256})));
-    requests.push_back(forward_request(shape_of({kHalves, 0, kMaskDiagonal, 128, 128})));
+    for (const auto &[type, features, mask, dim_qk, dim_v] : list)
+        requests.push_back(forward_request(shape_of({type, features, mask, dim_qk, dim_v})));
     return requests;
 }
 

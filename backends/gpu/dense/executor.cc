@@ -108,15 +108,21 @@ private:
                             static_cast<uint32_t>(shape.shared().bytes), out);
     }
 
-    /// Loads a kernel with the channels of the problem if it is at hand or may be compiled, else one of the pack's.
+    /// Loads a kernel with the channels of the problem if it is at hand or may be compiled, else one of the pack's,
+    /// which may have none for few rows.
     template <class Shapes, class Requests>
     attn_status load_best(bool general, Shapes shape_for, Requests request_for, Loaded *out)
     {
-        for (const bool exact : {true, false}) {
-            Shape shape = shape_for(wish(general, exact));
+        constexpr struct {
+            bool exact, any_rows;
+        } kTries[] = {{true, false}, {false, false}, {false, true}};
+        for (const auto &[exact, any_rows] : kTries) {
+            Wish wished = wish(general, exact);
+            if (any_rows) wished.few = false;
+            Shape shape = shape_for(wished);
             if (const attn_status status = override_shape(&shape)) return status;
             const kernel::Request request = request_for(shape);
-            const bool last = !exact;
+            const bool last = any_rows;
             if (!device_.has(request) && !(last || (device_.waits_for_compiler() && !spare_))) continue;
             out->shape = shape;
             const attn_status status = load(request, shape, true, &out->kernel);

@@ -214,6 +214,9 @@ std::vector<kernel::Request> default_requests(bool wide_memory, bool all_plain)
             for (const bool few : {false, true})
                 for (const bool general : {false, true}) {
                     if (!general && (type == kFloats || dim > 256 || (dim == 256 && few))) continue;
+                    // Where Hopper's kernels serve most plans, others of few rows get the kernel for any number.
+                    const bool is_common = dim == 576 || (dim == 128 && type != kHalves);
+                    if (!all_plain && few && general && !is_common) continue;
                     if (!general && !all_plain && !(few && type == kBfloats && dim == 128)) continue;
                     Wish wish;
                     wish.type = type, wish.general = general, wish.few = few;
