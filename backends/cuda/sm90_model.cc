@@ -31,11 +31,13 @@ bool is_masked(const DenseMask &mask)
     return mask.causal || mask.has_left || mask.has_right;
 }
 
-/// Keys of the blocks that rows [first, last) of a head visit.
+/// Keys of the blocks that rows [first, last) of a head visit. Where positions say, on the device: as if both were in
+/// order and ended together.
 int64_t keys_visited(const DenseProblem &p, int64_t first, int64_t last)
 {
     const DenseMask &mask = p.mask;
-    const int64_t diagonal = mask.align == ATTN_BOTTOM_RIGHT ? p.max_kv - p.max_q : 0;
+    const bool ends_together = mask.align == ATTN_BOTTOM_RIGHT || mask.align == ATTN_BY_POSITION;
+    const int64_t diagonal = ends_together ? p.max_kv - p.max_q : 0;
     int64_t begin = 0, end = p.max_kv;
     if (mask.causal) end = std::min(end, last + diagonal);
     if (mask.has_right) end = std::min(end, last + diagonal + std::min(mask.right, p.max_kv));

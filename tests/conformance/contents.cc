@@ -45,18 +45,25 @@ std::vector<double> draw(Random random, attn_dtype dtype, std::int64_t rows, std
     return x;
 }
 
-// Increasing with repetitions and holes, sometimes shuffled; those of queries lie in the range of those of keys.
+// Increasing with repetitions and holes; those of queries lie in the range of those of keys. Some in any order, some in
+// two runs far apart, as the ranks of a ring have them, either first.
 void draw_positions(Random random, Sequence &s)
 {
     std::int64_t position = random.integer(-4, 40);
     const std::int64_t start = position;
     for (std::int64_t j = 0; j < s.tk; ++j) s.positions_kv.push_back(position += random.integer(0, 2));
     for (std::int64_t i = 0; i < s.tq; ++i) s.positions_q.push_back(random.integer(start - 2, position + 2));
-    const auto shuffle = [&](std::vector<std::int64_t> &x) {
-        for (std::size_t n = x.size(); n > 1; --n) std::swap(x[n - 1], x[random.integer(0, std::int64_t(n) - 1)]);
+    std::sort(s.positions_q.begin(), s.positions_q.end());
+    const auto reorder = [&](std::vector<std::int64_t> &x) {
+        const double order = random.uniform();
+        const auto middle = x.begin() + std::int64_t(x.size()) / 2;
+        if (order < 0.3)
+            for (std::size_t n = x.size(); n > 1; --n) std::swap(x[n - 1], x[random.integer(0, std::int64_t(n) - 1)]);
+        else if (order < 0.6)
+            for (auto at = middle; at != x.end(); ++at) *at += position - start;
+        if (0.45 <= order && order < 0.6) std::rotate(x.begin(), middle, x.end());
     };
-    if (random.chance(0.6)) std::sort(s.positions_q.begin(), s.positions_q.end());
-    if (random.chance(0.3)) shuffle(s.positions_kv);
+    reorder(s.positions_q), reorder(s.positions_kv);
 }
 
 } // namespace

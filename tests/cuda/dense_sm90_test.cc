@@ -44,7 +44,8 @@ TEST_F(DenseSm90, EveryWishHasAShape)
     for (int64_t dim_qk = 8; dim_qk <= sm90::kLargestDim; dim_qk += 8)
         for (int64_t dim_v = 8; dim_v <= sm90::kLargestDim; dim_v += 8)
             for (const sm90::i32 features : {0, 1, 16, 63, 64, 128, 256, 1024, 319, 3199})
-                for (const sm90::i32 mask : {sm90::kMaskEnd, sm90::kMaskDiagonal, sm90::kMaskWindow}) {
+                for (const sm90::i32 mask : {sm90::kMaskEnd, sm90::kMaskDiagonal, sm90::kMaskWindow,
+                                              sm90::kMaskPosition}) {
                     const sm90::Shape s = sm90::shape_of({2, features, mask, dim_qk, dim_v});
                     ASSERT_EQ(s.fault(), nullptr) << dim_qk << " " << dim_v << " " << features;
                     EXPECT_GE(s.dim_qk, dim_qk);
@@ -58,6 +59,7 @@ TEST_F(DenseSm90, EveryWishHasAShape)
                     EXPECT_LE(s.keys / 2 + s.keys / 4 + s.dim_v / 2, 176);
                 }
     EXPECT_EQ(sm90::shape_of({2, 0, 0, 64, 64}).consumers, 3);
+    EXPECT_EQ(sm90::shape_of({2, 0, sm90::kMaskPosition, 64, 64}).consumers, 2);
     EXPECT_EQ(sm90::shape_of({2, 0, sm90::kMaskDiagonal, 64, 64, true}).consumers, 2) << "smaller tiles";
     EXPECT_EQ(sm90::shape_of({2, 0, 0, 96, 96}).dim_qk, 96) << "no products of padding";
     EXPECT_EQ(sm90::shape_of({2, 0, 0, 96, 96}).dim_v, 128);
@@ -98,6 +100,8 @@ TEST_F(DenseSm90, Model)
     window.p.mask.has_left = true, window.p.mask.left = 511;
     EXPECT_LT(window.forward(132), 0.4 * many.forward(132));
     window.p.mask.left = INT64_MAX; // as without
+    EXPECT_EQ(window.forward(132), many.forward(132));
+    window.p.mask.align = ATTN_BY_POSITION; // as in order
     EXPECT_EQ(window.forward(132), many.forward(132));
     EXPECT_GT(CausalProblem(1, 1, int64_t{1} << 40, int64_t{1} << 40, 64).forward(132), 1e15);
     // Small heads: which tiles are faster.
@@ -150,7 +154,6 @@ TEST_F(DenseSm90, Refusals)
         {[](Described &d) { d.problem.max_q = 4; }, "attn_problem.max_q = 4 with 4 heads on a key head"},
         {[](Described &d) { d.problem.max_q = 16; }, "attn_problem.max_q = 16 with 4 heads on a key head"},
         {[](Described &d) { d.problem.batch = 1, d.problem.max_q = 100; }, "8 tiles of up to 1500 keys on 132 SMs ("},
-        {[](Described &d) { d.dense.causal = ATTN_BY_POSITION; }, "by position"},
         {[](Described &d) { d.problem.q_dtype = ATTN_FLOAT16, d.dense.activation = ATTN_RELU; },
          "with these dtypes and options"}, // a half ends at 65504, weights need not
         {[](Described &d) { d.problem.dim_qk = 256, d.dense.activation = ATTN_SIGMOID; },
@@ -188,6 +191,16 @@ TEST_F(DenseSm90, Features)
         {[](Described &) {}, 0, sm90::kMaskDiagonal},
         {[](Described &d) { d.dense.causal = ATTN_ALIGN_NONE; }, 0, sm90::kMaskEnd},
         {[](Described &d) { d.dense.flags = ATTN_WINDOW_LEFT, d.dense.window_left = 64; }, 0, sm90::kMaskWindow},
+        {[](Described &d) { d.dense.causal = ATTN_BY_POSITION; }, 0, sm90::kMaskPosition},
+        {[](Described &d) {
+             d.dense.causal = ATTN_ALIGN_NONE, d.dense.align = ATTN_BY_POSITION;
+             d.dense.flags = ATTN_WINDOW_LEFT, d.dense.window_left = 64, d.dense.sink_tokens = 4;
+         },
+         0, sm90::kMaskPosition},
+        {[](Described &d) {
+             d.dense.causal = ATTN_ALIGN_NONE, d.dense.align = ATTN_BY_POSITION, d.bind(ATTN_SLOT_ALIBI_SLOPES);
+         },
+         sm90::kAlibi, sm90::kMaskPosition}, // it measures positions
         {[](Described &d) { d.dense.softcap = 30; }, sm90::kSoftcap, sm90::kMaskDiagonal},
         {[](Described &d) { d.bind(ATTN_SLOT_ALIBI_SLOPES); }, sm90::kAlibi, sm90::kMaskDiagonal},
         {[](Described &d) { d.bind(ATTN_SLOT_Q_TEMPERATURE); }, sm90::kQueryTemperature, sm90::kMaskDiagonal},
@@ -440,20 +453,29 @@ TEST_F(DenseSm90, ExecuteOnlyLaunches)
     attn_destroy(handle);
 }
 
-/// Where all tiles see as many keys there is no counter; where lengths come from the device there is.
+/// Where all tiles see as many keys there is no counter; where lengths or positions come from the device there is.
 TEST_F(DenseSm90, Counters)
 {
-    for (const bool has_lengths : {false, true}) {
+    const std::function<void(Described &)> changes[] = {
+        [](Described &) {},
+        [](Described &d) { d.bind(ATTN_SLOT_SEQLENS_KV); },
+        [](Described &d) { d.dense.causal = ATTN_BY_POSITION; },
+        [](Described &d) {
+            d.dense.causal = ATTN_BY_POSITION;
+            d.bind(ATTN_SLOT_POSITIONS_Q, 0, ATTN_INT64), d.bind(ATTN_SLOT_POSITIONS_KV, 0, ATTN_INT64);
+        },
+    };
+    for (const auto &change : changes) {
         Described described = served();
         described.dense.causal = ATTN_ALIGN_NONE;
-        if (has_lengths) described.bind(ATTN_SLOT_SEQLENS_KV);
+        change(described);
         attn_handle handle = create(gpu::Selection::standard);
         attn_plan plan = nullptr;
         ASSERT_EQ(described.plan(handle, &plan), ATTN_OK) << last_error();
         const Tensors tensors(plan);
         fake_cuda_clear_launches();
         ASSERT_EQ(tensors.execute(plan, nullptr), ATTN_OK) << last_error();
-        EXPECT_EQ(fake_cuda_launch_count(), has_lengths ? 2 : 1);
+        EXPECT_EQ(fake_cuda_launch_count(), &change == changes ? 1 : 2);
         attn_plan_destroy(plan);
         attn_destroy(handle);
     }

@@ -43,6 +43,7 @@ constexpr int kThreads = kShape.threads();
 constexpr int kRows = kShape.rows();
 constexpr int kKeys = kShape.keys;
 constexpr int kStages = kShape.stages, kQueryBuffers = kShape.query_buffers, kTileSlots = Shape::kTileSlots;
+constexpr int kBlockSlots = Shape::kBlockSlots;
 constexpr bool kTurns = kShape.turns != 0;
 constexpr bool kStagesOut = kShape.stages_out();
 constexpr int kUnroll = kShape.unroll;
@@ -51,8 +52,8 @@ constexpr int kQBytes = kShape.q_bytes(), kKBytes = kShape.k_bytes(), kVBytes = 
 constexpr SharedLayout kAt = kShape.shared();
 
 constexpr int kWarpgroup = 128; ///< Threads.
-/// Named barriers: turns of the consumers, and one for each consumer alone. 0 is that of __syncthreads().
-constexpr int kTurnBarrier = 1, kConsumerBarrier = 1 + 3;
+/// Named barriers: turns of the consumers, one for each consumer alone, one of all. 0 is that of __syncthreads().
+constexpr int kTurnBarrier = 1, kConsumerBarrier = 1 + 3, kConsumersBarrier = 1 + 3 + 3;
 
 /// Buffers that are filled and emptied in turn: which one is next, and the parity of its phase.
 template <int buffers>

@@ -213,7 +213,6 @@ std::vector<std::string> list_faults(const DenseProblem &p)
         add(true, "with these dtypes and options (float16 or bfloat16 throughout)");
     add(p.program.present(), "attn_dense.mask");
     add(p.storage == Storage::paged, "attn_problem.page_size");
-    add(p.mask.align == ATTN_BY_POSITION, "attn_dense.causal or align: by position");
     add(p.bias_table.present, "attn_dense.bias_table");
     for (const attn_slot slot : {ATTN_SLOT_ROW_ENTROPY, ATTN_SLOT_COLUMN_MASS})
         if (p.has(slot)) faults.push_back(std::string("slot ") + slot_name(slot));

@@ -23,10 +23,14 @@
 // The factors of a low-rank bias are copied behind Q and K, as one more block of channels, and multiplied after products
 // are scaled.
 //
+// Where masks go by position (positions.cuh) a warp finds the blocks that some row of a tile sees, and whether all rows
+// see all of a block. The thread that copies writes the block's number beside its keys: consumers take it from there.
+//
 // Where all tiles see the same keys two blocks of threads may be a cluster: each copies half of K and V, to both.
 //
 // Measurements are in docs/performance.md.
 #include "backends/cuda/dense_sm90/epilogue.cuh"
+#include "backends/cuda/dense_sm90/positions.cuh"
 #include "backends/cuda/ptx/cluster.cuh"
 #include "backends/cuda/ptx/kernel_order.cuh"
 #include "backends/cuda/ptx/mbarrier.cuh"
@@ -46,7 +50,23 @@ ATTN_DEVICE Tile *tile_slot(u32 slot)
     return reinterpret_cast<Tile *>(shared_memory + kAt.tiles + slot * Shape::kTileBytes);
 }
 
-// The first warpgroup: a warp that finds tiles and a thread that copies. `base` is the address of shared memory.
+// Where masks go by position: blocks of keys that were found for the thread that copies; which block is in a buffer of K;
+// which keys in a buffer of V the tile sees.
+ATTN_DEVICE KeyBlock *found_block(u32 slot)
+{
+    return reinterpret_cast<KeyBlock *>(shared_memory + kAt.found_blocks) + slot;
+}
+ATTN_DEVICE KeyBlock *block_of_keys(u32 slot)
+{
+    return reinterpret_cast<KeyBlock *>(shared_memory + kAt.blocks) + slot;
+}
+ATTN_DEVICE SeenByTile *seen_of_values(u32 slot)
+{
+    return reinterpret_cast<SeenByTile *>(shared_memory + kAt.seen) + slot;
+}
+
+// The first warpgroup: a warp that finds tiles, a thread that copies, where masks go by position a warp that finds blocks
+// of keys. `base` is the address of shared memory.
 
 /// Tiles that see no key are written here, others go to those who copy and compute.
 ATTN_DEVICE void find_tiles(const ForwardParams &params, u32 base)
@@ -76,6 +96,39 @@ ATTN_DEVICE void find_tiles(const ForwardParams &params, u32 base)
             mbarrier_arrive(full_barrier(base + kAt.tile_barriers, tiles.slot()));
         }
         ++tiles.count;
+    }
+}
+
+/// Where masks go by position: finds the blocks of keys that tiles visit, for the thread that copies. By a warp.
+ATTN_DEVICE void find_blocks(const ForwardParams &p, u32 base)
+{
+    Ring<kTileSlots> tiles;
+    Ring<kBlockSlots> found;
+    const bool writes = threadIdx.x % 32 == 0;
+    const auto leave_tile = [&](u32 slot) {
+        __syncwarp();
+        if (writes) mbarrier_arrive(empty_barrier(base + kAt.tile_barriers, slot));
+    };
+    for (u32 slot = 0; slot < kTileSlots; ++slot) leave_tile(slot);
+    for (;; ++tiles.count) {
+        mbarrier_wait(full_barrier(base + kAt.tile_barriers, tiles.slot()), tiles.parity());
+        const Tile &tile = *tile_slot(tiles.slot());
+        if (tile.is_last) break;
+        const BlockFinder finder(p, tile);
+        KeyBlock next = finder.below(tile.schedule.count);
+        if (next.is_none()) next = KeyBlock::of(0, false); // rows that see nothing are written as others are
+        while (!next.is_none()) {
+            KeyBlock block = next;
+            next = finder.below(block.number());
+            if (next.is_none()) block.end_tile();
+            mbarrier_wait(empty_barrier(base + kAt.block_barriers, found.slot()), found.parity() ^ 1);
+            if (writes) {
+                *found_block(found.slot()) = block;
+                mbarrier_arrive(full_barrier(base + kAt.block_barriers, found.slot()));
+            }
+            ++found.count;
+        }
+        leave_tile(tiles.slot());
     }
 }
 
@@ -120,13 +173,25 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 
     Ring<kQueryBuffers> q;
     Ring<kStages> k, v;
     Ring<kTileSlots> tiles;
+    Ring<kBlockSlots> found;
     const auto want = [&](u32 slot) { mbarrier_arrive(empty_barrier(base + kAt.tile_barriers, slot)); };
     want(0);
+    const auto take_block = [&] {
+        mbarrier_wait(full_barrier(base + kAt.block_barriers, found.slot()), found.parity());
+        const KeyBlock block = *found_block(found.slot());
+        mbarrier_arrive(empty_barrier(base + kAt.block_barriers, found.slot()));
+        ++found.count;
+        return block;
+    };
     // V is asked for one block after K. With two buffers of Q the next tile's Q and first K go before the last V, which
     // is needed later. (With one, a consumer may wait for that V while it holds Q.)
     bool has_v = false;
     int v_row = 0, v_head = 0, v_batch = 0;
     const auto load_v = [&] {
+        if (kMask == kMaskPosition && has_v) {
+            mbarrier_wait(empty_barrier(base + kAt.v_barriers, v.slot()), v.parity() ^ 1);
+            *seen_of_values(v.slot()) = {};
+        }
         if (has_v)
             load_tile<kVBlocks, kKeys, true>(v, base + kAt.v_barriers, base + kAt.v,
                                              Source{maps.v, v_row, v_head, v_batch});
@@ -148,11 +213,24 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 
         const int k_head = head_of(p, head, p.heads_k);
         const int batch = p.sequences.cu_kv.base ? 0 : tile.sequence.index;
         const int first = static_cast<int>(tile.sequence.k_first);
+        bool wants = true;
+        KeyBlock block; // by position
 #pragma unroll 1
         for (int i = count - 1; i >= 0; --i) {
+            if constexpr (kMask == kMaskPosition) {
+                block = take_block();
+                i = block.number();
+            }
             // The next tile is found while the last two blocks of this one are copied and the two before are computed.
             // Taken earlier, tiles would not go to who is done first.
-            if (i == smaller(1, count - 1)) want(tiles.after(1).slot());
+            if (kMask == kMaskPosition ? wants && (i <= 1 || block.is_last()) : i == smaller(1, count - 1)) {
+                want(tiles.after(1).slot());
+                wants = false;
+            }
+            if constexpr (kMask == kMaskPosition) {
+                mbarrier_wait(empty_barrier(base + kAt.k_barriers, k.slot()), k.parity() ^ 1);
+                *block_of_keys(k.slot()) = block;
+            }
             const int row = first + schedule.block_of(i) * kKeys;
             const Source keys = {maps.k, row, k_head, batch};
             if constexpr (kHasLowRank) {
@@ -166,6 +244,7 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 
             load_v();
             has_v = true;
             v_row = row, v_head = head_of(p, head, p.heads_v), v_batch = batch;
+            if (kMask == kMaskPosition && block.is_last()) break;
         }
         if (kQueryBuffers == 1) load_v();
     }
@@ -289,7 +368,11 @@ private:
 
     ATTN_DEVICE void wait_for_queries() { mbarrier_wait(full_barrier(base_ + kAt.q_barriers, q_.slot()), q_.parity()); }
     ATTN_DEVICE void wait_for_values() { mbarrier_wait(full_barrier(base_ + kAt.v_barriers, v_.slot()), v_.parity()); }
-    ATTN_DEVICE void wait_for_keys() { mbarrier_wait(full_barrier(base_ + kAt.k_barriers, k_.slot()), k_.parity()); }
+    ATTN_DEVICE void wait_for_keys()
+    {
+        mbarrier_wait(full_barrier(base_ + kAt.k_barriers, k_.slot()), k_.parity());
+        if constexpr (kMask == kMaskPosition) block_ = *block_of_keys(k_.slot());
+    }
     ATTN_DEVICE void start_qk()
     {
         const u64 q = q_descriptor_ + q_.slot() * descriptor_step(kQBytes);
@@ -397,9 +480,10 @@ private:
 
     // Scores and weights.
 
-    /// Whether all rows see all of block i.
-    ATTN_DEVICE static bool is_full(const Tile &tile, const Visits &sees, int i)
+    /// Whether all rows see all of block i. By position: of the block whose keys were waited for.
+    ATTN_DEVICE bool is_full(const Tile &tile, const Visits &sees, int i) const
     {
+        if constexpr (kMask == kMaskPosition) return block_.is_full();
         return i < sees.full_end && (kMask != kMaskWindow || i >= tile.full_begin);
     }
     ATTN_DEVICE void clear_output()
@@ -421,7 +505,11 @@ private:
     {
         const int block = key_of_block(tile, i), first = block + at_.column;
         if constexpr (kFinishesScores) finish_scores(p_, tile, at_, rows_, first, x_);
-        if constexpr (masked) {
+        if constexpr (masked && kMask == kMaskPosition) {
+            const Seen seen(p_, tile, at_, first);
+            seen.mask(x_);
+            clear_unseen(seen, v);
+        } else if constexpr (masked) {
             mask_scores(rows_, first, x_);
             if (!tile.schedule.contains(block, kKeys)) clear_hidden(tile.schedule, block, v);
         }
@@ -440,7 +528,7 @@ private:
         if constexpr (!kHasLowRank) rows_.set(p_, tile, at_); // else done: products needed it
         state_.clear();
         float alpha[2];
-        const int i = sees.count - 1;
+        const int i = kMask == kMaskPosition ? block_.number() : sees.count - 1;
         if (kDimV <= 128 && is_full(tile, sees, i)) // larger ones lack registers for a second text
             weigh<false, true>(tile, i, v, alpha);
         else
@@ -452,7 +540,7 @@ private:
     ATTN_DEVICE void step(const Tile &tile, int i)
     {
         float alpha[2];
-        wait_for_keys();
+        if constexpr (kMask != kMaskPosition) wait_for_keys();
         wait_for_turn();
         start_qk();
         start_pv();
@@ -473,7 +561,16 @@ private:
     ATTN_DEVICE void visit_keys(const Tile &tile, const Visits &sees)
     {
         int i = sees.count - 2;
-        if constexpr (kMask == kMaskWindow) {
+        if constexpr (kMask == kMaskPosition) {
+#pragma unroll 1
+            while (!block_.is_last()) {
+                wait_for_keys();
+                if (block_.is_full())
+                    step<false>(tile, block_.number());
+                else
+                    step<true>(tile, block_.number());
+            }
+        } else if constexpr (kMask == kMaskWindow) {
             const int full_begin = tile.full_begin, full_end = tile.full_end;
 #pragma unroll 1
             while (i >= 0) {
@@ -511,11 +608,28 @@ private:
     ATTN_DEVICE void clear_hidden(const Schedule &schedule, int block, Ring<kStages> v)
     {
         mbarrier_wait(full_barrier(base_ + kAt.v_barriers, v.slot()), v.parity());
+        clear_values(v, [&](int row) { return schedule.in_hull(block + row); });
+    }
+
+    /// Likewise by position: what no row of the tile sees is known when all consumers have said what theirs do. They all
+    /// mask the same blocks.
+    ATTN_DEVICE void clear_unseen(const Seen &seen, Ring<kStages> v)
+    {
+        mbarrier_wait(full_barrier(base_ + kAt.v_barriers, v.slot()), v.parity());
+        SeenByTile &by_tile = *seen_of_values(v.slot());
+        const u32 of_warp = seen.of_warp();
+        if (at_.lane < 4) atomicOr(&by_tile.words[at_.lane], of_warp);
+        named_barrier_wait(kConsumersBarrier, kConsumers * kWarpgroup);
+        if (!by_tile.sees_all()) clear_values(v, [&](int row) { return by_tile.sees(row); });
+    }
+
+    template <class Stays>
+    ATTN_DEVICE void clear_values(Ring<kStages> v, Stays stays)
+    {
         char *tile = shared_memory + kAt.v + v.slot() * kVBytes;
 #pragma unroll 1
         for (int unit = static_cast<int>(threadIdx.x) % kWarpgroup; unit < kVBytes / 16; unit += kWarpgroup)
-            if (!schedule.in_hull(block + unit / 8 % kKeys))
-                *reinterpret_cast<uint4 *>(tile + 16 * unit) = make_uint4(0, 0, 0, 0);
+            if (!stays(unit / 8 % kKeys)) *reinterpret_cast<uint4 *>(tile + 16 * unit) = make_uint4(0, 0, 0, 0);
         fence_shared_for_engines();
         named_barrier_wait(kConsumerBarrier + at_.consumer, kWarpgroup);
     }
@@ -528,6 +642,7 @@ private:
     Ring<kQueryBuffers> q_;
     Ring<kStages> k_, v_;
     Ring<kTileSlots> taken_, done_;
+    KeyBlock block_; ///< By position: the block whose keys were waited for last.
     Rows rows_;
     RowState state_;
     Scores x_;                   ///< Products, scores, weights.
@@ -562,7 +677,9 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
         set_up(kAt.q_barriers, kQueryBuffers, kReaders);
         set_up(kAt.k_barriers, kStages, kCluster * kReaders);
         set_up(kAt.v_barriers, kStages, kCluster * kReaders);
-        set_up(kAt.tile_barriers, kTileSlots, kConsumers * kWarpgroup + 1); // and the thread that copies
+        // And the thread that copies, and the warp that finds blocks.
+        set_up(kAt.tile_barriers, kTileSlots, kConsumers * kWarpgroup + (kMask == kMaskPosition ? 2 : 1));
+        if (kMask == kMaskPosition) set_up(kAt.block_barriers, kBlockSlots, 1);
         mbarrier_init_fence();
         tma_prefetch(q), tma_prefetch(k), tma_prefetch(v);
     }
@@ -579,6 +696,7 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
         give_registers<kShape.producer_registers()>();
         if (threadIdx.x == 0) copy_tiles(p, {q, k, v, rank_q, rank_k}, base);
         if (threadIdx.x / 32 == 1) find_tiles(p, base);
+        if (kMask == kMaskPosition && threadIdx.x / 32 == 2) find_blocks(p, base);
     } else {
         take_registers<kShape.consumer_registers()>();
         Consumer(p, out, base, warpgroup - 1).run();

@@ -66,6 +66,20 @@ struct Rows {
     }
 };
 
+/// Element of [batch, key] of a tensor by key.
+ATTN_DEVICE const char *key_address(const ForwardParams &p, const TokenView &v, const Sequence &s, int key)
+{
+    return v.base + (p.sequences.cu_kv.base ? s.k_first * v.token_step : s.index * v.batch_step) + key * v.token_step;
+}
+
+/// The position of a row; past the end: of the last that there is.
+ATTN_DEVICE i64 query_position(const ForwardParams &p, const Tile &tile, const Place &at, int half)
+{
+    const int token = smaller(tile.first + at.row + 8 * half, tile.sequence.q_length - 1);
+    const TokenView &v = p.mask.q_positions;
+    return read_integer(token_address(p, v, tile.sequence, token, 0), v.type != 0);
+}
+
 /// Two elements that lie next to each other, at an address that is a multiple of the size of both.
 template <Element type>
 ATTN_DEVICE float2 read_pair(const char *p)
@@ -113,6 +127,34 @@ ATTN_DEVICE void add_bias(const ForwardParams &p, const Tile &tile, const Place 
                 row[half] += 8 * p.bias.key_step;
                 asm volatile("" : "+l"(row[half])); // or the compiler works out all addresses first
             }
+    }
+}
+
+/// Adds ALiBi by the difference of positions, which is read anew in each step: registers are few.
+ATTN_DEVICE void add_alibi_by_position(const ForwardParams &p, const Tile &tile, const Place &at, float slope,
+                                       int first, Scores &x)
+{
+    const Sequence &s = tile.sequence;
+    const TokenView &view = p.mask.k_positions;
+    const i64 query[2] = {query_position(p, tile, at, 0), query_position(p, tile, at, 1)};
+    const char *key = key_address(p, view, s, first);
+    const int end = s.k_length - first; // a column
+#pragma unroll
+    for (int j = 0; j < kKeys / 8; ++j) {
+#pragma unroll
+        for (int side = 0; side < 2; ++side) {
+            if (8 * j + side >= end) continue;
+            const i64 position = read_integer(key + side * view.token_step, view.type != 0);
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                const bool is_after = position > query[half];
+                const u64 distance = static_cast<u64>(is_after ? position : query[half]) -
+                                     static_cast<u64>(is_after ? query[half] : position);
+                x[j][2 * half + side] = fmaf(slope, static_cast<float>(distance), x[j][2 * half + side]);
+            }
+        }
+        key += 8 * view.token_step;
+        asm volatile("" : "+l"(key)); // or the compiler works out all addresses first
     }
 }
 
@@ -166,7 +208,10 @@ ATTN_DEVICE void finish_scores(const ForwardParams &p, const Tile &tile, const P
     };
     const auto add_biases = [&](float factor) {
         if constexpr (kHasBias) add_bias(p, tile, at, first, factor, x);
-        if constexpr (kHasAlibi) add_alibi();
+        if constexpr (kHasAlibi && kMask == kMaskPosition)
+            add_alibi_by_position(p, tile, at, rows.slope, first, x);
+        else if constexpr (kHasAlibi)
+            add_alibi();
     };
     each_score([&](int half, int j, int e, int) { x[j][e] *= kHasLowRank ? p.rank_factor : rows.factor[half]; });
     if constexpr (kBiasIsFirst) add_biases(1.0f);

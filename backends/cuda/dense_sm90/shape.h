@@ -36,12 +36,15 @@ constexpr i32 kAllFeatures = 2 * kLowRank - 1;
 enum MaskKind : i32 {
     kMaskEnd = 0,      ///< The last one.
     kMaskDiagonal = 1, ///< Some of the last.
-    kMaskWindow = 2    ///< Some of the first too; sink tokens may stand before them.
+    kMaskWindow = 2,   ///< Some of the first too; sink tokens may stand before them.
+    kMaskPosition = 3  ///< Any, or all: positions say so, on the device.
 };
 
 /// Where parts of shared memory begin, in bytes. Barriers come in pairs, full and empty, for each buffer.
 struct SharedLayout {
-    i32 q, k, v, out, q_barriers, k_barriers, v_barriers, tile_barriers, tiles, bytes;
+    i32 q, k, v, out, q_barriers, k_barriers, v_barriers, tile_barriers, tiles;
+    i32 block_barriers, seen, found_blocks, blocks; ///< By position.
+    i32 bytes;
 };
 
 struct Shape {
@@ -64,6 +67,7 @@ struct Shape {
     static constexpr i32 kTileSlots =
         4; ///< The tile that is written, the one that is computed, the next; a power of 2.
     static constexpr i32 kTileBytes = 128;
+    static constexpr i32 kBlockSlots = 4;
 
     constexpr i32 threads() const { return 128 * (consumers + 1); }
     constexpr i32 rows() const { return 64 * consumers; }
@@ -97,6 +101,12 @@ struct Shape {
         at.tile_barriers = at.v_barriers + 16 * stages;
         at.tiles = at.tile_barriers + 16 * kTileSlots;
         at.bytes = at.tiles + kTileSlots * kTileBytes;
+        if (mask != kMaskPosition) return at;
+        at.block_barriers = at.bytes;
+        at.seen = at.block_barriers + 16 * kBlockSlots;
+        at.found_blocks = at.seen + 16 * stages;
+        at.blocks = at.found_blocks + 4 * kBlockSlots;
+        at.bytes = at.blocks + 4 * stages;
         return at;
     }
 
@@ -104,7 +114,7 @@ struct Shape {
     constexpr const char *fault() const
     {
         if (type != 1 && type != 2) return "products are of fp16 or bf16";
-        if (mask < kMaskEnd || mask > kMaskWindow || features < 0 || features > kAllFeatures) return "no such options";
+        if (mask < kMaskEnd || mask > kMaskPosition || features < 0 || features > kAllFeatures) return "no such options";
         if ((features & kSigmoidWeights) && (features & kReluWeights)) return "weights are of one kind";
         if (const i32 bias = features & kAnyBias; bias & (bias - 1)) return "a bias has one type";
         if ((features & kBiasFirst) && !((features & kSoftcap) && (features & (kAnyBias | kAlibi))))

@@ -35,6 +35,7 @@ constexpr int64_t kLongRows = 2048;
 
 MaskKind mask_kind(const DenseMask &mask)
 {
+    if (mask.align == ATTN_BY_POSITION) return kMaskPosition;
     const bool has_window = mask.has_left || mask.has_right;
     if (mask.has_left || (has_window && mask.sink_tokens > 0)) return kMaskWindow;
     return mask.causal || mask.has_right ? kMaskDiagonal : kMaskEnd;
@@ -90,8 +91,8 @@ Shape shape_of(const Wish &wish) noexcept
     s.dim_qk = round_up(wish.dim_qk, 16), s.dim_v = round_up(wish.dim_v, 64), s.rank = round_up(wish.rank, 16);
     // Three consumers have fewer registers each: enough for small heads, if nothing but softmax is to be done.
     const bool is_small = s.dim_qk <= 64 && s.dim_v <= 64;
-    // But their larger tiles reach further beyond a diagonal.
-    s.consumers = is_small && s.features == 0 && !wish.is_short ? 3 : 2;
+    // But their larger tiles reach further beyond a diagonal, and masks by position take registers.
+    s.consumers = is_small && s.features == 0 && s.mask != kMaskPosition && !wish.is_short ? 3 : 2;
     s.stages = 2, s.query_buffers = 1, s.unroll = 1, s.cluster = 1;
     // With larger heads the registers that turns take are missing, and products are long enough without.
     s.turns = s.dim_v <= 128;
@@ -149,6 +150,10 @@ std::vector<kernel::Request> further_requests()
         {kBfloats, 0, kMaskWindow, 64, 64},
         {kBfloats, 0, kMaskEnd, 96, 96},
         {kBfloats, 0, kMaskDiagonal, 96, 96},
+        {kBfloats, 0, kMaskPosition, 64, 64},
+        {kBfloats, 0, kMaskPosition, 128, 128},
+        {kBfloats, 0, kMaskPosition, 256, 256},
+        {kBfloats, kAlibi, kMaskPosition, 128, 128},
         {kBfloats, 0, kMaskWindow, 256, 256},
         {kHalves, 0, kMaskEnd, 64, 64},
         {kHalves, 0, kMaskDiagonal, 64, 64},

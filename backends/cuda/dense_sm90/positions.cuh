@@ -1,0 +1,189 @@
+// Masks by position: which blocks of keys a tile of rows visits, and which keys of a block a row sees. Positions may be
+// any: neither sorted nor apart. So a tile learns of a block what it is to its rows when it comes to it, from the least
+// and the most of the positions of both, and skips it if no row can see a key of it.
+#ifndef ATTN_BACKENDS_CUDA_DENSE_SM90_POSITIONS_CUH
+#define ATTN_BACKENDS_CUDA_DENSE_SM90_POSITIONS_CUH
+
+#include "backends/cuda/dense_sm90/rows.cuh"
+
+namespace attn::sm90 {
+
+constexpr i64 kLeastPosition = -0x7fffffffffffffffLL - 1, kMostPosition = 0x7fffffffffffffffLL;
+
+/// Positions that a row sees: keys from `begin` to `end`, that included, and sink tokens up to `limit`.
+struct Reach {
+    i64 begin, end, limit;
+
+    ATTN_DEVICE bool sees(i64 position, bool is_sink) const
+    {
+        return (begin <= position && position <= end) || (is_sink && position <= limit);
+    }
+};
+
+/// As sees_position() of the portable kernel, solved for the position of the key.
+ATTN_DEVICE Reach reach_of(const MaskParams &m, i64 query)
+{
+    Reach r = {kLeastPosition, kMostPosition, kMostPosition};
+    if (m.has_left && query >= kLeastPosition + m.left) r.begin = query - m.left;
+    if (m.has_right && query <= kMostPosition - m.right) r.end = query + m.right;
+    if (m.causal) {
+        r.limit = query;
+        if (query < r.end) r.end = query;
+    }
+    return r;
+}
+
+// The warp that finds which blocks a tile visits.
+
+/// Over the lanes of a warp.
+ATTN_DEVICE i64 warp_most(i64 x)
+{
+    const int high = static_cast<int>(x >> 32), most = __reduce_max_sync(kAllLanes, high);
+    const u32 low = __reduce_max_sync(kAllLanes, high == most ? static_cast<u32>(x) : 0u);
+    return static_cast<i64>(static_cast<u64>(static_cast<u32>(most)) << 32 | low);
+}
+
+struct PositionRange {
+    i64 least, most;
+};
+
+/// Of `count` tokens from `first` on, at most kMost. All lanes of a warp ask together.
+template <int kMost>
+ATTN_DEVICE PositionRange range_of(const TokenView &positions, const char *first, int count)
+{
+    PositionRange range = {kMostPosition, kLeastPosition};
+    const int lane = static_cast<int>(threadIdx.x % 32);
+#pragma unroll
+    for (int n = 0; n < kMost; n += 32)
+        if (lane + n < count) {
+            const i64 x = read_integer(first + (lane + n) * positions.token_step, positions.type != 0);
+            if (x < range.least) range.least = x;
+            if (x > range.most) range.most = x;
+        }
+    return {~warp_most(~range.least), warp_most(range.most)};
+}
+
+/// A block of keys that a tile visits, as those who compute get it with the keys.
+struct KeyBlock {
+    int bits = 0;
+
+    ATTN_DEVICE static KeyBlock of(int block, bool is_full) { return {4 * block + is_full}; }
+    ATTN_DEVICE static KeyBlock none() { return {-4}; }
+    ATTN_DEVICE int number() const { return bits >> 2; }
+    ATTN_DEVICE bool is_none() const { return bits < 0; }
+    ATTN_DEVICE bool is_full() const { return bits & 1; } ///< All rows see all keys.
+    ATTN_DEVICE bool is_last() const { return bits & 2; } ///< Of the tile.
+    ATTN_DEVICE void end_tile() { bits |= 2; }
+};
+
+/// The blocks of keys that a tile visits.
+class BlockFinder {
+public:
+    /// All lanes of a warp ask together, here and below.
+    ATTN_DEVICE BlockFinder(const ForwardParams &p, const Tile &tile)
+        : p_(p),
+          s_(tile.sequence),
+          rows_(range_of<kRows>(p.mask.q_positions, token_address(p, p.mask.q_positions, s_, tile.first, 0),
+                                smaller(kRows, s_.q_length - tile.first)))
+    {
+    }
+
+    /// The last one below `block` that a row may see.
+    ATTN_DEVICE KeyBlock below(int block) const
+    {
+        const MaskParams &m = p_.mask;
+        const TokenView &view = m.k_positions;
+#pragma unroll 1
+        while (--block >= 0) {
+            const int first = block * kKeys, count = smaller(kKeys, s_.k_length - first);
+            const PositionRange keys = range_of<kKeys>(view, key_address(p_, view, s_, first), count);
+            // What some row sees lies within `some`; all rows see what lies within `every`.
+            const Reach low = reach_of(m, rows_.least), high = reach_of(m, rows_.most);
+            const Reach some = {low.begin, high.end, high.limit}, every = {high.begin, low.end, low.limit};
+            const bool has_sinks = first < m.sink_tokens, only_sinks = first + kKeys <= m.sink_tokens;
+            if (keys.least > (has_sinks ? some.limit : some.end) || (!has_sinks && keys.most < some.begin)) continue;
+            const bool is_full = (every.begin <= keys.least && keys.most <= every.end) ||
+                                 (only_sinks && keys.most <= every.limit);
+            return KeyBlock::of(block, is_full && count == kKeys);
+        }
+        return KeyBlock::none();
+    }
+
+private:
+    const ForwardParams &p_;
+    const Sequence &s_;
+    const PositionRange rows_;
+};
+
+// The consumers: which keys a row sees.
+
+/// What the two rows of a thread see of its columns: bit 2 j + side is that of column 8 j + side. `first` is the key of
+/// column 0 of this thread. Read anew for each block that is masked: registers are few.
+struct Seen {
+    u32 of_row[2];
+
+    ATTN_DEVICE Seen(const ForwardParams &p, const Tile &tile, const Place &at, int first) : of_row{}
+    {
+        constexpr int kTogether = kDimV > 128 ? 1 : 2; // large heads lack registers for what both rows see
+#pragma unroll
+        for (int half = 0; half < 2; half += kTogether) look<kTogether>(p, tile, at, first, half);
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+            if (tile.first + at.row + 8 * half >= tile.sequence.q_length)
+                of_row[half] = 0; // or V of keys that only it sees stays
+    }
+
+    template <int rows>
+    ATTN_DEVICE void look(const ForwardParams &p, const Tile &tile, const Place &at, int first, int row)
+    {
+        const Sequence &s = tile.sequence;
+        Reach reach[rows];
+#pragma unroll
+        for (int r = 0; r < rows; ++r) reach[r] = reach_of(p.mask, query_position(p, tile, at, row + r));
+        const TokenView &view = p.mask.k_positions;
+        const char *key = key_address(p, view, s, first);
+        const int end = s.k_length - first, sinks = p.mask.sink_tokens - first; // columns
+#pragma unroll (kDimV > 128 ? 1 : 2)
+        for (int j = 0; j < kKeys / 8; ++j)
+#pragma unroll
+            for (int side = 0; side < 2; ++side) {
+                const int column = 8 * j + side;
+                if (column >= end) continue;
+                const i64 position = read_integer(key + column * view.token_step, view.type != 0);
+#pragma unroll
+                for (int r = 0; r < rows; ++r)
+                    of_row[row + r] |= static_cast<u32>(reach[r].sees(position, column < sinks)) << (2 * j + side);
+            }
+    }
+
+    /// Scores of keys that a row does not see become -inf, whatever they were.
+    ATTN_DEVICE void mask(Scores &x) const
+    {
+        each_score([&](int half, int j, int e, int) {
+            if (!(of_row[half] >> (2 * j + e % 2) & 1)) x[j][e] = -infinity();
+        });
+    }
+
+    /// By one of the 16 rows of the warp. Lanes of the same columns have the same.
+    ATTN_DEVICE u32 of_warp() const
+    {
+        u32 any = of_row[0] | of_row[1];
+#pragma unroll
+        for (int lanes = 4; lanes < 32; lanes *= 2) any |= __shfl_xor_sync(kAllLanes, any, lanes);
+        return any;
+    }
+};
+
+/// What rows of a tile see of a block, in shared memory: a word for each pair of columns, as Seen has them.
+struct SeenByTile {
+    u32 words[4];
+
+    static constexpr u32 kAllKeys = static_cast<u32>((u64{1} << (kKeys / 4)) - 1);
+
+    ATTN_DEVICE bool sees_all() const { return (words[0] & words[1] & words[2] & words[3]) == kAllKeys; }
+    ATTN_DEVICE bool sees(int key) const { return words[key % 8 / 2] >> (key / 8 * 2 + key % 2) & 1; }
+};
+
+} // namespace attn::sm90
+
+#endif
