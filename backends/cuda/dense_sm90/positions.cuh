@@ -47,19 +47,29 @@ struct PositionRange {
     i64 least, most;
 };
 
-/// Of `count` tokens from `first` on, at most kMost. All lanes of a warp ask together.
+/// Of `count` tokens from `first` on, 1 to kMost. All lanes of a warp ask together.
 template <int kMost>
 ATTN_DEVICE PositionRange range_of(const TokenView &positions, const char *first, int count)
 {
-    PositionRange range = {kMostPosition, kLeastPosition};
-    const int lane = static_cast<int>(threadIdx.x % 32);
+    constexpr int kOfLane = (kMost + 31) / 32;
+    i64 x[kOfLane];
+    const auto read = [&](auto integer) { // without branches between them, so that they are on their way together
 #pragma unroll
-    for (int n = 0; n < kMost; n += 32)
-        if (lane + n < count) {
-            const i64 x = read_integer(first + (lane + n) * positions.token_step, positions.type != 0);
-            if (x < range.least) range.least = x;
-            if (x > range.most) range.most = x;
+        for (int i = 0; i < kOfLane; ++i) {
+            const int token = smaller(static_cast<int>(threadIdx.x % 32) + 32 * i, count - 1);
+            x[i] = *reinterpret_cast<const decltype(integer) *>(first + token * positions.token_step);
         }
+    };
+    if (positions.type != 0)
+        read(i64{});
+    else
+        read(i32{});
+    PositionRange range = {x[0], x[0]};
+#pragma unroll
+    for (int i = 1; i < kOfLane; ++i) {
+        if (x[i] < range.least) range.least = x[i];
+        if (x[i] > range.most) range.most = x[i];
+    }
     return {~warp_most(~range.least), warp_most(range.most)};
 }
 
@@ -127,10 +137,12 @@ struct Seen {
         constexpr int kTogether = kDimV > 128 ? 1 : 2; // large heads lack registers for what both rows see
 #pragma unroll
         for (int half = 0; half < 2; half += kTogether) look<kTogether>(p, tile, at, first, half);
+        const Sequence &s = tile.sequence;
+        const int columns = smaller(larger(s.k_length - first, 0), kKeys);
+        const u32 within = static_cast<u32>((u64{1} << (columns / 8 * 2 + smaller(columns % 8, 2))) - 1);
 #pragma unroll
-        for (int half = 0; half < 2; ++half)
-            if (tile.first + at.row + 8 * half >= tile.sequence.q_length)
-                of_row[half] = 0; // or V of keys that only it sees stays
+        for (int half = 0; half < 2; ++half) // rows past the end see nothing, or V of keys that only they see would stay
+            of_row[half] = tile.first + at.row + 8 * half < s.q_length ? of_row[half] & within : 0;
     }
 
     template <int rows>
@@ -143,17 +155,14 @@ struct Seen {
         const TokenView &view = p.mask.k_positions;
         const char *key = key_address(p, view, s, first);
         const int end = s.k_length - first, sinks = p.mask.sink_tokens - first; // columns
-#pragma unroll (kDimV > 128 ? 1 : 2)
-        for (int j = 0; j < kKeys / 8; ++j)
+#pragma unroll (kDimV > 128 ? 1 : 4)
+        for (int bit = 0; bit < kKeys / 4; ++bit) {
+            const int column = 8 * (bit / 2) + bit % 2; // past the end the last key is looked at
+            const i64 position = read_integer(key + smaller(column, end - 1) * view.token_step, view.type != 0);
 #pragma unroll
-            for (int side = 0; side < 2; ++side) {
-                const int column = 8 * j + side;
-                if (column >= end) continue;
-                const i64 position = read_integer(key + column * view.token_step, view.type != 0);
-#pragma unroll
-                for (int r = 0; r < rows; ++r)
-                    of_row[row + r] |= static_cast<u32>(reach[r].sees(position, column < sinks)) << (2 * j + side);
-            }
+            for (int r = 0; r < rows; ++r)
+                of_row[row + r] |= static_cast<u32>(reach[r].sees(position, column < sinks)) << bit;
+        }
     }
 
     /// Scores of keys that a row does not see become -inf, whatever they were.
