@@ -449,11 +449,14 @@ private:
     {
         const int count = tile.schedule.count;
         if constexpr (kMask != kMaskDiagonal) return {count, tile.full_end, 0};
+        // V of the tile before keeps its buffer until the first product of this one. With as many hidden blocks as there are
+        // buffers another consumer would wait for it, in the turn before that product.
+        const int least = larger(count - (kStages - 1), 1);
         const Sequence &s = tile.sequence;
         const int first = tile.first + 64 * at_.consumer;
-        if (first >= s.q_length) return {1, 0, count - 1}; // no rows
+        if (first >= s.q_length) return {least, least, count - least}; // no rows
         const int end = keys_of(p_.mask, s, smaller(first + 64, s.q_length) - 1).end;
-        const int own = smaller(larger((end + kKeys - 1) / kKeys, 1), count);
+        const int own = smaller(larger((end + kKeys - 1) / kKeys, least), count);
         return {own, larger(smaller(keys_of(p_.mask, s, first).end / kKeys, own), 0), count - own};
     }
     /// Blocks that only others see come first. A turn goes with each.
