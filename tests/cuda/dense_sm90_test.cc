@@ -44,8 +44,8 @@ TEST_F(DenseSm90, EveryWishHasAShape)
     for (int64_t dim_qk = 8; dim_qk <= sm90::kLargestDim; dim_qk += 8)
         for (int64_t dim_v = 8; dim_v <= sm90::kLargestDim; dim_v += 8)
             for (const sm90::i32 features : {0, 1, 16, 63, 64, 128, 256, 1024, 319, 3199})
-                for (const sm90::i32 mask : {sm90::kMaskEnd, sm90::kMaskDiagonal, sm90::kMaskWindow,
-                                              sm90::kMaskPosition}) {
+                for (const sm90::i32 mask :
+                     {sm90::kMaskEnd, sm90::kMaskDiagonal, sm90::kMaskWindow, sm90::kMaskPosition}) {
                     const sm90::Shape s = sm90::shape_of({2, features, mask, dim_qk, dim_v});
                     ASSERT_EQ(s.fault(), nullptr) << dim_qk << " " << dim_v << " " << features;
                     EXPECT_GE(s.dim_qk, dim_qk);

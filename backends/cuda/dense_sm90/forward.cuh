@@ -50,8 +50,8 @@ ATTN_DEVICE Tile *tile_slot(u32 slot)
     return reinterpret_cast<Tile *>(shared_memory + kAt.tiles + slot * Shape::kTileBytes);
 }
 
-// Where masks go by position: blocks of keys that were found for the thread that copies; which block is in a buffer of K;
-// which keys in a buffer of V the tile sees.
+// Where masks go by position: blocks of keys that were found for the thread that copies, which block is in a buffer of
+// K, which keys in a buffer of V the tile sees.
 ATTN_DEVICE KeyBlock *found_block(u32 slot)
 {
     return reinterpret_cast<KeyBlock *>(shared_memory + kAt.found_blocks) + slot;
@@ -65,8 +65,8 @@ ATTN_DEVICE SeenByTile *seen_of_values(u32 slot)
     return reinterpret_cast<SeenByTile *>(shared_memory + kAt.seen) + slot;
 }
 
-// The first warpgroup: a warp that finds tiles, a thread that copies, where masks go by position a warp that finds blocks
-// of keys. `base` is the address of shared memory.
+// The first warpgroup: a warp that finds tiles, a thread that copies, and where masks go by position a warp that finds
+// blocks of keys. `base` is the address of shared memory.
 
 /// Tiles that see no key are written here, others go to those who copy and compute.
 ATTN_DEVICE void find_tiles(const ForwardParams &params, u32 base)
@@ -614,7 +614,7 @@ private:
         clear_values(v, [&](int row) { return schedule.in_hull(block + row); });
     }
 
-    /// Likewise by position: what no row of the tile sees is known when all consumers have said what theirs do. They all
+    /// Likewise by position: what no row of the tile sees is known when all consumers have said what theirs do. They
     /// mask the same blocks.
     ATTN_DEVICE void clear_unseen(const Seen &seen, Ring<kStages> v)
     {

@@ -141,7 +141,7 @@ struct Seen {
         const int columns = smaller(larger(s.k_length - first, 0), kKeys);
         const u32 within = static_cast<u32>((u64{1} << (columns / 8 * 2 + smaller(columns % 8, 2))) - 1);
 #pragma unroll
-        for (int half = 0; half < 2; ++half) // rows past the end see nothing, or V of keys that only they see would stay
+        for (int half = 0; half < 2; ++half) // rows past the end see nothing, or V that only they see would stay
             of_row[half] = tile.first + at.row + 8 * half < s.q_length ? of_row[half] & within : 0;
     }
 

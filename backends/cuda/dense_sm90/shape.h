@@ -67,7 +67,7 @@ struct Shape {
     static constexpr i32 kTileSlots =
         4; ///< The tile that is written, the one that is computed, the next; a power of 2.
     static constexpr i32 kTileBytes = 128;
-    static constexpr i32 kBlockSlots = 4;
+    static constexpr i32 kBlockSlots = 4; ///< By position: blocks of keys that are found ahead of the copies.
 
     constexpr i32 threads() const { return 128 * (consumers + 1); }
     constexpr i32 rows() const { return 64 * consumers; }
@@ -114,7 +114,8 @@ struct Shape {
     constexpr const char *fault() const
     {
         if (type != 1 && type != 2) return "products are of fp16 or bf16";
-        if (mask < kMaskEnd || mask > kMaskPosition || features < 0 || features > kAllFeatures) return "no such options";
+        if (mask < kMaskEnd || mask > kMaskPosition || features < 0 || features > kAllFeatures)
+            return "no such options";
         if ((features & kSigmoidWeights) && (features & kReluWeights)) return "weights are of one kind";
         if (const i32 bias = features & kAnyBias; bias & (bias - 1)) return "a bias has one type";
         if ((features & kBiasFirst) && !((features & kSoftcap) && (features & (kAnyBias | kAlibi))))
