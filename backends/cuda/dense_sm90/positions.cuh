@@ -128,7 +128,8 @@ private:
 // The consumers: which keys a row sees.
 
 /// What the two rows of a thread see of its columns: bit 2 j + side is that of column 8 j + side. `first` is the key of
-/// column 0 of this thread. Read anew for each block that is masked: registers are few.
+/// column 0 of this thread. Positions are read anew for each block that is masked: registers are few. Rows past the end
+/// see what the last row sees, so that V of keys that no row sees is known.
 struct Seen {
     u32 of_row[2];
 
@@ -137,12 +138,9 @@ struct Seen {
         constexpr int kTogether = kDimV > 128 ? 1 : 2; // large heads lack registers for what both rows see
 #pragma unroll
         for (int half = 0; half < 2; half += kTogether) look<kTogether>(p, tile, at, first, half);
-        const Sequence &s = tile.sequence;
-        const int columns = smaller(larger(s.k_length - first, 0), kKeys);
+        const int columns = smaller(larger(tile.sequence.k_length - first, 0), kKeys);
         const u32 within = static_cast<u32>((u64{1} << (columns / 8 * 2 + smaller(columns % 8, 2))) - 1);
-#pragma unroll
-        for (int half = 0; half < 2; ++half) // rows past the end see nothing, or V that only they see would stay
-            of_row[half] = tile.first + at.row + 8 * half < s.q_length ? of_row[half] & within : 0;
+        of_row[0] &= within, of_row[1] &= within;
     }
 
     template <int rows>
