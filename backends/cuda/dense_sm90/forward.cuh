@@ -253,6 +253,10 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 
 
 // The consumers: a warpgroup each.
 
+/// Under a diagonal a consumer lets blocks of keys pass that only others see. (Where tiles have no more rows than blocks
+/// have keys there are few, and looking for them costs 3 % of short rows.)
+constexpr bool kLetsPass = kMask == kMaskDiagonal && kRows > kKeys;
+
 class Consumer {
 public:
     ATTN_DEVICE Consumer(const ForwardParams &p, const TensorMap &out, u32 base, int warpgroup)
@@ -448,7 +452,7 @@ private:
     ATTN_DEVICE Visits visits_of(const Tile &tile) const
     {
         const int count = tile.schedule.count;
-        if constexpr (kMask != kMaskDiagonal) return {count, tile.full_end, 0};
+        if constexpr (!kLetsPass) return {count, tile.full_end, 0};
         // V of the tile before keeps its buffer until the first product of this one. With as many hidden blocks as there are
         // buffers another consumer would wait for it, in the turn before that product.
         const int least = larger(count - (kStages - 1), 1);
@@ -463,7 +467,7 @@ private:
     ATTN_DEVICE void skip_keys(int count)
     {
 #pragma unroll 1
-        for (; kMask == kMaskDiagonal && count > 0; --count) {
+        for (; kLetsPass && count > 0; --count) {
             wait_for_keys();
             wait_for_turn();
             pass_turn();
@@ -474,7 +478,7 @@ private:
     ATTN_DEVICE void skip_values(int count)
     {
 #pragma unroll 1
-        for (; kMask == kMaskDiagonal && count > 0; --count) {
+        for (; kLetsPass && count > 0; --count) {
             wait_for_values();
             release_keys(empty_barrier(base_ + kAt.v_barriers, v_.slot()));
             ++v_.count;
