@@ -193,6 +193,41 @@ TEST(PropertyPlan, NothingToDo)
                 }
 }
 
+// Rows of keys that are too long for a thread to keep their weights, beside short ones: the plan's bounds decide.
+TEST(PropertyPlan, ColumnMassOfLongAndShortSequences)
+{
+    for (const int invariant : {0, 1}) {
+        Case c;
+        c.seed = session().seed, c.batch = 3, c.heads_q = 2, c.heads_k = c.heads_v = 1, c.dim_qk = c.dim_v = 8;
+        c.max_q = 200, c.max_kv = 10500, c.kv_lengths = "cu", c.column_mass = 1, c.sink_logits = 1;
+        c.causal = "bottom_right", c.workers = 1 + invariant, c.batch_invariant = invariant;
+        ATTN_TRACE_CASE(c);
+        std::vector<Content> contents = draw_contents(c);
+        for (std::size_t b = 1; b < contents.size(); ++b) {
+            Content &content = contents[b];
+            Sequence &s = content.used;
+            content.k_rows = s.tk = std::min<std::int64_t>(s.tk, 300 * static_cast<std::int64_t>(b));
+            s.k.resize(s.tk * s.heads_k * s.dim_qk), s.v.resize(s.tk * s.heads_v * s.dim_v);
+        }
+        Instance instance(c, contents, 0);
+        const std::vector<Result> expected = reference(c, contents);
+        Bounds bounds = instance.bounds();
+        bounds.max_q = 400, bounds.max_kv = bounds.total_kv = 60000;
+        for_each_backend([&](const Backend &backend) {
+            const PlanPointer plan = plan_for(backend.handle(c.workers), c, bounds);
+            ASSERT_TRUE(plan);
+            const Output whole = run(plan.get(), instance);
+            EXPECT_EQ(compare(instance, expected).broken, "");
+            for (std::size_t b = 0; invariant && b < contents.size(); ++b) {
+                Case alone = c;
+                alone.batch = 1;
+                Instance single(alone, {contents[b]}, 0);
+                EXPECT_TRUE(same_bits(whole.mass[b], run(plan.get(), single).mass[0])) << "sequence " << b;
+            }
+        });
+    }
+}
+
 TEST(PropertyPlan, LargeScoresNeitherOverflowNorLoseTheMaximum)
 {
     // Scores up to some hundred. Each is one product, so that nothing cancels and the usual tolerances hold; but 16-bit

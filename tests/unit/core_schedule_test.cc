@@ -16,12 +16,13 @@ static std::ostream &operator<<(std::ostream &out, const ScheduleRules &r)
     return out << "groups " << r.groups << ", group " << r.group << ", tile_rows " << r.tile_rows << ", key_block "
                << r.key_block << ", workers " << r.workers << ", fixed_range " << r.fixed_range << ", partial_floats "
                << r.partial_floats << ", worker_bytes " << r.worker_bytes << ", start_bytes " << r.start_bytes
-               << ", scale_bytes " << r.scale_bytes << ", sum_bytes " << r.sum_bytes;
+               << ", scale_bytes " << r.scale_bytes << ", sum_bytes " << r.sum_bytes << ", kept_keys " << r.kept_keys;
 }
 
 static std::ostream &operator<<(std::ostream &out, const ScheduleBounds &b)
 {
-    return out << "batch " << b.batch << ", max_q " << b.max_q << ", max_kv " << b.max_kv << ", total_q " << b.total_q;
+    return out << "batch " << b.batch << ", max_q " << b.max_q << ", max_kv " << b.max_kv << ", total_q " << b.total_q
+               << ", total_kv " << b.total_kv;
 }
 
 } // namespace attn::cpu
@@ -49,6 +50,7 @@ ScheduleBounds random_bounds(Random &random)
 {
     ScheduleBounds bounds = {random_size(random, 0, 64), random_size(random, 0, 5000), random_size(random, 0, 100000)};
     if (random.one_in(2)) bounds.total_q = random_size(random, 0, 2 * bounds.batch * bounds.max_q);
+    if (random.one_in(2)) bounds.total_kv = random_size(random, 0, 2 * bounds.batch * bounds.max_kv);
     return bounds;
 }
 
@@ -66,6 +68,7 @@ ScheduleRules random_rules(Random &random, const ScheduleBounds &bounds)
     if (random.one_in(2)) {
         rules.start_bytes = 16, rules.sum_bytes = static_cast<size_t>(8 * rules.group * rules.key_block);
         if (random.one_in(2)) rules.scale_bytes = 8 * rules.groups * rules.group;
+        if (random.one_in(2)) rules.kept_keys = random_size(random, 1, 200) * rules.key_block;
     }
     if (random.one_in(2)) rules.fixed_range = fixed_range(rules, bounds.max_q, bounds.max_kv);
     return rules;
@@ -74,7 +77,8 @@ ScheduleRules random_rules(Random &random, const ScheduleBounds &bounds)
 /// Sequences within bounds: what count_tiles() sums up.
 struct Batch {
     int64_t tiles = 0, longest = 0;
-    ScheduleBounds actual = {0, 0, 0, 0};
+    ScheduleBounds actual = {0, 0, 0, 0, 0};
+    int64_t chain_doubles = 0; ///< Of the sums of chains.
 };
 
 Batch random_batch(Random &random, const ScheduleRules &rules, const ScheduleBounds &bounds)
@@ -85,8 +89,14 @@ Batch random_batch(Random &random, const ScheduleRules &rules, const ScheduleBou
         int64_t queries = random.one_in(3) ? bounds.max_q : random.integer(0, bounds.max_q);
         queries = std::min(queries, bounds.total_q - batch.actual.total_q);
         batch.actual.total_q += queries;
-        const int64_t keys = random.one_in(3) ? bounds.max_kv : random.integer(0, bounds.max_kv);
-        batch.tiles += rules.groups * divide_up(queries * rules.group, rules.tile_rows);
+        int64_t keys = random.one_in(3) ? bounds.max_kv : random.integer(0, bounds.max_kv);
+        keys = std::min(keys, bounds.total_kv - batch.actual.total_kv);
+        batch.actual.total_kv += keys;
+        const int64_t tiles = divide_up(queries * rules.group, rules.tile_rows);
+        batch.tiles += rules.groups * tiles;
+        if (keys <= rules.kept_keys)
+            batch.chain_doubles += rules.groups * rules.group * cpu::chain_step(keys) *
+                                   std::min(tiles, most_chains(rules, batch.actual.batch));
         batch.longest = std::max(batch.longest, keys);
         batch.actual.max_q = std::max(batch.actual.max_q, queries);
     }
@@ -122,7 +132,10 @@ TEST(Schedule, PartialResultsFitTheirRegion)
             ASSERT_LE(batch.actual.total_q * rules.scale_bytes,
                       static_cast<int64_t>(layout.mass_sums - layout.row_scales))
                 << rules << "; bounds " << reserved;
-            ASSERT_LE(static_cast<size_t>(rules.workers) * rules.sum_bytes, layout.scratch - layout.mass_sums);
+            ASSERT_LE(static_cast<size_t>(rules.workers) * rules.sum_bytes, layout.chain_sums - layout.mass_sums);
+            ASSERT_LE(batch.chain_doubles * static_cast<int64_t>(sizeof(double)),
+                      static_cast<int64_t>(layout.scratch - layout.chain_sums))
+                << rules << "; bounds " << reserved;
         }
     }
     EXPECT_GT(split, 1000);
@@ -140,10 +153,14 @@ TEST(Schedule, RegionsLieApartAndAligned)
         ASSERT_GE(layout.mass_starts, layout.partials);
         ASSERT_GE(layout.row_scales, layout.mass_starts);
         ASSERT_GE(layout.mass_sums, layout.row_scales);
-        ASSERT_GE(layout.scratch, layout.mass_sums);
-        for (const size_t part :
-             {layout.partials, layout.mass_starts, layout.row_scales, layout.mass_sums, layout.scratch})
+        ASSERT_GE(layout.chain_sums, layout.mass_sums);
+        ASSERT_GE(layout.scratch, layout.chain_sums);
+        for (const size_t part : {layout.partials, layout.mass_starts, layout.row_scales, layout.mass_sums,
+                                  layout.chain_sums, layout.scratch})
             ASSERT_EQ(part % 64, 0u);
+        if (!rules.kept_keys) {
+            ASSERT_EQ(layout.scratch, layout.chain_sums);
+        }
         if (!rules.sum_bytes) { // without COLUMN_MASS nothing is reserved for it
             ASSERT_EQ(layout.scratch, layout.mass_starts);
         }
@@ -159,8 +176,8 @@ TEST(Schedule, LayoutIsMonotonicInEveryBound)
         const ScheduleBounds large = random_bounds(random);
         const ScheduleRules rules = random_rules(random, large);
         ScheduleBounds small = large;
-        int64_t *const fields[] = {&small.batch, &small.max_q, &small.max_kv, &small.total_q};
-        int64_t &field = *fields[random.integer(0, 3)];
+        int64_t *const fields[] = {&small.batch, &small.max_q, &small.max_kv, &small.total_q, &small.total_kv};
+        int64_t &field = *fields[random.integer(0, 4)];
         field = random.integer(0, field);
         const WorkspaceLayout a = lay_out(rules, small), b = lay_out(rules, large);
         ASSERT_LE(a.bytes, b.bytes) << rules << "; " << small << "; " << large;
@@ -185,6 +202,7 @@ TEST(Schedule, LayoutIsMonotonicUpToTheLargestExtents)
         rules.partial_floats = 48 * 130;
         rules.fixed_range = 1024;
         rules.start_bytes = 16, rules.scale_bytes = 8 * rules.groups, rules.sum_bytes = size_t{1} << 47;
+        rules.kept_keys = 20 * rules.key_block;
         ScheduleBounds small = large;
         small.batch = random.integer(1, large.batch);
         ASSERT_LE(lay_out(rules, small).bytes, lay_out(rules, large).bytes) << rules << "; " << small << "; " << large;

@@ -25,6 +25,10 @@ constexpr int64_t kTileRows = 192;
 constexpr int64_t kEnoughTiles = 4;
 /// What Q and O of a tile of kTileRows, and K and V of a block, may each take of the L2 cache.
 constexpr int64_t kTileBytes = 256 << 10;
+/// COLUMN_MASS: bytes of weights that a worker keeps, and rows of a tile that long rows of keys may leave. With fewer,
+/// packing K and V for each tile would cost more than computing the scores again.
+constexpr int64_t kKeptBytes = 8 << 20;
+constexpr int64_t kFewestKeptRows = 48;
 
 const ForwardKernel &kernel_of(Isa isa)
 {
@@ -85,6 +89,18 @@ bool are_few(const DenseProblem &p, const ForwardKernel &kernel)
     return p.max_q <= kernel.few_rows && p.max_q * p.group <= kernel.few_rows;
 }
 
+/// COLUMN_MASS: how many weights are kept, for which tiles of long rows become lower.
+void set_kept(const DenseProblem &p, const ForwardKernel &kernel, ForwardShape *shape)
+{
+    if (!p.has(ATTN_SLOT_COLUMN_MASS)) return;
+    const int64_t longest = are_few(p, kernel) ? std::min(p.max_kv, kSharedRange) : p.max_kv;
+    const int64_t blocks = round_up(longest, shape->key_block) / shape->key_block;
+    const auto fitting = [](int64_t count) { return kKeptBytes / (int64_t{4} * kRowStep) / count; };
+    const int64_t rows = fitting(blocks) / kernel.strip * kernel.strip;
+    if (rows >= kFewestKeptRows) shape->tile_rows = std::min(shape->tile_rows, rows);
+    shape->kept_blocks = std::min(blocks, fitting(shape->tile_rows));
+}
+
 ForwardShape make_shape(const DenseProblem &p, const ForwardKernel &kernel, int64_t workers)
 {
     ForwardShape shape = {};
@@ -102,9 +118,10 @@ ForwardShape make_shape(const DenseProblem &p, const ForwardKernel &kernel, int6
     const int64_t rows = std::clamp(kTileBytes / row_bytes * wanted / kTileRows, int64_t{4} * kernel.strip, wanted);
     const int64_t longest = p.max_q > wanted ? wanted : p.max_q * std::min(p.group, wanted);
     shape.tile_rows = round_up(std::min(rows / kernel.strip * kernel.strip, longest), kernel.strip);
-    shape.partial_rows = are_few(p, kernel) ? p.max_q * p.group : shape.tile_rows;
     const int64_t keys = std::clamp<int64_t>(kTileBytes / row_bytes, kernel.panel, kMostKeysPerBlock);
     shape.key_block = std::min(keys / kernel.panel * kernel.panel, round_up(p.max_kv, kernel.panel));
+    set_kept(p, kernel, &shape);
+    shape.partial_rows = are_few(p, kernel) ? p.max_q * p.group : shape.tile_rows;
     set_score_factors(p, &shape);
     element_of(p.q_dtype, &shape.q_type);
     element_of(p.k_dtype, &shape.k_type);
@@ -138,8 +155,9 @@ struct Run {
     const int64_t *tile_starts;
     float *partials;
     const MassStart *mass_starts = nullptr;
-    char *row_scales = nullptr; ///< RowScale [query of the execute][OUT head]; NULL: not wanted.
-    char *mass_sums = nullptr;  ///< double [worker][head of a group][key_block]
+    char *row_scales = nullptr;   ///< RowScale [query of the execute][OUT head]; NULL: not wanted.
+    char *mass_sums = nullptr;    ///< double [worker][head of a group][key_block]
+    double *chain_sums = nullptr; ///< Of tiles that add up what they keep; NULL: the second pass computes it.
     char *scratch;
     Bytes q, k, v, out, lse, q_positions, k_positions;
     Bytes q_temperature, rank_q, rank_k, v_temperature, bias, gate, head_weight, slopes, sinks, table, row_max, entropy;
@@ -293,6 +311,24 @@ void ATTN_CALL run_task(void *arg, int64_t task, int32_t worker)
     run.kernel.run(run.shape, tile, run.worker_scratch(worker));
 }
 
+/// The tiles of a chain, one after the other.
+void ATTN_CALL run_chain(void *arg, int64_t index, int32_t worker)
+{
+    const Run &run = *static_cast<const Run *>(arg);
+    const ScheduleRules &rules = run.rules;
+    const Chain chain = chain_of(rules, run.sequences, run.mass_starts, index);
+    const int64_t *starts = run.tile_starts + chain.sequence;
+    const int64_t tiles = (starts[1] - starts[0]) / rules.groups;
+    const int64_t step = chain_step(run.sequences[chain.sequence].k_length);
+    double *sums = chain.sums < 0 ? nullptr : run.chain_sums + chain.sums;
+    if (sums) std::fill_n(sums, rules.group * step, 0.0);
+    for (int64_t i = chain.first; i < tiles; i += chain.step) {
+        ForwardTile tile = make_tile(run, starts[0] + chain.group * tiles + i, run.ids(worker));
+        tile.sums = sums, tile.sums_step = step;
+        run.kernel.run(run.shape, tile, run.worker_scratch(worker));
+    }
+}
+
 void ATTN_CALL merge_task(void *arg, int64_t index, int32_t)
 {
     const Run &run = *static_cast<const Run *>(arg);
@@ -308,7 +344,9 @@ void ATTN_CALL run_mass_task(void *arg, int64_t index, int32_t worker)
     double *sums = reinterpret_cast<double *>(run.mass_sums + static_cast<size_t>(worker) * rules.sum_bytes);
     std::fill_n(sums, rules.group * rules.key_block, 0.0);
     const int64_t *starts = run.tile_starts + task.sequence;
-    const int64_t tiles = (starts[1] - starts[0]) / rules.groups;
+    const bool is_summed = run.chain_sums && is_kept(rules, run.sequences[task.sequence].k_length);
+    if (is_summed) add_chains(rules, run.sequences, run.mass_starts, task, run.chain_sums, sums);
+    const int64_t tiles = is_summed ? 0 : (starts[1] - starts[0]) / rules.groups;
     for (int64_t i = 0; i < tiles; ++i) {
         ForwardTile tile = make_tile(run, starts[0] + task.group * tiles + i, run.ids(worker));
         tile.key_begin = task.key_begin, tile.key_end = task.key_end;
@@ -335,6 +373,9 @@ public:
         set_mass_rules(problem, &rules_);
         if (problem.flags & ATTN_BATCH_INVARIANT)
             rules_.fixed_range = fixed_range(rules_, problem.max_q, problem.max_kv);
+        // Whether other sequences make an execute split keys must not matter then.
+        if (!rules_.fixed_range || rules_.fixed_range >= problem.max_kv)
+            rules_.kept_keys = shape_.kept_blocks * shape_.key_block;
     }
 
     const char *kernel() const noexcept override { return kernel_.name; }
@@ -348,12 +389,13 @@ public:
         if (stream) return fail(ATTN_ERROR_INVALID, "stream = %p: must be NULL on the CPU", stream);
         const Sequences sequences(problem_, arguments);
         if (const attn_status status = sequences.check()) return status;
-        ScheduleBounds actual = {sequences.batch(), 0, 0, 0};
+        ScheduleBounds actual = {sequences.batch(), 0, 0, 0, 0};
         for (int64_t b = 0; b < sequences.batch(); ++b) {
             const Sequence sequence = sequences[b];
             actual.max_q = std::max(actual.max_q, sequence.q_length);
             actual.max_kv = std::max(actual.max_kv, sequence.k_length);
             actual.total_q += sequence.q_length;
+            actual.total_kv += sequence.k_length;
         }
         if (const attn_status status = check_columns(arguments, actual)) return status;
         const WorkspaceLayout layout = lay_out(rules_, actual);
@@ -375,8 +417,13 @@ public:
             run.mass_starts = starts;
             run.row_scales = rules_.scale_bytes ? base + layout.row_scales : nullptr;
             run.mass_sums = base + layout.mass_sums;
+            if (rules_.kept_keys && run.schedule.ranges == 1)
+                run.chain_sums = reinterpret_cast<double *>(base + layout.chain_sums);
         }
-        if (const attn_status status = run_parallel(handle, run.schedule.tasks(), run_task, &run)) return status;
+        const attn_status first = run.chain_sums
+                                      ? run_parallel(handle, run.mass_starts[sequences.batch()].runs, run_chain, &run)
+                                      : run_parallel(handle, run.schedule.tasks(), run_task, &run);
+        if (first) return first;
         if (run.schedule.ranges > 1)
             if (const attn_status status = run_parallel(handle, run.schedule.tiles, merge_task, &run)) return status;
         return mass_tasks ? run_parallel(handle, mass_tasks, run_mass_task, &run) : ATTN_OK;
@@ -402,6 +449,7 @@ private:
         bounds.max_q = within(within(problem_.max_q, sizes.at(Axis::query)), sizes.at(Axis::total_q));
         bounds.max_kv = within(within(problem_.max_kv, sizes.at(Axis::key)), sizes.at(Axis::total_kv));
         if (problem_.packed_q) bounds.total_q = within(problem_.total_q, sizes.at(Axis::total_q));
+        if (problem_.storage == Storage::packed) bounds.total_kv = within(problem_.total_kv, sizes.at(Axis::total_kv));
         return bounds;
     }
 

@@ -4,7 +4,8 @@
 //       K block -> panels [channel][kPanel keys], V block -> panels [key][kPanel channels]                (in L2)
 //       for each strip of query rows: scores, online softmax, weighted sum                      (tile_blocked.h)
 //   or, with few rows, the same without panels                                                  (tile_few.h)
-//   where COLUMN_MASS is wanted, once all rows are done: their weights again, summed by key     (tile_columns.h)
+//   where COLUMN_MASS is wanted, once the rows are done: their weights, kept, summed by key     (tile_kept.h)
+//   or, where a row has too many keys or they are split, once all rows are done: computed again (tile_columns.h)
 //
 // Scores are kept in units of log2(e), so that the exponential is 2^x. Key blocks lie on a grid that begins at key 0
 // and every element is summed in key order within its block: a row's bits depend neither on its place in the tile nor
@@ -15,8 +16,8 @@
 #define ATTN_BACKENDS_CPU_DENSE_FORWARD_TILE_H
 
 #include "backends/cpu/dense/tile_blocked.h"
-#include "backends/cpu/dense/tile_columns.h"
 #include "backends/cpu/dense/tile_few.h"
+#include "backends/cpu/dense/tile_kept.h"
 #include "backends/cpu/dense/tile_result.h"
 
 namespace attn::cpu {
@@ -42,7 +43,7 @@ inline void fetch_keys(const ForwardShape &shape, const ForwardTile &tile, int64
 
 inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *memory)
 {
-    const Scratch scratch(shape, memory);
+    Scratch scratch(shape, memory);
     [[maybe_unused]] const TileRegisters registers{};
     const bool few = tile.rows <= kFewRows;
     if (few)
@@ -56,6 +57,7 @@ inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *m
         store(scratch.sum + r * kWidth, Vec{});
     }
     begin_program(shape, tile, scratch);
+    const Keeper keeper(shape, tile, scratch, few);
     const int64_t strips = few ? tile.rows : round_up(tile.rows, kStrip);
     for (int64_t i = 0; i < strips * scratch.o_columns; i += kWidth) store(scratch.o + i, Vec{});
 
@@ -65,7 +67,9 @@ inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *m
         if (all.begin >= all.end) continue;
         rank_keys(shape, tile, scratch, block, all);
         if (few) {
+            keeper.place(block, 0, &scratch);
             run_few(shape, tile, scratch, block, all);
+            keeper.note(block, 0, tile.rows, all, scratch);
             continue;
         }
         pack_k(shape, tile, scratch, block, all.begin, all.end);
@@ -78,9 +82,11 @@ inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *m
                        next + next_length * (first + rows) / tile.rows);
             const Hull part = all.full ? all : hull_of_rows(shape, scratch, first, rows, block, length);
             if (part.begin >= part.end) continue;
+            keeper.place(block, first, &scratch);
             at_height(strip_height(rows), [&]<int M>(StripHeight<M>) {
                 run_strip<M>(shape, tile, scratch, first, rows, block, part, v_finite);
             });
+            keeper.note(block, first, rows, part, scratch);
         }
     }
 
@@ -92,6 +98,7 @@ inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *m
         else
             write_partial(shape, tile, r, row);
     }
+    if (keeper.wanted() && keeper.add()) add_nan_rows(shape, tile, memory);
 }
 
 inline void merge_tile(const ForwardShape &shape, const ForwardTile &tile, float *partials, int64_t parts)

@@ -13,6 +13,7 @@ namespace attn::cpu {
 
 /// Keys of one step of the online softmax: the largest, and what large head dims leave of it.
 constexpr int kMostKeysPerBlock = 256;
+constexpr int kRowStep = kMostKeysPerBlock + 16; ///< Floats from row to row of S and P: no power of 2, see the cache.
 
 /// Weight of a key as a function of its score.
 enum class Weight : int32_t { softmax, sigmoid, relu };
@@ -33,6 +34,7 @@ struct ForwardShape {
     int64_t tile_rows;          ///< Most rows of a tile, a multiple of the kernel's strip.
     int64_t partial_rows;       ///< Most rows of a partial result, not rounded up to a strip.
     int64_t key_block;          ///< Keys of a step, a multiple of the kernel's panel, <= kMostKeysPerBlock.
+    int64_t kept_blocks;        ///< COLUMN_MASS: key blocks of which a worker can keep the weights of a tile; 0: none.
     float unit;                 ///< log2(e), or 1 for ReLU.
     float q_factor;             ///< Multiplies Q.
     float rank_factor;          ///< Multiplies the query factors of the low-rank bias.
@@ -133,7 +135,11 @@ struct ForwardTile {
     char *out; ///< Token 0 of the sequence, head 0; NULL: write a partial result.
     int64_t out_token_step, out_head_step, out_channel_step;
     TokenOutput lse, row_max, row_entropy;
-    TokenOutput row_scale; ///< RowScale, for the pass over columns.
+    TokenOutput row_scale; ///< RowScale, for COLUMN_MASS.
+    /// COLUMN_MASS by weights that are kept: [group][sums_step], to which the tile adds, of at most kept_blocks blocks;
+    /// NULL: not by this tile.
+    double *sums;
+    int64_t sums_step;
     // ... or a partial result for a merge, laid out as partial_floats() says.
     float *partial;
 };

@@ -23,11 +23,6 @@ int64_t saturating_product(int64_t a, int64_t b)
     return __builtin_mul_overflow(a, b, &product) || product > INT64_MAX / 4 ? INT64_MAX / 4 : product;
 }
 
-int64_t tiles_of(const ScheduleRules &rules, int64_t queries)
-{
-    return divide_up(saturating_product(queries, rules.group), rules.tile_rows);
-}
-
 /// Bytes of a part of the workspace, capped like every size by what an address can reach.
 size_t part_bytes(int64_t count, size_t bytes)
 {
@@ -39,6 +34,22 @@ size_t part_bytes(int64_t count, size_t bytes)
 size_t aligned(size_t bytes)
 {
     return (bytes + kAlign - 1) / kAlign * kAlign;
+}
+
+/// Doubles that the sums of chains take: a chain for each sequence and group of heads, and what more there may be.
+int64_t chain_doubles(const ScheduleRules &rules, const ScheduleBounds &bounds)
+{
+    const int64_t longest = std::min(bounds.max_kv, rules.kept_keys);
+    const int64_t keys = std::min(bounds.total_kv, saturating_product(bounds.batch, longest));
+    const int64_t more_tiles = std::max<int64_t>(0, tiles_of(rules, bounds.max_q) - 1);
+    const int64_t groups = saturating_product(bounds.batch, rules.groups);
+    const int64_t more =
+        rules.fixed_range
+            ? saturating_product(groups, std::min(more_tiles, most_chains(rules, bounds.batch) - 1))
+            : std::min(saturating_product(groups, more_tiles), saturating_product(kTasksPerWorker, rules.workers));
+    const int64_t padded = keys + saturating_product(16, bounds.batch);
+    return saturating_product(rules.group,
+                              saturating_product(rules.groups, padded) + saturating_product(more, chain_step(longest)));
 }
 
 int64_t range_for(const ScheduleRules &rules, int64_t tiles, int64_t longest)
@@ -56,6 +67,18 @@ int64_t range_for(const ScheduleRules &rules, int64_t tiles, int64_t longest)
 }
 
 } // namespace
+
+int64_t tiles_of(const ScheduleRules &rules, int64_t queries) noexcept
+{
+    return divide_up(saturating_product(queries, rules.group), rules.tile_rows);
+}
+
+int64_t most_chains(const ScheduleRules &rules, int64_t batch) noexcept
+{
+    // Batches must not matter: as many as one sequence alone would get.
+    const int64_t others = rules.fixed_range ? 1 : std::max<int64_t>(batch, 1);
+    return divide_up(kTasksPerWorker * rules.workers, saturating_product(rules.groups, others));
+}
 
 int64_t fixed_range(const ScheduleRules &rules, int64_t max_q, int64_t max_kv) noexcept
 {
@@ -98,7 +121,9 @@ WorkspaceLayout lay_out(const ScheduleRules &rules, const ScheduleBounds &bounds
     layout.row_scales =
         layout.mass_starts + aligned(part_bytes(bounds.batch + 1, static_cast<size_t>(rules.start_bytes)));
     layout.mass_sums = layout.row_scales + aligned(part_bytes(queries, static_cast<size_t>(rules.scale_bytes)));
-    layout.scratch = layout.mass_sums + aligned(part_bytes(rules.workers, aligned(rules.sum_bytes)));
+    layout.chain_sums = layout.mass_sums + aligned(part_bytes(rules.workers, aligned(rules.sum_bytes)));
+    layout.scratch = layout.chain_sums;
+    if (rules.kept_keys) layout.scratch += aligned(part_bytes(chain_doubles(rules, bounds), sizeof(double)));
     layout.bytes = layout.scratch + static_cast<size_t>(rules.workers) * aligned(rules.worker_bytes) + kAlign - 16;
     return layout;
 }

@@ -81,7 +81,7 @@ inline void weigh_strip(const ForwardShape &shape, const Scratch &scratch, int64
     const int64_t from = round_down(begin, kPanel) / 2, depth = round_up(end, kPanel) / 2 - from;
     alignas(64) float sums[M * kPanel];
     for (int64_t c = 0; c < scratch.o_columns; c += kPanel) {
-        multiply<M>(scratch.s + from, kScoreBytes, scratch.v + c / kWidth * panel_step + from * kWidth, panel_step,
+        multiply<M>(scratch.p + from, kScoreBytes, scratch.v + c / kWidth * panel_step + from * kWidth, panel_step,
                     depth / kTileSide);
         store_sums<M>(sums, kPanel * 4);
         add_sums(scratch, sums, row, 0, M, c);
@@ -109,7 +109,7 @@ inline void weigh_visible(const ForwardShape &shape, const Scratch &scratch, int
                     store(place, from_bits(bits(load(v)) & static_cast<int32_t>(kept)));
                     store(place + kTileWords, from_bits(bits(load(v + panel_step)) & static_cast<int32_t>(kept)));
                 }
-                tile_load<4>(scratch.s + m / kTileSide * kTileSide * kRowStep + first / 2, kScoreBytes);
+                tile_load<4>(scratch.p + m / kTileSide * kTileSide * kRowStep + first / 2, kScoreBytes);
                 tile_load<6>(seen_v, kTileBytes);
                 tile_load<7>(seen_v + kTileWords, kTileBytes);
                 tile_add_pair_products<0, 4, 6>();

@@ -34,7 +34,7 @@ inline void run_strip(const ForwardShape &shape, const ForwardTile &tile, const 
     score_strip<M>(shape, scratch, first, hull.begin, hull.end);
     weigh_rows(shape, tile, scratch, first, rows, block, hull);
     for (int64_t m = rows; m < M; ++m) {
-        clear_row(scratch.s + m * kRowStep, hull.begin, hull.end);
+        clear_row(scratch.p + m * kRowStep, hull.begin, hull.end);
         scratch.alpha[m] = 1.0f;
     }
     // Pairs weigh whole panels, in which other rows of the tile may see what this strip does not.

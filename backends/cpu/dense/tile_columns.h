@@ -1,4 +1,4 @@
-// Sums of weights by key: one tile against one block of keys, once the first pass has scaled its rows.
+// Sums of weights by key, as a second pass: one tile against one block of keys, once the first has scaled its rows.
 //
 //   for each strip of query rows:
 //       S = Q K^T, softcap, bias, mask      as in the first pass                                  (tile_blocked.h)
@@ -37,7 +37,26 @@ inline void scale_row(float *s, int64_t begin, int64_t end, const RowScale &scal
     }
 }
 
-inline void add_columns(const ForwardShape &shape, const ForwardTile &tile, double *sums, void *memory)
+ATTN_INLINE bool is_nan(float x)
+{
+    return x != x;
+}
+
+ATTN_INLINE RowScale read_scale(const ForwardTile &tile, const RowPlace &at)
+{
+    const TokenOutput &place = tile.row_scale;
+    RowScale scale;
+    __builtin_memcpy(&scale, place.base + at.token * place.token_step + at.head * place.head_step, sizeof scale);
+    return scale;
+}
+
+/// Rows that are added: of a softmax also those alone whose factors are NaN.
+enum class Rows { all, nan };
+
+/// Adds to sums [group][sums_step].
+template <Rows Which>
+inline void add_columns_of(const ForwardShape &shape, const ForwardTile &tile, double *sums, int64_t sums_step,
+                           void *memory)
 {
     if (!may_see(shape, tile)) return;
     const Scratch scratch(shape, memory);
@@ -64,19 +83,22 @@ inline void add_columns(const ForwardShape &shape, const ForwardTile &tile, doub
             finish_scores(shape, tile, scratch, first + m, s, block, part);
             const RowPlace at(shape, tile, first + m);
             if (shape.weight == Weight::softmax) {
-                const TokenOutput &place = tile.row_scale;
-                RowScale scale;
-                __builtin_memcpy(&scale, place.base + at.token * place.token_step + at.head * place.head_step,
-                                 sizeof scale);
+                const RowScale scale = read_scale(tile, at);
+                if (Which == Rows::nan && !is_nan(scale.factor)) continue;
                 scale_row(s, begin, end, scale);
             } else {
                 float max = kLowest; // not wanted here
                 weigh_each(shape, tile, s, begin, end, &max);
             }
-            double *sum = sums + (at.head - tile.head0) * shape.key_block;
+            double *sum = sums + (at.head - tile.head0) * sums_step;
             for (int64_t j = part.begin; j < part.end; ++j) sum[j] += static_cast<double>(s[j]);
         }
     }
+}
+
+inline void add_columns(const ForwardShape &shape, const ForwardTile &tile, double *sums, void *memory)
+{
+    add_columns_of<Rows::all>(shape, tile, sums, shape.key_block, memory);
 }
 
 } // namespace

@@ -54,7 +54,7 @@ inline void weigh_strip(const ForwardShape &shape, const Scratch &scratch, int64
     const int64_t from = round_down(begin, kPanel) / 2, to = round_up(end, kPanel) / 2;
     for (int64_t c = 0; c < scratch.o_columns; c += kPanel) {
         Vec acc[M][kVectors] = {};
-        multiply<M, kRowStep, 1>(scratch.s + from, scratch.v + c / kWidth * panel_step + from * kWidth, panel_step,
+        multiply<M, kRowStep, 1>(scratch.p + from, scratch.v + c / kWidth * panel_step + from * kWidth, panel_step,
                                  to - from, acc);
         ATTN_UNROLL
         for (int m = 0; m < M; ++m) {
@@ -79,7 +79,7 @@ inline void weigh_visible(const ForwardShape &shape, const Scratch &scratch, int
             for (int64_t j = round_down(begin, kPanel); j < round_up(end, kPanel); j += 2) {
                 const int32_t kept = static_cast<int32_t>((seen(j) ? 0xffffu : 0u) | (seen(j + 1) ? 0xffff0000u : 0u));
                 int32_t pair;
-                __builtin_memcpy(&pair, scratch.s + m * kRowStep + j / 2, sizeof pair);
+                __builtin_memcpy(&pair, scratch.p + m * kRowStep + j / 2, sizeof pair);
                 const Vec v = load(scratch.v + c / kWidth * panel_step + j / 2 * kWidth);
                 acc = add_pair_products(acc, (Vec)_mm512_set1_epi32(pair), from_bits(bits(v) & kept));
             }

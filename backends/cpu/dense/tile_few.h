@@ -147,14 +147,14 @@ inline void weigh_few(const ForwardShape &shape, const ForwardTile &tile, const 
         with_type(shape.v_type, direct, [&]<Element Type>() {
             if (whole) {
                 in_pieces(tile.rows, [&]<int Rows>(int64_t r) {
-                    weigh_group<Type, Rows, true>(keys, next, scratch.s + r * kRowStep + first / kWeightsPerWord, 0,
+                    weigh_group<Type, Rows, true>(keys, next, scratch.p + r * kRowStep + first / kWeightsPerWord, 0,
                                                   columns, scratch.block_o + r * columns);
                 });
                 return;
             }
             // Only keys the row sees are added, whatever V holds elsewhere.
             for (int64_t r = 0; r < tile.rows; ++r)
-                weigh_group<Type, 1, false>(keys, next, scratch.s + r * kRowStep + first / kWeightsPerWord,
+                weigh_group<Type, 1, false>(keys, next, scratch.p + r * kRowStep + first / kWeightsPerWord,
                                             visible_keys(shape, scratch, r, block, first, hull), columns,
                                             scratch.block_o + r * columns);
         });

@@ -116,10 +116,10 @@ inline void weigh_strip(const ForwardShape &shape, const Scratch &scratch, int64
     for (int64_t c = 0; c < scratch.o_columns; c += kPanel) {
         const float *panel = scratch.v + c * shape.key_block;
         if (c + kWidth < scratch.o_columns)
-            weigh_panel<M, kVectors>(scratch.s + begin, panel + begin * kPanel, end - begin, scratch.alpha, o + c,
+            weigh_panel<M, kVectors>(scratch.p + begin, panel + begin * kPanel, end - begin, scratch.alpha, o + c,
                                      scratch.o_columns);
         else
-            weigh_panel<M, 1>(scratch.s + begin, panel + begin * kWidth, end - begin, scratch.alpha, o + c,
+            weigh_panel<M, 1>(scratch.p + begin, panel + begin * kWidth, end - begin, scratch.alpha, o + c,
                               scratch.o_columns);
     }
 }
@@ -131,7 +131,7 @@ inline void weigh_visible(const ForwardShape &shape, const Scratch &scratch, int
                           int64_t begin, int64_t end)
 {
     for (int64_t m = 0; m < rows; ++m) {
-        const float *p = scratch.s + m * kRowStep;
+        const float *p = scratch.p + m * kRowStep;
         float *o = scratch.o + (row + m) * scratch.o_columns;
         for (int64_t c = 0; c < scratch.o_columns; c += kWidth) {
             const int64_t first = round_down(c, kPanel);

@@ -14,7 +14,8 @@ inline RowMask mask_of_row(const ForwardShape &shape, const ForwardTile &tile, i
     RowMask mask;
     // A row that its head weight makes 0 need not be computed if nothing else is wanted of it.
     if (tile.head_weight.base && tile.out && !tile.lse.base && !tile.row_max.base && !tile.row_entropy.base &&
-        !tile.row_scale.base && read_float(token_row(tile.head_weight, token, at.head), Element::float32) == 0.0f)
+        !tile.row_scale.base && !tile.sums &&
+        read_float(token_row(tile.head_weight, token, at.head), Element::float32) == 0.0f)
         return {0, 0, 0, INT64_MIN};
     if (shape.by_position) {
         const int64_t at = read_integer(tile.q_positions + token * tile.q_position_step, tile.q_positions_wide);

@@ -24,7 +24,6 @@ constexpr int kStrip = 6;
 #endif
 constexpr int kVectors = 2; ///< Vectors of a panel.
 constexpr int kPanel = kVectors * kWidth;
-constexpr int kRowStep = kMostKeysPerBlock + 16; ///< Floats from row to row of S and P: no power of 2, see the cache.
 
 constexpr int kFewRows = kWidth == 16 ? 16 : 8; ///< Tiles of at most so many rows read K and V in place.
 constexpr int kScoreRows = kStrip > kFewRows ? kStrip : kFewRows;
@@ -83,6 +82,21 @@ struct KeyPositions {
     bool near() const { return saturating_subtract(most(), least()) <= kFarthest; }
 };
 
+/// Keys of a block, in whole vectors.
+struct KeyRange {
+    int32_t begin, end;
+};
+
+/// The weights of a tile, kept for COLUMN_MASS until its rows are done: see tile_kept.h. Nothing without kept_blocks.
+struct KeptWeights {
+    float *weights;   ///< [kept_blocks][tile_rows][kRowStep]
+    float *reference; ///< [kept_blocks][tile_rows + kWidth]: the score that has the weight 1.
+    KeyRange *keys;   ///< [kept_blocks][strips]: those that the strip has weights of.
+    float *max;       ///< [tile_rows + kWidth]: the last reference of a row.
+    float *factor;    ///< Likewise: what a weight of the last reference is multiplied by.
+    float *block;     ///< Likewise: what the weights of a block are multiplied by.
+};
+
 /// What a mask program needs of a tile and of a block of keys: see tile_program.h. Nothing without a program.
 struct ProgramScratch {
     mask::Bound *bounds;        ///< [slots][terms]
@@ -106,19 +120,22 @@ struct BlockRanks {
 
 /// The scratch of a worker, carved from one piece of memory. Sizes depend on the shape alone.
 struct Scratch {
-    float *q;       ///< Strips of [channel][rows of the strip]; few rows: [row][q_columns]. Pairs: tile_pack_pairs.h.
-    float *k;       ///< Panels of [channel][kPanel].
-    float *v;       ///< Panels of [key_block][panel width].
-    float *o;       ///< [tile_rows][o_columns]
-    float *s;       ///< [kScoreRows][kRowStep]
-    float *row;     ///< kWidth rows of channels, converted to float.
-    float *max;     ///< [tile_rows]
-    float *sum;     ///< [tile_rows][kWidth]
+    float *q;   ///< Strips of [channel][rows of the strip]; few rows: [row][q_columns]. Pairs: tile_pack_pairs.h.
+    float *k;   ///< Panels of [channel][kPanel].
+    float *v;   ///< Panels of [key_block][panel width].
+    float *o;   ///< [tile_rows][o_columns]
+    float *s;   ///< [kScoreRows][kRowStep]: scores, then weights.
+    float *p;   ///< Likewise: weights as V takes them. Floats: s. Pairs: in the first half of a row, in the place of s
+                ///< or, where weights are kept, apart.
+    float *row; ///< kWidth rows of channels, converted to float.
+    float *max; ///< [tile_rows]
+    float *sum; ///< [tile_rows][kWidth]
     float *spread;  ///< [tile_rows]: sums of weight times distance of the score from the maximum.
     float *alpha;   ///< [kScoreRows]
     float *factor;  ///< Pairs: [tile_rows], of the products of a row.
     float *block_o; ///< [kFewRows][o_columns]: what one block adds to few rows.
     RowMask *mask;  ///< [tile_rows]
+    KeptWeights kept;
     KeyPositions position;
     ProgramScratch program;
     BlockRanks *ranks;
@@ -142,7 +159,7 @@ struct Scratch {
         k = take<float>(round_up(shape.key_block, kPanel) * (kPairs ? q_columns : shape.dim_qk) + kWidth);
         v = take<float>(round_up(shape.key_block, kPanel) * round_up(shape.dim_v, kPanel) / (kPairs ? 2 : 1));
         o = take<float>(shape.tile_rows * o_columns);
-        s = take<float>(kScoreRows * kRowStep);
+        s = p = take<float>(kScoreRows * kRowStep);
         row = take<float>(kWidth * row_columns);
         max = take<float>(shape.tile_rows + kWidth);
         sum = take<float>(shape.tile_rows * kWidth);
@@ -151,6 +168,13 @@ struct Scratch {
         factor = take<float>(kPairs ? shape.tile_rows + kWidth : 0);
         block_o = take<float>(kFewRows * o_columns);
         mask = take<RowMask>(shape.tile_rows);
+        const int64_t blocks = shape.kept_blocks, rows = shape.tile_rows + kWidth;
+        kept = {take<float>(blocks * shape.tile_rows * kRowStep),
+                take<float>(blocks * rows),
+                take<KeyRange>(blocks * (shape.tile_rows / kStrip)),
+                take<float>(blocks ? rows : 0),
+                take<float>(blocks ? rows : 0),
+                take<float>(blocks ? rows : 0)};
         const int64_t words = shape.program_words, pairs = shape.program_pairs;
         position = {take<int64_t>(larger_of(shape.key_block, 64 * words)), take<int32_t>(shape.key_block),
                     take<int64_t>(2)};

@@ -11,23 +11,30 @@
 namespace attn::cpu {
 namespace {
 
-/// Weights of one row, from keys `first` to `last`: floats in place, or pairs in the first half of the row, which need
-/// no more precision than 2^-18 before they are rounded to 2^-9. Returns their sum by lane.
-ATTN_INLINE Vec soften_row(float *s, int64_t first, int64_t last, float factor, float reference)
+/// Weights of one row, from keys `first` to `last`: floats in place, or pairs in the first half of row `p`, which need
+/// no more precision than 2^-18 before they are rounded to 2^-9; floats as well where `p` is another row. Returns their
+/// sum by lane.
+ATTN_INLINE Vec soften_row(float *s, float *p, int64_t first, int64_t last, float factor, float reference)
 {
     Vec sum = {};
 #if defined(ATTN_PRODUCTS_AMX) || defined(ATTN_PRODUCTS_DOT)
     Vec odd_sum = {};
+    const bool kept = p != s;
     for (int64_t j = first; j < last; j += 2 * kWidth) {
         const Vec even = exp2_weight<4>(load(s + j) * factor - reference);
         const Vec odd = exp2_weight<4>(load(s + j + kWidth) * factor - reference);
         sum += even;
         odd_sum += odd;
-        store(s + j / 2, narrow(even, odd));
+        if (kept) {
+            store(s + j, even);
+            store(s + j + kWidth, odd);
+        }
+        store(p + j / 2, narrow(even, odd));
     }
     sum += odd_sum;
 #else
     static_cast<void>(factor); // is in Q
+    static_cast<void>(p);      // is s
     for (int64_t j = first; j < last; j += kWidth) {
         const Vec weight = exp2_weight(load(s + j) - reference);
         sum += weight;
@@ -40,8 +47,8 @@ ATTN_INLINE Vec soften_row(float *s, int64_t first, int64_t last, float factor, 
 /// Scores, times a positive factor where they are products of pairs, to weights, alpha, running maximum and sum, for up
 /// to kWidth rows from row `row` of the tile. Scores from `first` to `last`, whole vectors, are -inf where a row does
 /// not see the key.
-inline void soften_rows(const Scratch &scratch, int64_t row, int64_t rows, float *s, float *alpha, int64_t first,
-                        int64_t last)
+inline void soften_rows(const Scratch &scratch, int64_t row, int64_t rows, float *s, float *p, float *alpha,
+                        int64_t first, int64_t last)
 {
     Vec top[kWidth];
     for (int64_t r = 0; r < kWidth; ++r) {
@@ -62,7 +69,7 @@ inline void soften_rows(const Scratch &scratch, int64_t row, int64_t rows, float
 
     for (int64_t r = 0; r < rows; ++r) {
         const float factor = kPairs ? scratch.factor[row + r] : 1.0f;
-        const Vec added = soften_row(s + r * kRowStep, first, last, factor, references[r]);
+        const Vec added = soften_row(s + r * kRowStep, p + r * kRowStep, first, last, factor, references[r]);
         float *sum = scratch.sum + (row + r) * kWidth;
         store(sum, load(sum) * rescale[r] + added);
         scratch.max[row + r] = maxima[r];
@@ -88,8 +95,8 @@ inline void soften_strip(const ForwardShape &shape, const Scratch &scratch, int6
         fill_lowest(s, hull.end, last);
     }
     for (int64_t m = 0; m < rows; m += kWidth)
-        soften_rows(scratch, row + m, smaller_of(kWidth, rows - m), scratch.s + m * kRowStep, scratch.alpha + m, first,
-                    last);
+        soften_rows(scratch, row + m, smaller_of(kWidth, rows - m), scratch.s + m * kRowStep, scratch.p + m * kRowStep,
+                    scratch.alpha + m, first, last);
 }
 
 } // namespace

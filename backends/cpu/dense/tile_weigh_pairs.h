@@ -22,14 +22,14 @@ inline void scale_products(const Scratch &scratch, int64_t row, float *s, int64_
     for (int64_t j = round_down(begin, kWidth); j < end; j += kWidth) store(s + j, load(s + j) * factor);
 }
 
-/// Weights as floats to weights as pairs, in the first half of their row. Outside whole vectors around [begin, end)
-/// they become 0.
-inline void narrow_row(float *p, int64_t begin, int64_t end)
+/// Weights as floats to weights as pairs, in the first half of row `p`, which may be that of the floats. Outside whole
+/// vectors around [begin, end) they become 0.
+inline void narrow_row(const float *s, float *p, int64_t begin, int64_t end)
 {
     const int64_t from = round_down(begin, kWidth), to = round_up(end, kWidth), last = round_up(end, kPanel);
     for (int64_t j = round_down(begin, kPanel); j < last; j += kChunk) {
-        const Vec low = j >= from && j < to ? load(p + j) : Vec{};
-        const Vec high = j + kWidth < to ? load(p + j + kWidth) : Vec{};
+        const Vec low = j >= from && j < to ? load(s + j) : Vec{};
+        const Vec high = j + kWidth < to ? load(s + j + kWidth) : Vec{};
         store(p + j / 2, narrow(low, high));
     }
 }
@@ -48,7 +48,7 @@ inline void weigh_rows(const ForwardShape &shape, const ForwardTile &tile, const
         float *s = scratch.s + m * kRowStep;
         scale_products(scratch, first + m, s, hull.begin, hull.end);
         scratch.alpha[m] = weigh_scores(shape, tile, scratch, first + m, s, block, hull);
-        narrow_row(s, hull.begin, hull.end);
+        narrow_row(s, scratch.p + m * kRowStep, hull.begin, hull.end);
     }
 }
 
