@@ -25,9 +25,11 @@ constexpr int64_t kTileRows = 192;
 constexpr int64_t kEnoughTiles = 4;
 /// What Q and O of a tile of kTileRows, and K and V of a block, may each take of the L2 cache.
 constexpr int64_t kTileBytes = 256 << 10;
-/// COLUMN_MASS: bytes of weights that a worker keeps, and rows of a tile that long rows of keys may leave. With fewer,
-/// packing K and V for each tile would cost more than computing the scores again.
+/// COLUMN_MASS: bytes of weights that a worker keeps, and rows of a tile: the most, as with more the weights would take
+/// as much more memory for nothing, and what long rows of keys may leave. With fewer, packing K and V for each tile
+/// would cost more than computing the scores again.
 constexpr int64_t kKeptBytes = 8 << 20;
+constexpr int64_t kMostKeptRows = 384;
 constexpr int64_t kFewestKeptRows = 48;
 
 const ForwardKernel &kernel_of(Isa isa)
@@ -97,7 +99,8 @@ void set_kept(const DenseProblem &p, const ForwardKernel &kernel, ForwardShape *
     const int64_t blocks = round_up(longest, shape->key_block) / shape->key_block;
     const auto fitting = [](int64_t count) { return kKeptBytes / (int64_t{4} * kRowStep) / count; };
     const int64_t rows = fitting(blocks) / kernel.strip * kernel.strip;
-    if (rows >= kFewestKeptRows) shape->tile_rows = std::min(shape->tile_rows, rows);
+    shape->tile_rows =
+        std::min(shape->tile_rows, rows >= kFewestKeptRows ? std::min(rows, kMostKeptRows) : kMostKeptRows);
     shape->kept_blocks = std::min(blocks, fitting(shape->tile_rows));
 }
 
@@ -113,8 +116,9 @@ ForwardShape make_shape(const DenseProblem &p, const ForwardKernel &kernel, int6
         return static_cast<double>(p.batch) * static_cast<double>(p.heads_out) * static_cast<double>(p.max_q) /
                static_cast<double>(rows);
     };
-    const int64_t wanted =
-        tiles(kernel.tile_rows) >= static_cast<double>(kEnoughTiles * workers) ? kernel.tile_rows : kTileRows;
+    int64_t wanted = std::max<int64_t>(kernel.tile_rows, kTileRows);
+    while (wanted > kTileRows && tiles(wanted) < static_cast<double>(kEnoughTiles * workers))
+        wanted = std::max(wanted / 2, kTileRows);
     const int64_t rows = std::clamp(kTileBytes / row_bytes * wanted / kTileRows, int64_t{4} * kernel.strip, wanted);
     const int64_t longest = p.max_q > wanted ? wanted : p.max_q * std::min(p.group, wanted);
     shape.tile_rows = round_up(std::min(rows / kernel.strip * kernel.strip, longest), kernel.strip);

@@ -4,6 +4,6 @@
 namespace attn::cpu {
 
 const ForwardKernel kForwardAvx2 = {
-    "cpu.dense.forward.avx2", kStrip, kPanel, 384, kFewRows, scratch_bytes, run_tile, merge_tile, add_columns};
+    "cpu.dense.forward.avx2", kStrip, kPanel, 768, kFewRows, scratch_bytes, run_tile, merge_tile, add_columns};
 
 } // namespace attn::cpu
