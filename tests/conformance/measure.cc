@@ -74,7 +74,10 @@ void compare_rows(const Case &c, std::size_t b, const Sequence &s, const Result 
             }
             double natural = r.natural_size[row] * r.natural_size[row];
             const bool must_be_zero = natural == 0;
-            if (!must_be_zero) natural = std::max(natural, static_cast<double>(s.dim_v) * smallest * smallest);
+            // Digits are lost by weights and their sums, before a gate or head weight enlarges them, or by what is
+            // written.
+            const double least = smallest * std::max(1.0, r.row_factor[row]);
+            if (!must_be_zero) natural = std::max(natural, static_cast<double>(s.dim_v) * least * least);
             totals.difference += difference, totals.reference += norm, totals.natural += natural;
             if (must_be_zero) { // no visible key, or a head weight of 0
                 if (!zero && e.broken.empty())
@@ -157,15 +160,19 @@ Errors compare(const Instance &instance, const std::vector<Result> &references, 
     const double allowed = slack * tolerance(dtype_of(c.out_dtype)).global;
     Errors e;
     Totals totals;
+    std::int64_t keys = 1; // of the longest sequence
     for (std::size_t b = 0; b < references.size(); ++b) {
         const Sequence &s = instance.contents()[b].used;
+        keys = std::max(keys, s.tk);
         compare_rows(c, b, s, references[b], instance.out(b), slack, totals, e);
         compare_statistics(instance, b, references[b], slack, e);
     }
     const double size = std::max(totals.reference, totals.natural);
     if (size > 0) {
         // The whole is judged as an average, which few rows are not: one alone may be as wrong as a row may be.
-        const double factor = std::max(1.0, std::sqrt(totals.row_allowed / size) / allowed);
+        // Nor are few keys: what the weight of one lost by rounding may be the same in all rows and channels.
+        const double shared = std::sqrt(1 + 1 / static_cast<double>(keys));
+        const double factor = std::max(shared, std::sqrt(totals.row_allowed / size) / allowed);
         e.global = std::sqrt(totals.difference / size) / factor;
     }
     if (!within(e.global, allowed) && e.broken.empty()) e.broken = exceeds("global", 0, -1, -1, e.global, allowed);
