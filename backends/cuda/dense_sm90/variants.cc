@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
+#include <initializer_list>
 #include <string>
 
 namespace attn::sm90 {
@@ -140,13 +141,28 @@ kernel::Request forward_request(const Shape &s)
     return request;
 }
 
+namespace {
+
+/// A kernel of common models.
+struct Common {
+    i32 type, features, mask;
+    int64_t dim_qk, dim_v, rank = 0;
+};
+constexpr i32 kHalves = 1, kBfloats = 2;
+
+std::vector<kernel::Request> requests_for(std::initializer_list<Common> list)
+{
+    std::vector<kernel::Request> requests;
+    for (const auto &[type, features, mask, dim_qk, dim_v, rank] : list)
+        requests.push_back(forward_request(shape_of({type, features, mask, dim_qk, dim_v, false, false, rank})));
+    return requests;
+}
+
+} // namespace
+
 std::vector<kernel::Request> further_requests()
 {
-    constexpr i32 kHalves = 1, kBfloats = 2;
-    const struct {
-        i32 type, features, mask;
-        int64_t dim_qk, dim_v, rank = 0;
-    } list[] = {
+    return requests_for({
         {kBfloats, 0, kMaskWindow, 64, 64},
         {kBfloats, 0, kMaskEnd, 96, 96},
         {kBfloats, 0, kMaskDiagonal, 96, 96},
@@ -170,20 +186,12 @@ std::vector<kernel::Request> further_requests()
         {kBfloats, kLowRank, kMaskEnd, 64, 64, 16},
         {kBfloats, kLowRank, kMaskDiagonal, 128, 128, 64},
         {kBfloats, kLowRank | kSoftcap, kMaskWindow, 192, 128, 32},
-    };
-    std::vector<kernel::Request> requests;
-    for (const auto &[type, features, mask, dim_qk, dim_v, rank] : list)
-        requests.push_back(forward_request(shape_of({type, features, mask, dim_qk, dim_v, false, false, rank})));
-    return requests;
+    });
 }
 
 std::vector<kernel::Request> default_requests()
 {
-    constexpr i32 kHalves = 1, kBfloats = 2;
-    const struct {
-        i32 type, features, mask;
-        int64_t dim_qk, dim_v;
-    } list[] = {
+    return requests_for({
         {kBfloats, 0, kMaskEnd, 64, 64},
         {kBfloats, 0, kMaskDiagonal, 64, 64},
         {kBfloats, kEpilogue, kMaskWindow, 64, 64}, // sink logits
@@ -196,11 +204,7 @@ std::vector<kernel::Request> default_requests()
         {kBfloats, 0, kMaskEnd, 256, 256},
         {kBfloats, 0, kMaskDiagonal, 256, 256},
         {kHalves, 0, kMaskDiagonal, 128, 128},
-    };
-    std::vector<kernel::Request> requests;
-    for (const auto &[type, features, mask, dim_qk, dim_v] : list)
-        requests.push_back(forward_request(shape_of({type, features, mask, dim_qk, dim_v})));
-    return requests;
+    });
 }
 
 } // namespace attn::sm90
