@@ -37,7 +37,7 @@ constexpr bool kLeavesCap = kHasSoftcap && (kBiasIsFirst || !(kHasBias || kHasAl
 constexpr int kMask = kShape.mask;
 constexpr int kDimQk = kShape.dim_qk, kDimV = kShape.dim_v;
 constexpr int kQkBlocks = kShape.qk_blocks(), kVBlocks = kShape.v_blocks();
-constexpr int kRank = kShape.rank, kRankBlocks = kShape.rank_blocks();
+constexpr int kRank = kShape.rank;
 constexpr int kConsumers = kShape.consumers;
 constexpr int kThreads = kShape.threads();
 constexpr int kRows = kShape.rows();
