@@ -120,14 +120,18 @@ struct CUdevResource {
 
 enum CUlaunchAttributeID : int32_t {
     CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION = 4,
+    CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE = 5,
     CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION = 6
 };
+
+enum CUclusterSchedulingPolicy : int32_t { CU_CLUSTER_SCHEDULING_POLICY_LOAD_BALANCING = 2 };
 
 union alignas(8) CUlaunchAttributeValue {
     char pad[64];
     struct {
         unsigned int x, y, z;
     } clusterDim;
+    CUclusterSchedulingPolicy clusterSchedulingPolicyPreference;
     int programmaticStreamSerializationAllowed;
 };
 

@@ -222,6 +222,11 @@ CUlaunchConfig launch_config(const gpu::Grid &grid, bool programmatic,
         cluster.id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
         cluster.value.clusterDim = {grid.cluster, 1, 1};
     }
+    if (grid.cluster > 1 && grid.balanced) {
+        CUlaunchAttribute &policy = attributes[config.numAttrs++];
+        policy.id = CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE;
+        policy.value.clusterSchedulingPolicyPreference = CU_CLUSTER_SCHEDULING_POLICY_LOAD_BALANCING;
+    }
     if (grid.programmatic && programmatic) {
         CUlaunchAttribute &order = attributes[config.numAttrs++];
         order.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;

@@ -43,7 +43,7 @@ private:
     std::map<std::tuple<const void *, uint32_t, uint32_t, uint32_t>, int32_t> clusters_;
 };
 
-constexpr int kMostLaunchAttributes = 2;
+constexpr int kMostLaunchAttributes = 3;
 /// What the driver is told of a launch, but for the stream; it refers to `attributes`. `programmatic`: the device can
 /// do what Grid::programmatic asks for.
 CUlaunchConfig launch_config(const gpu::Grid &grid, bool programmatic,

@@ -44,6 +44,9 @@ struct Grid {
     /// The kernel may begin before the one before it on the stream has ended: it waits for that itself, in all of its
     /// blocks, before it touches memory. Only where Facts::programmatic says so.
     bool programmatic = false;
+    /// Blocks of a cluster go where there is room, several to one SM too; else each to another as far as there are
+    /// enough.
+    bool balanced = false;
 };
 
 /// A tensor of four axes, innermost first, and the tile that a kernel copies of it at a time. Addresses and steps are

@@ -74,10 +74,7 @@ void compare_rows(const Case &c, std::size_t b, const Sequence &s, const Result 
             }
             double natural = r.natural_size[row] * r.natural_size[row];
             const bool must_be_zero = natural == 0;
-            // Digits are lost by weights and their sums, before a gate or head weight enlarges them, or by what is
-            // written.
-            const double least = smallest * std::max(1.0, r.row_factor[row]);
-            if (!must_be_zero) natural = std::max(natural, static_cast<double>(s.dim_v) * least * least);
+            if (!must_be_zero) natural = std::max(natural, static_cast<double>(s.dim_v) * smallest * smallest);
             totals.difference += difference, totals.reference += norm, totals.natural += natural;
             if (must_be_zero) { // no visible key, or a head weight of 0
                 if (!zero && e.broken.empty())

@@ -143,7 +143,6 @@ Result attention(const Options &o, const Sequence &s)
     Result r;
     r.out.assign(s.tq * ho * s.dim_v, 0.0);
     r.natural_size.assign(s.tq * ho, 0.0);
-    r.row_factor.assign(s.tq * ho, 0.0);
     r.lse.assign(ho * s.tq, 0.0);
     r.row_max.assign(ho * s.tq, -infinity);
     r.row_entropy.assign(ho * s.tq, 0.0);
@@ -190,7 +189,6 @@ Result attention(const Options &o, const Sequence &s)
                 out[c] *= factor;
                 largest_factor = c == 0 ? std::abs(factor) : std::max(largest_factor, std::abs(factor));
             }
-            r.row_factor[i * ho + h] = largest_factor;
             r.natural_size[i * ho + h] = std::sqrt(squares) * largest_factor;
         }
     }

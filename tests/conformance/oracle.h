@@ -89,7 +89,6 @@ struct Result {
     std::vector<double> natural_size; // [tq, ho]: sqrt(sum_jc (p_ij v_jc)^2), the norm of a row of OUT if its terms
                                       // were independent. A row much smaller than that has cancelled by accident.
                                       // ReLU: of the terms before the clamp, which passes on their rounding.
-    std::vector<double> row_factor;   // [tq, ho]: what the row is multiplied by at most: gate and head weight.
     // A weight is as wrong, relatively, as its score is absolutely, and a score rounds by the size of all that is added
     // up in it: |q.k|, or what independent terms make of it where they cancel, likewise the low-rank bias, and each
     // bias.

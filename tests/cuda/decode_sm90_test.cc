@@ -69,6 +69,15 @@ TEST_F(DecodeSm90, WarpsByRowsAndKeys)
     EXPECT_STREQ(s.fault(), "rows must be 16, 32 or 64");
 }
 
+/// Of a GPU of 132 SMs, in groups of 16: a cluster lies in one of them.
+sm90::DecodeRules rules_of(int64_t blocks_per_unit, bool busy = false, bool invariant = false)
+{
+    sm90::DecodeRules rules = {132, blocks_per_unit, busy, invariant, 5};
+    for (uint32_t blocks = 2; blocks <= gpu::kMostClusterBlocks; ++blocks)
+        rules.clusters[blocks] = 8 * (16 * blocks_per_unit / blocks);
+    return rules;
+}
+
 /// Splits fill the SMs and no more; clusters have room; the workspace has room for whatever meets in it.
 TEST_F(DecodeSm90, Splits)
 {
@@ -77,7 +86,7 @@ TEST_F(DecodeSm90, Splits)
             for (const int64_t tiles : {1, 2, 5, 8, 17, 40, 66, 67, 98, 99, 132, 256, 5000})
                 for (const int64_t key_blocks : {1, 2, 3, 16, 17, 100, 128, 129, 1000, 4000}) {
                     SCOPED_TRACE(testing::Message() << tiles << " tiles, " << key_blocks << " blocks of keys");
-                    const sm90::DecodeRules rules = {132, blocks_per_unit, busy, invariant, 5};
+                    const sm90::DecodeRules rules = rules_of(blocks_per_unit, busy, invariant);
                     const sm90::DecodeSplits splits = sm90::decode_splits(rules, tiles, key_blocks);
                     ASSERT_GE(splits.count, 1);
                     if (invariant) {
@@ -89,28 +98,47 @@ TEST_F(DecodeSm90, Splits)
                     if (splits.clustered) {
                         EXPECT_GT(splits.count, 1);
                         EXPECT_LE(splits.count, gpu::kMostClusterBlocks);
-                        EXPECT_LE(tiles * splits.count, 132 * blocks_per_unit);
+                        EXPECT_LE(tiles, rules.clusters[static_cast<size_t>(splits.count)]);
                     } else if (splits.count > 1) {
                         EXPECT_LE(tiles * splits.count, sm90::most_decode_partials(rules, tiles, key_blocks));
                         // Calls of less need no more.
                         EXPECT_LE(tiles * splits.count, sm90::most_decode_partials(rules, 2 * tiles, key_blocks));
                     }
                 }
-    const sm90::DecodeRules rules = {132, 2, false, false, 1};
+    const sm90::DecodeRules rules = rules_of(2);
     EXPECT_EQ(sm90::decode_splits(rules, 256, 128).count, 1);
     EXPECT_EQ(sm90::decode_splits(rules, 8, 128).count, 8);
     EXPECT_TRUE(sm90::decode_splits(rules, 8, 128).clustered);
     EXPECT_EQ(sm90::decode_splits(rules, 8, 2048).count, 32) << "nearly all SMs, twice";
     EXPECT_FALSE(sm90::decode_splits(rules, 8, 2048).clustered);
-    const sm90::DecodeRules alone = {132, 1, false, false, 1};
+    const sm90::DecodeRules alone = rules_of(1);
     EXPECT_EQ(sm90::decode_splits(alone, 8, 2048).count, 8) << "half of the SMs read as fast";
     EXPECT_TRUE(sm90::decode_splits(alone, 8, 2048).clustered);
     EXPECT_FALSE(sm90::decode_splits(alone, 4, 2048).clustered);
-    const sm90::DecodeRules busy = {132, 2, true, false, 1};
+    sm90::DecodeRules busy = rules_of(2, true);
     EXPECT_EQ(sm90::decode_splits(busy, 32, 128).count, 8) << "two blocks on an SM";
     EXPECT_TRUE(sm90::decode_splits(busy, 32, 128).clustered);
-    EXPECT_EQ(sm90::decode_splits(busy, 132, 128).count, 2);
+    EXPECT_EQ(sm90::decode_splits(busy, 96, 128).count, 2);
+    EXPECT_TRUE(sm90::decode_splits(busy, 96, 128).clustered);
     EXPECT_EQ(sm90::decode_splits(busy, 200, 128).count, 1);
+    busy.clusters[8] = 31;
+    EXPECT_EQ(sm90::decode_splits(busy, 32, 128).count, 7) << "clusters of 8 do not all have room at a time";
+    busy.clusters = {};
+    EXPECT_EQ(sm90::decode_splits(busy, 96, 128).count, 2);
+    EXPECT_FALSE(sm90::decode_splits(busy, 96, 128).clustered) << "no clusters at all";
+}
+
+/// Calls that leave SMs free begin when the kernel before them has ended, but for short ones.
+TEST_F(DecodeSm90, BeginsEarly)
+{
+    const sm90::DecodeRules rules = rules_of(2);
+    EXPECT_TRUE(sm90::begin_early(rules, 64, 2));
+    EXPECT_FALSE(sm90::begin_early(rules, 64, 8));
+    EXPECT_FALSE(sm90::begin_early(rules, 128, 4));
+    EXPECT_FALSE(sm90::begin_early(rules, 160, 64));
+    EXPECT_TRUE(sm90::begin_early(rules, 256, 64));
+    EXPECT_TRUE(sm90::begin_early(rules, 1024, 64));
+    EXPECT_TRUE(sm90::begin_early(rules_of(1), 132, 64));
 }
 
 TEST_F(DecodeSm90, Refusals)
@@ -232,7 +260,8 @@ TEST_F(DecodeSm90, LaunchOfClusters)
     EXPECT_EQ(launch.grid[0], 2u * 4 * 8) << "sequences, heads of K, splits";
     EXPECT_EQ(launch.block[0], 160u);
     EXPECT_EQ(launch.cluster, 8u);
-    EXPECT_TRUE(launch.programmatic);
+    EXPECT_TRUE(launch.balanced);
+    EXPECT_TRUE(launch.programmatic) << "a short call";
     fake_cuda_tensor_map k, v;
     ASSERT_TRUE(fake_cuda_get_tensor_map(0, &v) && fake_cuda_get_tensor_map(1, &k));
     for (const auto &[map, slot] : {std::pair(&k, ATTN_SLOT_K), std::pair(&v, ATTN_SLOT_V)}) {
@@ -268,6 +297,7 @@ TEST_F(DecodeSm90, OtherLaunches)
         if (many) {
             EXPECT_EQ(fake_cuda_launch_count(), 1);
             EXPECT_EQ(launch.grid[0], 160u);
+            EXPECT_FALSE(launch.programmatic) << "where it waited the next would be left with the other SMs";
         } else {
             ASSERT_EQ(fake_cuda_launch_count(), 2);
             EXPECT_EQ(launch.grid[0] % 12, 0u);

@@ -491,7 +491,7 @@ CUresult launch(const CUlaunchConfig *config, CUfunction handle, void **paramete
         return CUDA_ERROR_INVALID_VALUE;
     }
     unsigned int cluster = 0;
-    bool programmatic = false;
+    bool programmatic = false, balanced = false;
     for (unsigned int i = 0; i < config->numAttrs; ++i) {
         const CUlaunchAttribute &attribute = config->attrs[i];
         if (attribute.id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION) {
@@ -502,6 +502,10 @@ CUresult launch(const CUlaunchConfig *config, CUfunction handle, void **paramete
                         config->gridDimX);
                 return CUDA_ERROR_INVALID_VALUE;
             }
+        } else if (attribute.id == CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE) {
+            const auto policy = attribute.value.clusterSchedulingPolicyPreference;
+            balanced = policy == CU_CLUSTER_SCHEDULING_POLICY_LOAD_BALANCING;
+            if (!balanced) violate("cuLaunchKernelEx of %s: policy %d", name, static_cast<int>(policy));
         } else if (attribute.id == CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION) {
             programmatic = attribute.value.programmaticStreamSerializationAllowed != 0;
         } else {
@@ -516,7 +520,8 @@ CUresult launch(const CUlaunchConfig *config, CUfunction handle, void **paramete
                                config->hStream,
                                context,
                                cluster,
-                               programmatic};
+                               programmatic,
+                               balanced};
     snprintf(record.kernel, sizeof record.kernel, "%s", name);
     if (state().has_failed.load(std::memory_order_relaxed))
         state().launches_after_failure.fetch_add(1, std::memory_order_relaxed);
@@ -599,8 +604,16 @@ CUresult memset_async(CUdeviceptr to, unsigned int value, size_t count, CUstream
         violate("cuMemsetD32Async of %zu words %u at %p", count, value, reinterpret_cast<void *>(to));
         return CUDA_ERROR_INVALID_VALUE;
     }
-    fake_cuda_launch record = {
-        "cuMemsetD32Async", {1, 1, 1}, {static_cast<unsigned int>(count), 1, 1}, 0, 0, handle, context, 0, false};
+    fake_cuda_launch record = {"cuMemsetD32Async",
+                               {1, 1, 1},
+                               {static_cast<unsigned int>(count), 1, 1},
+                               0,
+                               0,
+                               handle,
+                               context,
+                               0,
+                               false,
+                               false};
     if (state().has_failed.load(std::memory_order_relaxed))
         state().launches_after_failure.fetch_add(1, std::memory_order_relaxed);
     this_thread().launches.push_back(record);

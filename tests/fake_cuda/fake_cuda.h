@@ -77,6 +77,7 @@ struct fake_cuda_launch {
     void *stream, *context;
     unsigned int cluster; ///< Blocks of a cluster along x; 0 without clusters.
     bool programmatic;    ///< May begin before the kernel before it has ended.
+    bool balanced;        ///< Blocks of a cluster go where there is room.
 };
 /// Launches since the last reset or clear, thread by thread; no other thread may be launching.
 FAKE_CUDA_API int64_t fake_cuda_launch_count();

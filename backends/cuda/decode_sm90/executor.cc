@@ -77,6 +77,12 @@ public:
         rules_.busy = shape_.rows > DecodeShape::kWarpRows;
         rules_.invariant = (p_.flags & ATTN_BATCH_INVARIANT) != 0;
         rules_.fixed = gpu::invariant_splits(DecodeShape::kKeys, p_.max_kv);
+        for (uint32_t blocks = 2; blocks <= gpu::kMostClusterBlocks; ++blocks) {
+            int32_t clusters = 0;
+            if (const attn_status status = device_.count_clusters(kernel_, grid_of(blocks, blocks), &clusters))
+                return status;
+            rules_.clusters[blocks] = clusters;
+        }
         return gpu::make_spare_forward(p_, device_, &portable_);
     }
 
@@ -110,7 +116,7 @@ public:
             return status;
         params.splits = static_cast<i32>(splits.count);
         if (splits.count > 1 && !splits.clustered) params.partials = static_cast<float *>(workspace);
-        return launch(k, v, tiles, splits.clustered, params, stream);
+        return launch(k, v, tiles, sizes.max_kv, splits.clustered, params, stream);
     }
 
     void describe(JsonWriter &json) const override
@@ -151,20 +157,28 @@ private:
                tiles_of(f.v, p_.dim_v, rows, p_.heads_v, outer, box_keys(), v);
     }
 
-    attn_status launch(const gpu::TensorTiles &k, const gpu::TensorTiles &v, int64_t tiles, bool clustered,
-                       gpu::ForwardParams params, void *stream) const noexcept
+    gpu::Grid grid_of(uint32_t blocks, uint32_t cluster) const noexcept
+    {
+        gpu::Grid grid;
+        grid.x = blocks;
+        grid.threads = static_cast<uint32_t>(shape_.threads());
+        grid.shared_bytes = static_cast<uint32_t>(shape_.shared().bytes);
+        grid.cluster = cluster;
+        grid.balanced = true;
+        return grid;
+    }
+
+    attn_status launch(const gpu::TensorTiles &k, const gpu::TensorTiles &v, int64_t tiles, int64_t max_kv,
+                       bool clustered, gpu::ForwardParams params, void *stream) const noexcept
     {
         const gpu::Call call(device_, stream);
         if (call.status() != ATTN_OK) return call.status();
         gpu::TensorMap maps[2];
         if (const attn_status status = device_.encode(k, &maps[0])) return status;
         if (const attn_status status = device_.encode(v, &maps[1])) return status;
-        gpu::Grid grid;
-        grid.programmatic = true;
-        grid.x = static_cast<uint32_t>(tiles * params.splits);
-        grid.threads = static_cast<uint32_t>(shape_.threads());
-        grid.shared_bytes = static_cast<uint32_t>(shape_.shared().bytes);
-        if (clustered) grid.cluster = static_cast<uint32_t>(params.splits);
+        gpu::Grid grid =
+            grid_of(static_cast<uint32_t>(tiles * params.splits), clustered ? static_cast<uint32_t>(params.splits) : 1);
+        grid.programmatic = begin_early(rules_, grid.x, (key_blocks(max_kv) + params.splits - 1) / params.splits);
         i32 box = static_cast<i32>(box_keys()), meets = clustered;
         void *parameters[] = {&maps[0], &maps[1], &params, &box, &meets};
         if (const attn_status status = device_.launch(kernel_, grid, stream, parameters)) return status;

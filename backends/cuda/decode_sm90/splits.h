@@ -2,6 +2,9 @@
 #ifndef ATTN_BACKENDS_CUDA_DECODE_SM90_SPLITS_H
 #define ATTN_BACKENDS_CUDA_DECODE_SM90_SPLITS_H
 
+#include "backends/gpu/device.h"
+
+#include <array>
 #include <cstdint>
 
 namespace attn::sm90 {
@@ -17,10 +20,16 @@ struct DecodeRules {
     bool busy = false;      ///< Tiles have so many rows that a block computes for as long as its keys take to come.
     bool invariant = false; ///< ATTN_BATCH_INVARIANT: the number depends on max_kv of the plan alone.
     int64_t fixed = 1;      ///< Then that.
+    /// How many clusters the GPU runs at once, by their blocks; 0: none.
+    std::array<int64_t, gpu::kMostClusterBlocks + 1> clusters = {};
 };
 
 /// For `tiles` (sequences times head groups) of up to `key_blocks` blocks of keys.
 DecodeSplits decode_splits(const DecodeRules &rules, int64_t tiles, int64_t key_blocks) noexcept;
+
+/// Whether so many blocks of threads, each with up to `key_blocks` blocks of keys, should begin while the kernel before
+/// them still runs: see Grid::programmatic.
+bool begin_early(const DecodeRules &rules, int64_t blocks, int64_t key_blocks) noexcept;
 
 /// Partial results in the workspace that no launch of at most so many tiles and blocks exceeds.
 int64_t most_decode_partials(const DecodeRules &rules, int64_t tiles, int64_t key_blocks) noexcept;

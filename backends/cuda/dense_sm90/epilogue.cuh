@@ -43,6 +43,7 @@ ATTN_DEVICE RowFactor finish_row(const ForwardParams &p, const Tile &tile, int t
         const float length = static_cast<float>(p.weight_length ? p.weight_length : s.k_length);
         factor.factor *= unit_of_scores(p) / length;
     }
+    if constexpr (kHasSigmoid) factor.factor *= 1.0f / kSigmoidUnit<kType>;
     return factor;
 }
 

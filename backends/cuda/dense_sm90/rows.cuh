@@ -318,12 +318,14 @@ struct RowState {
     /// is masked weighs 0.
     ATTN_DEVICE void weigh_each(const ForwardParams &p, Scores &x)
     {
-        const float factor = unit_of_scores(p);
+        constexpr float kLeast = 1.0f / kSigmoidUnit<kType>; // of the reciprocal of a weight
+        const float factor = unit_of_scores(p), bias = -p.weight_bias + (kLeast < 1.0f ? -15.0f : 0.0f);
+        static_assert(kLeast == 1.0f || kLeast == 0x1p-15f);
         if constexpr (kHasEpilogue)
             each_score([&](int half, int j, int e, int) { max[half] = fmaxf(max[half], x[j][e]); });
         each_score([&](int, int j, int e, int) {
             if constexpr (kHasSigmoid)
-                x[j][e] = reciprocal_fast(1.0f + exp2_fast(fmaf(x[j][e], -factor, -p.weight_bias)));
+                x[j][e] = reciprocal_fast(kLeast + exp2_fast(fmaf(x[j][e], -factor, bias)));
             else
                 x[j][e] = positive_part(x[j][e]);
         });

@@ -348,6 +348,9 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
             rescales = soften(p, x, state, shared, at, alpha);
         else
             weigh_each(p, s, x, state);
+        if constexpr (kGeneral && kSigmoidUnit<kType> != 1.0f)
+            if (p.activation == kSigmoid)
+                each_score([&](int, int t, int j, int e, int) { x[t][j][e] *= kSigmoidUnit<kType>; });
         if constexpr (kGeneral)
             if (p.v_temperature.base)
                 each_score([&](int, int t, int j, int e, int column) {
@@ -374,6 +377,14 @@ extern "C" __global__ void __launch_bounds__(attn::gpu::kThreads, ATTN_BLOCKS)
             multiply_pv_pairs(o, x, shared, at, v_at);
     }
 
+    if constexpr (kGeneral && kSigmoidUnit<kType> != 1.0f)
+        if (p.activation == kSigmoid)
+#pragma unroll
+            for (int t = 0; t < kRowTiles; ++t)
+#pragma unroll
+                for (int j = 0; j < kWarpChannels / 8; ++j)
+#pragma unroll
+                    for (int e = 0; e < 4; ++e) o[t][j][e] *= 1.0f / kSigmoidUnit<kType>;
     RowSums sums[kRowsOfThread];
     total_sums(p, state, shared, at, sums);
     if constexpr (kWarpsK > 1) {

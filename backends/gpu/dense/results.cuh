@@ -7,6 +7,11 @@
 
 namespace attn::gpu {
 
+/// Weights of sigmoid that are multiplied as halves are so many times as large, as those end at 2^-14: at most 2^15. What
+/// is summed is divided again; both are exact.
+template <Element type>
+constexpr float kSigmoidUnit = type == kFloat16 ? 32768.0f : 1.0f;
+
 /// What the keys of a row leave: the reference of its weights in units of 1 / log2(e) (the largest score), the sum of
 /// weights, and the sum of weight times distance of the score from the reference.
 struct RowSums {
