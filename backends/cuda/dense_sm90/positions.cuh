@@ -47,7 +47,31 @@ struct PositionRange {
     i64 least, most;
 };
 
-/// Of `count` tokens from `first` on, 1 to kMost. All lanes of a warp ask together.
+/// Of 32 x kOfLane tokens, of which `mine` is the first that this lane reads; the next are `step` bytes apart. Positions are
+/// of type Integer. All lanes of a warp ask together, here and below.
+template <class Integer, int kOfLane>
+ATTN_DEVICE PositionRange range_of_whole(const char *mine, i64 step)
+{
+    Integer x[kOfLane];
+#pragma unroll
+    for (int i = 0; i < kOfLane; ++i) { // all are on their way together
+        x[i] = *reinterpret_cast<const Integer *>(mine);
+        mine += step;
+        asm volatile("" : "+l"(mine)); // or the compiler works out all addresses first: registers are few
+    }
+    Integer least = x[0], most = x[0];
+#pragma unroll
+    for (int i = 1; i < kOfLane; ++i) {
+        if (x[i] < least) least = x[i];
+        if (x[i] > most) most = x[i];
+    }
+    if constexpr (sizeof(Integer) == sizeof(i32))
+        return {__reduce_min_sync(kAllLanes, least), __reduce_max_sync(kAllLanes, most)};
+    else
+        return {~warp_most(~least), warp_most(most)};
+}
+
+/// Of `count` tokens from `first` on, 1 to kMost.
 template <int kMost>
 ATTN_DEVICE PositionRange range_of(const TokenView &positions, const char *first, int count)
 {
@@ -107,19 +131,49 @@ public:
         while (--block >= 0) {
             const int first = block * kKeys, count = smaller(kKeys, s_.k_length - first);
             const PositionRange keys = range_of<kKeys>(view, key_address(p_, view, s_, first), count);
-            // What some row sees lies within `some`; all rows see what lies within `every`.
+            if (hides(keys, first < m.sink_tokens)) {
+                block = after_hidden(block);
+                continue;
+            }
             const Reach low = reach_of(m, rows_.least), high = reach_of(m, rows_.most);
-            const Reach some = {low.begin, high.end, high.limit}, every = {high.begin, low.end, low.limit};
-            const bool has_sinks = first < m.sink_tokens, only_sinks = first + kKeys <= m.sink_tokens;
-            if (keys.least > (has_sinks ? some.limit : some.end) || (!has_sinks && keys.most < some.begin)) continue;
+            const Reach every = {high.begin, low.end, low.limit}; // what all rows see
             const bool is_full = (every.begin <= keys.least && keys.most <= every.end) ||
-                                 (only_sinks && keys.most <= every.limit);
+                                 (first + kKeys <= m.sink_tokens && keys.most <= every.limit);
             return KeyBlock::of(block, is_full && count == kKeys);
         }
         return KeyBlock::none();
     }
 
 private:
+    /// Whether no row sees a key of such positions.
+    ATTN_DEVICE bool hides(const PositionRange &keys, bool has_sinks) const
+    {
+        i64 least = rows_.least, most = rows_.most;
+        asm volatile("" : "+l"(least), "+l"(most)); // or all that follows is kept in registers, which are few
+        const Reach low = reach_of(p_.mask, least), high = reach_of(p_.mask, most);
+        return keys.least > (has_sinks ? high.limit : high.end) || (!has_sinks && keys.most < low.begin);
+    }
+
+    /// Blocks that no row sees often follow each other: those right below `block` are looked at several at a time. The last
+    /// of them, or `block`.
+    ATTN_DEVICE int after_hidden(int block) const
+    {
+        const TokenView &view = p_.mask.k_positions;
+        const bool is_wide = view.type != 0;
+        const int together = is_wide ? 2 : 4; // of 64 and 32 bits: as many as registers hold
+#pragma unroll 1
+        while (block >= together) {
+            const int first = (block - together) * kKeys;
+            const char *mine = key_address(p_, view, s_, first + static_cast<int>(threadIdx.x % 32));
+            const i64 step = 32 * view.token_step;
+            const PositionRange keys = is_wide ? range_of_whole<i64, 2 * kKeys / 32>(mine, step)
+                                               : range_of_whole<i32, 4 * kKeys / 32>(mine, step);
+            if (!hides(keys, first < p_.mask.sink_tokens)) break;
+            block -= together;
+        }
+        return block;
+    }
+
     const ForwardParams &p_;
     const Sequence &s_;
     const PositionRange rows_;
