@@ -47,7 +47,7 @@ inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *m
     [[maybe_unused]] const TileRegisters registers{};
     const bool few = tile.rows <= kFewRows;
     if (few)
-        pack_few_q(shape, tile, scratch);
+        begin_few(shape, tile, scratch);
     else
         pack_q(shape, tile, scratch);
     for (int64_t r = 0; r < tile.rows; ++r) {

@@ -4,14 +4,16 @@
 //   softcap, mask, running maximum, P = 2^(S - max), running sum
 //   for each kWidth keys:     O[row] += P[row][key] * v[key]    the rows of V stay in L1 for all query rows
 //
-// With pairs of bfloat16, channels and keys go by twos.
+// With pairs of bfloat16, channels and keys go by twos; with AMX and rows enough in tiles (tile_few_amx.h).
 //
 // Such tiles wait for memory, and rows of one head can be further apart than a hardware prefetcher follows. So each
 // product fetches the rows that it reads a little later, line by line.
 #ifndef ATTN_BACKENDS_CPU_DENSE_TILE_FEW_H
 #define ATTN_BACKENDS_CPU_DENSE_TILE_FEW_H
 
-#if defined(ATTN_PRODUCTS_AMX) || defined(ATTN_PRODUCTS_DOT)
+#if defined(ATTN_PRODUCTS_AMX)
+#include "backends/cpu/dense/tile_few_amx.h"
+#elif defined(ATTN_PRODUCTS_DOT)
 #include "backends/cpu/dense/tile_few_pairs.h"
 #else
 #include "backends/cpu/dense/tile_few_float.h"
@@ -107,6 +109,12 @@ inline void score_few(const ForwardShape &shape, const ForwardTile &tile, const 
         const KeyGroup keys(tile.k, scratch, block, first, hull.begin, hull.end, direct, read);
         const Ahead ahead(tile.k, block + first + kAheadKeys, tile.key_end, bytes);
         NextLine next(ahead);
+#if defined(ATTN_PRODUCTS_AMX)
+        if (is_tiled(tile)) {
+            score_tiled(tile, scratch, keys, next, scratch.s + first);
+            continue;
+        }
+#endif
         with_type(shape.k_type, direct, [&]<Element Type>() {
             in_pieces(tile.rows, [&]<int Rows>(int64_t r) {
                 const int64_t columns = scratch.q_columns;
@@ -138,25 +146,46 @@ inline void weigh_few(const ForwardShape &shape, const ForwardTile &tile, const 
     const int64_t bytes = shape.dim_v * element_bytes(shape.v_type);
     const auto read = [&](int64_t key, float *out) { read_value(shape, tile, key, out); };
     const int64_t columns = scratch.o_columns;
-    for (int64_t i = 0; i < tile.rows * columns; i += kWidth) store(scratch.block_o + i, Vec{});
-    for (int64_t first = round_down(hull.begin, kWidth); first < hull.end; first += kWidth) {
+#if defined(ATTN_PRODUCTS_AMX)
+    const int64_t rows = is_tiled(tile) ? kTileSide : tile.rows;
+#else
+    const int64_t rows = tile.rows;
+#endif
+    for (int64_t i = 0; i < rows * columns; i += kWidth) store(scratch.block_o + i, Vec{});
+    const auto with_group = [&](int64_t first, auto run) {
         const KeyGroup keys(tile.v, scratch, block, first, hull.begin, hull.end, direct, read);
         const Ahead ahead(tile.v, block + first + kAheadKeys, tile.key_end, bytes);
         NextLine next(ahead);
+        run(keys, next);
+    };
+    for (int64_t first = round_down(hull.begin, kWidth); first < hull.end; first += kWidth) {
+#if defined(ATTN_PRODUCTS_AMX)
+        if (is_tiled(tile) && hull.full && first % kTiledKeys == 0 && first >= hull.begin &&
+            first + kTiledKeys <= hull.end) {
+            for (int64_t half = 0; half < 2; ++half)
+                with_group(first + half * kWidth,
+                           [&](const KeyGroup &keys, NextLine &next) { pair_values(scratch, keys, next, half); });
+            weigh_tiled(tile, scratch, scratch.p + first / kWeightsPerWord);
+            first += kWidth;
+            continue;
+        }
+#endif
         const bool whole = hull.full && first >= hull.begin && first + kWidth <= hull.end;
-        with_type(shape.v_type, direct, [&]<Element Type>() {
-            if (whole) {
-                in_pieces(tile.rows, [&]<int Rows>(int64_t r) {
-                    weigh_group<Type, Rows, true>(keys, next, scratch.p + r * kRowStep + first / kWeightsPerWord, 0,
-                                                  columns, scratch.block_o + r * columns);
-                });
-                return;
-            }
-            // Only keys the row sees are added, whatever V holds elsewhere.
-            for (int64_t r = 0; r < tile.rows; ++r)
-                weigh_group<Type, 1, false>(keys, next, scratch.p + r * kRowStep + first / kWeightsPerWord,
-                                            visible_keys(shape, scratch, r, block, first, hull), columns,
-                                            scratch.block_o + r * columns);
+        with_group(first, [&](const KeyGroup &keys, NextLine &next) {
+            with_type(shape.v_type, direct, [&]<Element Type>() {
+                if (whole) {
+                    in_pieces(tile.rows, [&]<int Rows>(int64_t r) {
+                        weigh_group<Type, Rows, true>(keys, next, scratch.p + r * kRowStep + first / kWeightsPerWord, 0,
+                                                      columns, scratch.block_o + r * columns);
+                    });
+                    return;
+                }
+                // Only keys the row sees are added, whatever V holds elsewhere.
+                for (int64_t r = 0; r < tile.rows; ++r)
+                    weigh_group<Type, 1, false>(keys, next, scratch.p + r * kRowStep + first / kWeightsPerWord,
+                                                visible_keys(shape, scratch, r, block, first, hull), columns,
+                                                scratch.block_o + r * columns);
+            });
         });
     }
     for (int64_t r = 0; r < tile.rows; ++r)
@@ -164,6 +193,14 @@ inline void weigh_few(const ForwardShape &shape, const ForwardTile &tile, const 
             float *o = scratch.o + r * columns + c;
             store(o, load(o) * scratch.alpha[r] + load(scratch.block_o + r * columns + c));
         }
+}
+
+inline void begin_few(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch)
+{
+    pack_few_q(shape, tile, scratch);
+#if defined(ATTN_PRODUCTS_AMX)
+    if (is_tiled(tile)) pack_few_tiles(shape, tile, scratch);
+#endif
 }
 
 /// Everything a tile of at most kFewRows rows does with one block of keys.
