@@ -456,6 +456,54 @@ ATTN_DEVICE void merge_row(const SharedParts &parts, int dim, float *to, float *
     }
 }
 
+/// As combine_row(), of the blocks of a cluster, with the same bits: its first channels are asked for before the statistics,
+/// so that a row waits for other blocks once.
+ATTN_DEVICE void finish_row_of_cluster(const ForwardParams &p, const SharedParts &parts, const Sequence &s, int head0,
+                                       int row, int lane)
+{
+    static_assert(kPartsAtOnce == 8, "as many as a cluster has blocks, at most");
+    const int token = row / p.group, head = head0 + row - token * p.group;
+    float value[kPartsAtOnce][kLaneChannels];
+    const auto ask = [&](int first) {
+#pragma unroll
+        for (int j = 0; j < kPartsAtOnce; ++j)
+#pragma unroll
+            for (int i = 0; i < kLaneChannels; ++i) {
+                const int channel = first + lane + 32 * i;
+                value[j][i] = j < p.splits && channel < p.dim_v ? parts(j).value(channel) : 0.0f;
+            }
+    };
+    ask(0);
+    const RowSums own = lane < p.splits ? parts(lane).sums() : RowSums{-infinity(), 0.0f, 0.0f};
+    float max = own.max;
+#pragma unroll
+    for (int lanes = 16; lanes > 0; lanes /= 2) max = fmaxf(max, __shfl_xor_sync(kAllLanes, max, lanes));
+    // A part that saw nothing has sums of 0.
+    const float scale = exp2_fast(own.max - (max == -infinity() ? 0.0f : max));
+    float scales[kPartsAtOnce];
+#pragma unroll
+    for (int j = 0; j < kPartsAtOnce; ++j) scales[j] = __shfl_sync(kAllLanes, scale, j);
+    const float sum = warp_sum(own.max == -infinity() ? 0.0f : own.sum * scale);
+    const RowFactor factor = finish_row<false>(p, s, token, head, {max, sum, 0.0f}, lane == 0);
+    char *out = const_cast<char *>(token_address(p, p.out, s, token, head));
+#pragma unroll 1
+    for (int first = 0;;) {
+#pragma unroll
+        for (int i = 0; i < kLaneChannels; ++i) {
+            float total = 0.0f;
+#pragma unroll
+            for (int j = 0; j < kPartsAtOnce; ++j) total = fmaf(value[j][i], scales[j], total);
+            const int channel = first + lane + 32 * i;
+            if (channel < p.dim_v)
+                write_element(out + channel * p.out.channel_step, p.out.type,
+                              finish_element<false>(p, factor, nullptr, channel, total));
+        }
+        first += 32 * kLaneChannels;
+        if (first >= p.dim_v) return;
+        ask(first);
+    }
+}
+
 } // namespace attn::sm90
 
 /// Grid: a block for each sequence, head group and split; `clustered`: the splits of a tile are a cluster. The maps are of [batch or page,
@@ -478,8 +526,8 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), ATTN_
     // The next kernel may begin as soon as there is room; it waits for the end of this one, as this one does now for the
     // one before.
     launch_dependents();
-    wait_for_kernel_before();
     const Work work(p, clustered != 0);
+    wait_for_kernel_before();
     const Sequence s = sequence_of(p.sequences, work.batch);
     const int total = s.q_length * p.group;
     if (total == 0) return; // and so do the other splits
@@ -530,7 +578,12 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), ATTN_
             merge_row(parts_of(row), p.dim_v, merged + row * kPartStep, merged + row * kPartStep + kDimV, 1, lane);
     }
     cluster_barrier();
-    for (int row = work.split + p.splits * warp; row < total; row += p.splits * kWarps)
-        finish({base + kAt.merged + static_cast<u32>(row * kPartStep * 4), 0, true}, p.splits, row);
+    for (int row = work.split + p.splits * warp; row < total; row += p.splits * kWarps) {
+        const SharedParts parts = {base + kAt.merged + static_cast<u32>(row * kPartStep * 4), 0, true};
+        if constexpr (kRowWarps == 1)
+            finish_row_of_cluster(p, parts, s, work.head0, row, lane);
+        else // registers are few
+            finish(parts, p.splits, row);
+    }
     cluster_barrier(); // until then others read what is here
 }
