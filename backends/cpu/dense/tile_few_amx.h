@@ -17,7 +17,7 @@ namespace {
 constexpr int64_t kFewTileBytes = 64;             ///< Of a row of a tile.
 constexpr int64_t kFewTileWords = 16 * kTileSide; ///< Of a tile.
 constexpr int64_t kTiledKeys = 2 * kTileSide;     ///< Of a tile of weights, in pairs.
-constexpr int64_t kFewestTiledRows = 4;           ///< Below, dot products keep up with memory.
+constexpr int64_t kFewestTiledRows = 5;           ///< With fewer, dot products keep up with memory as well.
 
 ATTN_INLINE bool is_tiled(const ForwardTile &tile)
 {
