@@ -14,10 +14,8 @@
 namespace attn::cpu {
 namespace {
 
-constexpr int64_t kFewTileBytes = 64;             ///< Of a row of a tile.
-constexpr int64_t kFewTileWords = 16 * kTileSide; ///< Of a tile.
-constexpr int64_t kTiledKeys = 2 * kTileSide;     ///< Of a tile of weights, in pairs.
-constexpr int64_t kFewestTiledRows = 5;           ///< With fewer, dot products keep up with memory as well.
+constexpr int64_t kTiledKeys = 2 * kTileSide; ///< Of a tile of weights, in pairs.
+constexpr int64_t kFewestTiledRows = 5;       ///< With fewer, dot products keep up with memory as well.
 
 ATTN_INLINE bool is_tiled(const ForwardTile &tile)
 {
@@ -68,19 +66,19 @@ inline void score_tiled(const ForwardTile &tile, const Scratch &scratch, const K
     tile_zero<1>();
     for (int64_t c = 0; c < scratch.q_columns; c += 2 * kWidth) { // two sums, as one would be waited for
         tile_load<4>(rows.first + c, rows.bytes);
-        tile_load<6>(scratch.k + c * kTileSide, kFewTileBytes);
+        tile_load<6>(scratch.k + c * kTileSide, kTileBytes);
         tile_add_pair_products<0, 4, 6>();
         fetch();
         if (c + kWidth >= scratch.q_columns) break;
         tile_load<5>(rows.first + c + kWidth, rows.bytes);
-        tile_load<7>(scratch.k + (c + kWidth) * kTileSide, kFewTileBytes);
+        tile_load<7>(scratch.k + (c + kWidth) * kTileSide, kTileBytes);
         tile_add_pair_products<1, 5, 7>();
         fetch();
     }
     next.fetch_rest();
-    alignas(64) float sums[2][kFewTileWords];
-    tile_store<0>(sums[0], kFewTileBytes);
-    tile_store<1>(sums[1], kFewTileBytes);
+    alignas(64) float sums[2][kTileWords];
+    tile_store<0>(sums[0], kTileBytes);
+    tile_store<1>(sums[1], kTileBytes);
     Vec scores[kWidth];
     for (int i = 0; i < kWidth; ++i) scores[i] = load(sums[0] + i * kWidth) + load(sums[1] + i * kWidth);
     transpose(scores);
@@ -90,7 +88,7 @@ inline void score_tiled(const ForwardTile &tile, const Scratch &scratch, const K
 /// Rows of V of a group, by pairs of keys, to half `half` of tiles of [key pair][16 channels].
 inline void pair_values(const Scratch &scratch, const KeyGroup &keys, NextLine &next, int64_t half)
 {
-    float *place = scratch.v + half * (kFewTileWords / 2);
+    float *place = scratch.v + half * (kTileWords / 2);
     for (int i = 0; i < kWidth; i += 2, place += kWidth)
         for (int64_t c = 0; c < scratch.o_columns; c += kChunk) {
             Vec low, high;
@@ -106,17 +104,17 @@ inline void pair_values(const Scratch &scratch, const KeyGroup &keys, NextLine &
 /// Adds kTiledKeys keys that all rows see, by their weights at `p`, to what the block adds.
 inline void weigh_tiled(const ForwardTile &tile, const Scratch &scratch, const float *p)
 {
-    alignas(64) float weights[kFewTileWords] = {};
+    alignas(64) float weights[kTileWords] = {};
     for (int64_t r = 0; r < tile.rows; ++r) store(weights + r * kWidth, load(p + r * kRowStep));
-    tile_load<4>(weights, kFewTileBytes);
+    tile_load<4>(weights, kTileBytes);
     const int64_t bytes = scratch.o_columns * 4;
     for (int64_t c = 0; c < scratch.o_columns; c += kChunk) {
         float *o = scratch.block_o + c;
         tile_load<0>(o, bytes);
-        tile_load<6>(scratch.v + c * kTileSide, kFewTileBytes);
+        tile_load<6>(scratch.v + c * kTileSide, kTileBytes);
         tile_add_pair_products<0, 4, 6>();
         tile_load<1>(o + kWidth, bytes);
-        tile_load<7>(scratch.v + (c + kWidth) * kTileSide, kFewTileBytes);
+        tile_load<7>(scratch.v + (c + kWidth) * kTileSide, kTileBytes);
         tile_add_pair_products<1, 4, 7>();
         tile_store<0>(o, bytes);
         tile_store<1>(o + kWidth, bytes);
