@@ -456,8 +456,8 @@ ATTN_DEVICE void merge_row(const SharedParts &parts, int dim, float *to, float *
     }
 }
 
-/// As combine_row(), of the blocks of a cluster, with the same bits: its first channels are asked for before the statistics,
-/// so that a row waits for other blocks once.
+/// As combine_row(), of the blocks of a cluster, with the same bits where V is finite: its first channels are asked for before
+/// the statistics, so that a row waits for other blocks once, and so before it is known which parts saw nothing.
 ATTN_DEVICE void finish_row_of_cluster(const ForwardParams &p, const SharedParts &parts, const Sequence &s, int head0,
                                        int row, int lane)
 {
