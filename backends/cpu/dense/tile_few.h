@@ -197,10 +197,10 @@ inline void weigh_few(const ForwardShape &shape, const ForwardTile &tile, const 
 
 inline void begin_few(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch)
 {
-    pack_few_q(shape, tile, scratch);
 #if defined(ATTN_PRODUCTS_AMX)
-    if (is_tiled(tile)) pack_few_tiles(shape, tile, scratch);
+    if (is_tiled(tile)) return pack_few_tiles(shape, tile, scratch);
 #endif
+    pack_few_q(shape, tile, scratch);
 }
 
 /// Everything a tile of at most kFewRows rows does with one block of keys.

@@ -22,11 +22,14 @@ ATTN_INLINE bool is_tiled(const ForwardTile &tile)
     return tile.rows >= kFewestTiledRows;
 }
 
-/// Q as [channel pair][kTileSide rows], in the place of panels of K, which few rows do not have.
+/// In place of pack_few_q(): Q as [channel pair][kTileSide rows], where panels of K would be, which few rows do not
+/// have.
 inline void pack_few_tiles(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch)
 {
-    for (int64_t r = 0; r < tile.rows; ++r)
+    for (int64_t r = 0; r < tile.rows; ++r) {
         read_pairs(q_row(shape, tile, r), tile.q_channel_step, shape.dim_k, scratch.row + r * scratch.row_columns);
+        scratch.factor[r] = score_factor(shape, tile, r);
+    }
     for (int64_t c = 0; c < scratch.q_columns; c += kWidth) {
         Vec words[kWidth];
         for (int64_t r = 0; r < kWidth; ++r)
