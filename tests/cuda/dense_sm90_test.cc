@@ -112,6 +112,7 @@ TEST_F(DenseSm90, Model)
 TEST_F(DenseSm90, FeaturesThatExclude)
 {
     sm90::Shape s = sm90::shape_of({2, 0, 0, 128, 128});
+    s.holds_q = s.hopes = 0;
     const auto fault = [&](sm90::i32 features) {
         s.features = features;
         return std::string(s.fault() ? s.fault() : "");
@@ -127,6 +128,38 @@ TEST_F(DenseSm90, FeaturesThatExclude)
     EXPECT_NE(fault(sm90::kBiasFirst | sm90::kSoftcap), "");
     EXPECT_NE(fault(sm90::kBiasFirst | sm90::kBiasFloat16), "");
     EXPECT_EQ(fault(sm90::kBiasFirst | sm90::kSoftcap | sm90::kBiasFloat16), "");
+    s.hopes = 1;
+    EXPECT_EQ(fault(0), "");
+    EXPECT_NE(fault(sm90::kSoftcap), "");
+    s.consumers = 3;
+    EXPECT_NE(fault(0), "");
+}
+
+/// Large heads without options: Q in registers where rows see the same keys, hopes where they see many.
+TEST_F(DenseSm90, HopesAndQueries)
+{
+    sm90::Wish wish = {2, 0, sm90::kMaskEnd, 128, 128};
+    EXPECT_EQ(sm90::shape_of(wish).holds_q, 1);
+    EXPECT_EQ(sm90::shape_of(wish).hopes, 1);
+    wish.hopes = false;
+    EXPECT_EQ(sm90::shape_of(wish).holds_q, 1);
+    EXPECT_EQ(sm90::shape_of(wish).hopes, 0);
+    EXPECT_EQ(sm90::shape_of({2, 0, sm90::kMaskDiagonal, 128, 128}).holds_q, 0);
+    EXPECT_EQ(sm90::shape_of({1, 0, sm90::kMaskDiagonal, 104, 128}).hopes, 1);
+    for (const sm90::Wish &other : std::initializer_list<sm90::Wish>{{2, sm90::kSoftcap, sm90::kMaskEnd, 128, 128},
+                                                                     {2, 0, sm90::kMaskEnd, 96, 96},
+                                                                     {2, 0, sm90::kMaskEnd, 192, 128},
+                                                                     {2, 0, sm90::kMaskWindow, 128, 128},
+                                                                     {2, 0, sm90::kMaskPosition, 128, 128}}) {
+        EXPECT_EQ(sm90::shape_of(other).holds_q, 0);
+        EXPECT_EQ(sm90::shape_of(other).hopes, 0);
+    }
+    for (const int64_t keys : {1023, 1024, 2047, 2048}) {
+        CausalProblem problem(8, 16, keys, keys, 128);
+        EXPECT_EQ(sm90::wish_of(problem.p).hopes, keys >= 2048);
+        problem.p.mask.causal = false;
+        EXPECT_EQ(sm90::wish_of(problem.p).hopes, keys >= 1024);
+    }
 }
 
 TEST_F(DenseSm90, CommonKernelsAreApart)
@@ -352,7 +385,15 @@ TEST_F(DenseSm90, Clusters)
 {
     EXPECT_EQ(sm90::shape_of({2, 0, 0, 256, 256, false, true}).cluster, 2);
     EXPECT_EQ(sm90::shape_of({2, 0, 0, 192, 128, false, true}).cluster, 2);
-    EXPECT_EQ(sm90::shape_of({2, 0, 0, 128, 128, false, true}).cluster, 1);
+    EXPECT_EQ(sm90::shape_of({2, 0, 0, 128, 128, false, true}).cluster, 2);
+    EXPECT_EQ(sm90::shape_of({2, 0, 0, 96, 96, false, true}).cluster, 1);
+    EXPECT_EQ(sm90::shape_of({2, sm90::kSoftcap, 0, 128, 128, false, true}).cluster, 1);
+    for (const int64_t dim : {128, 192})
+        for (const int64_t rows : {2047, 2048, 4095, 4096}) {
+            CausalProblem problem(8, 16, rows, rows, dim);
+            problem.p.mask.causal = false;
+            EXPECT_EQ(sm90::wish_of(problem.p).is_long, rows >= (dim == 128 ? 4096 : 2048)) << dim << " " << rows;
+        }
     Described described = served_in_clusters();
     EXPECT_EQ(refusal(described), "");
     attn_handle handle = create(gpu::Selection::standard);

@@ -10,8 +10,9 @@ namespace attn::sm90 {
 
 using namespace gpu; // params, sequences, results and the platform are those of the portable kernel
 
-constexpr Shape kShape = {ATTN_TYPE, ATTN_FEATURES, ATTN_MASK,          ATTN_DIM_QK, ATTN_DIM_V,  ATTN_CONSUMERS, ATTN_KEYS,
-                          ATTN_STAGES, ATTN_QUERY_BUFFERS, ATTN_TURNS, ATTN_UNROLL, ATTN_CLUSTER, ATTN_RANK};
+constexpr Shape kShape = {ATTN_TYPE,      ATTN_FEATURES, ATTN_MASK,   ATTN_DIM_QK,        ATTN_DIM_V,
+                          ATTN_CONSUMERS, ATTN_KEYS,     ATTN_STAGES, ATTN_QUERY_BUFFERS, ATTN_TURNS,
+                          ATTN_UNROLL,    ATTN_CLUSTER,  ATTN_RANK,   ATTN_HOLDS_Q,       ATTN_HOPES};
 static_assert(kShape.fault() == nullptr, "no kernel can have this shape");
 
 constexpr Element kType = static_cast<Element>(kShape.type);
@@ -48,6 +49,8 @@ constexpr bool kTurns = kShape.turns != 0;
 constexpr bool kStagesOut = kShape.stages_out();
 constexpr int kUnroll = kShape.unroll;
 constexpr int kCluster = kShape.cluster;
+constexpr bool kHoldsQ = kShape.holds_q != 0;
+constexpr bool kHopes = kShape.hopes != 0;
 constexpr int kQBytes = kShape.q_bytes(), kKBytes = kShape.k_bytes(), kVBytes = kShape.v_bytes();
 constexpr SharedLayout kAt = kShape.shared();
 

@@ -36,7 +36,7 @@ constexpr int64_t kWideDimV = 128, kFeaturedDimV = 192;
 Shape common_shape(const DenseProblem &p)
 {
     Wish wish = wish_of(p);
-    wish.is_short = wish.is_long = false;
+    wish.is_short = wish.is_long = false, wish.hopes = true;
     return shape_of(wish);
 }
 
@@ -119,6 +119,8 @@ public:
         json.add("query_buffers", int64_t{shape_.query_buffers});
         json.add("turns", shape_.turns != 0);
         json.add("cluster", int64_t{shape_.cluster});
+        json.add("holds_q", shape_.holds_q != 0);
+        json.add("hopes", shape_.hopes != 0);
         json.add("features", int64_t{shape_.features});
         json.add("mask_kind", int64_t{shape_.mask});
         json.add("threads", int64_t{shape_.threads()});

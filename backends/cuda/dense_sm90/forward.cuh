@@ -28,6 +28,10 @@
 //
 // Where all tiles see the same keys two blocks of threads may be a cluster: each copies half of K and V, to both.
 //
+// Consumers may hold their rows of Q in registers (kHoldsQ): products then read K alone from shared memory. Steps without
+// masks may hope that no score exceeds the reference of its row by much (kHopes): they keep K until the weights are seen
+// to be right, and else a warp multiplies again, by itself.
+//
 // Measurements are in docs/performance.md.
 #include "backends/cuda/dense_sm90/epilogue.cuh"
 #include "backends/cuda/dense_sm90/producers.cuh"
@@ -48,6 +52,11 @@ using namespace ptx;
 /// Under a diagonal a consumer lets blocks of keys pass that only others see. (Where tiles have no more rows than blocks
 /// have keys there are few, and looking for them costs 3 % of short rows.)
 constexpr bool kLetsPass = kMask == kMaskDiagonal && kRows > kKeys;
+
+/// Blocks of keys of a tile from which its steps hope: they keep K longer, for which short tiles wait.
+constexpr int kHopefulBlocks = 8;
+/// Steps of a warp without hope after the first that failed, and at most: what fails often costs more than it saves.
+constexpr int kCaution = 512, kMostCaution = 1 << 20;
 
 class Consumer {
 public:
@@ -81,15 +90,15 @@ public:
             add_low_rank();
         }
         wgmma_wait<0>();
-        end_qk();
+        pin(x_);
+        leave_keys();
         begin(*tile, sees, v_.after(sees.hidden));
         skip_values(sees.hidden);
         pack_weights();
         clear_output();
         for (;;) {
             visit_keys(*tile, sees);
-            release(empty_barrier(base_ + kAt.q_barriers, q_.slot()));
-            ++q_.count;
+            if constexpr (!kHoldsQ) release_queries();
             const Tile *next = take_tile();
             if (!next) break;
             // The last product of this tile, beside the first of the next.
@@ -103,6 +112,7 @@ public:
             const RowState state = state_;
             if constexpr (kHasLowRank) rows_.set(p_, *next, at_);
             await_qk();
+            leave_keys();
             begin(*next, sees, v_.after(1 + sees.hidden));
             wgmma_wait<0>();
             end_pv();
@@ -162,7 +172,27 @@ private:
 
     // Products. Their operands are in the buffers that q_, k_ and v_ name.
 
-    ATTN_DEVICE void wait_for_queries() { mbarrier_wait(full_barrier(base_ + kAt.q_barriers, q_.slot()), q_.parity()); }
+    ATTN_DEVICE void wait_for_queries()
+    {
+        mbarrier_wait(full_barrier(base_ + kAt.q_barriers, q_.slot()), q_.parity());
+        if constexpr (kHoldsQ) {
+#pragma unroll
+            for (int c = 0; c < kDimQk / 16; ++c) load_queries(c, queries_[c]);
+            release_queries();
+        }
+    }
+    /// Channels 16 c .. of the warp's rows, from the buffer: rows 0 .. 7 and 8 .. 15, then their next 8 channels.
+    ATTN_DEVICE void load_queries(int c, u32 (&a)[4]) const
+    {
+        const u32 row = threadIdx.x % kWarpgroup / 32 * 16 + at_.lane % 16;
+        const u32 at = base_ + kAt.q + q_.slot() * kQBytes + (at_.consumer * 64 + row) * 128;
+        load_matrices(a, at + c / 4 * (kRows * 128) + ((c % 4 * 2 + at_.lane / 16) ^ row % 8) * 16);
+    }
+    ATTN_DEVICE void release_queries()
+    {
+        release(empty_barrier(base_ + kAt.q_barriers, q_.slot()));
+        ++q_.count;
+    }
     ATTN_DEVICE void wait_for_values() { mbarrier_wait(full_barrier(base_ + kAt.v_barriers, v_.slot()), v_.parity()); }
     ATTN_DEVICE void wait_for_keys()
     {
@@ -175,9 +205,14 @@ private:
         const u64 k = k_descriptor_ + k_.slot() * descriptor_step(kKBytes);
         wgmma_fence();
 #pragma unroll
-        for (int c = 0; c < kDimQk / 16; ++c)
-            Wgmma<kType, kKeys>::shared(x_, q + c / 4 * descriptor_step(kRows * 128) + c % 4 * descriptor_step(32),
-                                        k + c / 4 * descriptor_step(kKeys * 128) + c % 4 * descriptor_step(32), c > 0);
+        for (int c = 0; c < kDimQk / 16; ++c) {
+            const u64 channels = k + c / 4 * descriptor_step(kKeys * 128) + c % 4 * descriptor_step(32);
+            if constexpr (kHoldsQ)
+                Wgmma<kType, kKeys>::registers_along_k(x_, queries_[c], channels, c > 0);
+            else
+                Wgmma<kType, kKeys>::shared(x_, q + c / 4 * descriptor_step(kRows * 128) + c % 4 * descriptor_step(32),
+                                            channels, c > 0);
+        }
         wgmma_commit();
     }
     /// Beside PV, which goes on; with a low-rank bias its product comes after it.
@@ -187,7 +222,7 @@ private:
         if constexpr (kHasLowRank) add_low_rank();
         pass_turn();
         if constexpr (kHasLowRank) wgmma_wait<0>();
-        end_qk();
+        pin(x_);
     }
     /// To products, which are scaled first. The factors lie behind Q and K.
     ATTN_DEVICE void add_low_rank()
@@ -203,9 +238,8 @@ private:
             Wgmma<kType, kKeys>::shared(x_, q + descriptor_step(32) * c, k + descriptor_step(32) * c, 1);
         wgmma_commit();
     }
-    ATTN_DEVICE void end_qk()
+    ATTN_DEVICE void leave_keys()
     {
-        pin(x_);
         release_keys(empty_barrier(base_ + kAt.k_barriers, k_.slot()));
         ++k_.count;
     }
@@ -297,10 +331,10 @@ private:
         return (kMask == kMaskWindow ? tile.schedule.block_of(i) : i) * kKeys;
     }
 
-    /// From products to weights of block i. True if what was summed before is to be multiplied by `alpha`. V of the block
-    /// is, or will be, in the buffer that `v` names.
+    /// From products to weights of block i: see RowState::soften(). V of the block is, or will be, in the buffer that `v` names.
     template <bool masked, bool is_first>
-    ATTN_DEVICE bool weigh(const Tile &tile, int i, Ring<kStages> v, float (&alpha)[2])
+    ATTN_DEVICE RowState::Outcome weigh(const Tile &tile, int i, Ring<kStages> v, float (&alpha)[2], bool hopes,
+                                        float (&added)[2])
     {
         const int block = key_of_block(tile, i), first = block + at_.column;
         if constexpr (kFinishesScores) finish_scores(p_, tile, at_, rows_, first, x_);
@@ -312,13 +346,92 @@ private:
             mask_scores(rows_, first, x_);
             if (!tile.schedule.contains(block, kKeys)) clear_hidden(tile.schedule, block, v);
         }
-        bool moves = false;
+        RowState::Outcome outcome = RowState::kStays;
         if constexpr (kHasSoftmax)
-            moves = state_.template soften<is_first>(p_, x_, alpha);
+            outcome = state_.template soften<is_first>(p_, x_, alpha, hopes, added);
         else
             state_.weigh_each(p_, x_);
         if constexpr (kHasValueTemperature) scale_weights(p_, tile, first, x_);
-        return moves;
+        return outcome;
+    }
+
+    /// Whether the warp hopes in this step. Its results do not depend on it.
+    ATTN_DEVICE bool may_hope()
+    {
+        if (careful_steps_ == 0) return is_long_;
+        --careful_steps_;
+        return false;
+    }
+
+    /// After a step that failed: what it would have come to without hope, in the same bits, from products that are computed
+    /// again (mma.sync and wgmma give the same); twice, as there are no registers to keep them in. `added`: what weights
+    /// came to.
+    ATTN_DEVICE void correct(float (&added)[2], float (&alpha)[2])
+    {
+        const float factor = unit_of_scores(p_);
+        float top[2] = {-infinity(), -infinity()}, reference[2], sums[2][2] = {};
+        each_group([&](int, const float (&x)[kGroup][4]) {
+#pragma unroll
+            for (int j = 0; j < kGroup; ++j)
+#pragma unroll
+                for (int e = 0; e < 4; ++e) top[e / 2] = fmaxf(top[e / 2], x[j][e]);
+        });
+        bool stays[2];
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            stays[half] = state_.move_row(factor, row_max(top[half]), half, alpha[half]);
+            const float max = state_.max[half];
+            reference[half] = max == -infinity() ? 0.0f : max * factor;
+        }
+        each_group([&](int group, const float (&x)[kGroup][4]) {
+#pragma unroll
+            for (int j = 0; j < kGroup; ++j)
+#pragma unroll
+                for (int e = 0; e < 4; ++e) {
+                    const float weight = exp2_fast(fmaf(x[j][e], factor, -reference[e / 2]));
+                    sums[e / 2][e % 2] += weight;
+#pragma unroll
+                    for (int i = 0; i < kKeys / 8 / kGroup; ++i) // registers have no number that is known only now
+                        if (i == group && !stays[e / 2]) x_[i * kGroup + j][e] = weight;
+                }
+        });
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+            if (!stays[half]) added[half] = sums[half][0] + sums[half][1];
+        state_.add(alpha, added);
+    }
+
+    /// Calls visit(group, products) for the products of the warp's rows with each kGroup times 8 keys, as wgmma leaves them.
+    static constexpr int kGroup = 4;
+    template <class Visit>
+    ATTN_DEVICE void each_group(Visit visit) const
+    {
+#pragma unroll 1
+        for (int group = 0; group < kKeys / 8 / kGroup; ++group) {
+            float x[kGroup][4] = {};
+            const u32 keys = base_ + kAt.k + k_.slot() * kKBytes + (8 * kGroup * group + at_.lane % 8) * 128;
+#pragma unroll kHoldsQ ? kDimQk / 32 : 1
+            for (int c = 0; c < kDimQk / 16; c += 2) {
+                const u32 at = keys + c / 4 * (kKeys * 128) + ((c % 4 * 2 + at_.lane / 8) ^ at_.lane % 8) * 16;
+                const int next = smaller(c + 1, kDimQk / 16 - 1);
+                u32 a[2][4];
+                if constexpr (kHoldsQ) {
+#pragma unroll
+                    for (int i = 0; i < 4; ++i) a[0][i] = queries_[c][i], a[1][i] = queries_[next][i];
+                } else {
+                    load_queries(c, a[0]);
+                    load_queries(next, a[1]);
+                }
+#pragma unroll
+                for (int j = 0; j < kGroup; ++j) {
+                    u32 b[4];
+                    load_matrices(b, at + j * (8 * 128));
+                    multiply<kType>(x[j], a[0], b[0], b[1]);
+                    if (c < next) multiply<kType>(x[j], a[1], b[2], b[3]);
+                }
+            }
+            visit(group, x);
+        }
     }
 
     /// The first step of a tile, after QK of the last block of keys that rows see.
@@ -326,12 +439,13 @@ private:
     {
         if constexpr (!kHasLowRank) rows_.set(p_, tile, at_); // else done: products needed it
         state_.clear();
-        float alpha[2];
+        is_long_ = tile.schedule.count >= kHopefulBlocks;
+        float alpha[2], added[2];
         const int i = kMask == kMaskPosition ? block_.number() : sees.count - 1;
         if (kDimV <= 128 && is_full(tile, sees, i)) // larger ones lack registers for a second text
-            weigh<false, true>(tile, i, v, alpha);
+            weigh<false, true>(tile, i, v, alpha, false, added);
         else
-            weigh<true, true>(tile, i, v, alpha);
+            weigh<true, true>(tile, i, v, alpha, false, added);
     }
 
     /// QK of block i, beside PV of the block above it.
@@ -344,11 +458,20 @@ private:
         start_qk();
         start_pv();
         await_qk();
-        const bool moves = weigh<masked, false>(tile, i, v_.after(1), alpha);
+        const bool hopes = kHopes && !masked && may_hope();
+        if (!hopes) leave_keys(); // else K may be needed again
+        float added[2];
+        const RowState::Outcome outcome = weigh<masked, false>(tile, i, v_.after(1), alpha, hopes, added);
+        if (hopes && outcome != RowState::kFails) leave_keys();
         wgmma_wait<0>();
         end_pv();
+        if (hopes && outcome == RowState::kFails) {
+            correct(added, alpha);
+            leave_keys();
+            careful_steps_ = caution_ = smaller(4 * caution_ + kCaution, kMostCaution);
+        }
         pack_weights();
-        if (moves) {
+        if (outcome != RowState::kStays) {
 #pragma unroll
             for (int j = 0; j < kDimV / 8; ++j)
 #pragma unroll
@@ -441,11 +564,14 @@ private:
     Ring<kQueryBuffers> q_;
     Ring<kStages> k_, v_;
     Ring<kTileSlots> taken_, done_;
+    bool is_long_ = false;               ///< The tile has kHopefulBlocks.
+    int careful_steps_ = 0, caution_ = 0; ///< Of the warp: steps without hope to come; after the last that failed.
     KeyBlock block_; ///< By position: the block whose keys were waited for last.
     Rows rows_;
     RowState state_;
     Scores x_;                   ///< Products, scores, weights.
     u32 weights_[kKeys / 16][4]; ///< In pairs, while PV reads them.
+    u32 queries_[kHoldsQ ? kDimQk / 16 : 1][4];
     Output o_;
 };
 

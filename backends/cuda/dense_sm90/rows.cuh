@@ -238,10 +238,10 @@ ATTN_DEVICE void mask_scores(const Rows &rows, int first, Scores &x)
 /// The running state of the two rows. Sums are of the thread's own columns until the end; without softmax the maximum
 /// is, too.
 struct RowState {
-    /// A row keeps its reference until a score exceeds it by so much, in units of the exponent: weights of up to 2^8 lose
-    /// nothing, and what was summed before need not be multiplied. (Not where the maximum itself is asked for. With
-    /// temperatures of values too the compiler would not let products overlap.)
-    static constexpr float kSlack = 8.0f;
+    /// A row keeps its reference until a score exceeds it by so much, in units of the exponent: such weights lose nothing, as
+    /// fp32 nor as what PV reads (halves end at 2^16), and what was summed before need not be multiplied. (Not where the
+    /// maximum itself is asked for. With temperatures of values too the compiler would not let products overlap.)
+    static constexpr float kSlack = kType == kFloat16 ? 15.0f : 24.0f;
     static constexpr bool kKeepsReference = !kHasEpilogue && !kHasValueTemperature;
 
     float max[2]; ///< What weights refer to: of scores, or of products where those are not finished.
@@ -249,30 +249,56 @@ struct RowState {
 
     ATTN_DEVICE void clear() { max[0] = max[1] = -infinity(), sum[0] = sum[1] = 0.0f; }
 
-    /// Online softmax: scores to weights. False if what was summed before stays as it is; else it is to be multiplied by
-    /// `alpha`, by all lanes of the warp. `first`: nothing was.
+    /// Steps that hope (kHopes) do not look for the largest score, but take the references as they are, and see by the sums of
+    /// weights whether one was too large: then Consumer::correct() has the products again. So the sum of one thread: rounded,
+    /// it does not hide a weight above kSlack.
+    static constexpr float kMostSum = kType == kFloat16 ? 0x1p14f : 0x1p23f;
+
+    /// What a step leaves: sums as they are, or to be multiplied by alpha by all lanes of the warp, or not yet added to, as
+    /// weights are wrong.
+    enum Outcome { kStays, kMoves, kFails };
+
+    /// Online softmax: scores to weights, of which `added` are the sums. `first`: nothing was summed before.
     template <bool first>
-    ATTN_DEVICE bool soften(const ForwardParams &p, Scores &x, float (&alpha)[2])
+    ATTN_DEVICE Outcome soften(const ForwardParams &p, Scores &x, float (&alpha)[2], bool hopes, float (&added)[2])
     {
         const float factor = unit_of_scores(p);
-        const bool moves = first || !kKeepsReference || __any_sync(kAllLanes, any_exceeds(factor, x));
-        if (moves) move(factor, x, alpha);
-        float reference[2], added[2][2] = {}; // short chains of sums: a warp has to hide their latency itself
+        bool moves = false;
+        alpha[0] = alpha[1] = 1.0f;
+        if (first || !hopes) {
+            moves = first || !kKeepsReference || __any_sync(kAllLanes, any_exceeds(factor, x));
+            if (moves) move(factor, x, alpha);
+        }
+        float reference[2], sums[2][2] = {}; // short chains of sums: a warp has to hide their latency itself
+        bool fails = false;
 #pragma unroll
-        for (int half = 0; half < 2; ++half) // nothing seen yet: every weight becomes 0
+        for (int half = 0; half < 2; ++half) { // nothing seen yet: every weight becomes 0
+            fails |= max[half] == -infinity();
             reference[half] = max[half] == -infinity() ? 0.0f : max[half] * factor;
+        }
         each_score([&](int half, int j, int e, int) {
             x[j][e] = exp2_fast(fmaf(x[j][e], factor, -reference[half]));
-            added[half][e % 2] += x[j][e];
+            sums[half][e % 2] += x[j][e];
         });
 #pragma unroll
-        for (int half = 0; half < 2; ++half) sum[half] += added[half][0] + added[half][1];
-        return moves;
+        for (int half = 0; half < 2; ++half) {
+            added[half] = sums[half][0] + sums[half][1];
+            fails |= added[half] > kMostSum;
+        }
+        if (hopes && __any_sync(kAllLanes, fails)) return kFails;
+        add(alpha, added);
+        return moves ? kMoves : kStays;
+    }
+    ATTN_DEVICE void add(const float (&alpha)[2], const float (&added)[2])
+    {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) sum[half] = fmaf(sum[half], alpha[half], added[half]);
     }
 
     /// Above 0 floats are ordered as their bits are, as integers, of which one instruction finds the largest of three: so
-    /// references should be above 0. (The registers of three consumers do not suffice for it.)
-    static constexpr bool kAsIntegers = kConsumers == 2;
+    /// references should be above 0. (The registers of three consumers do not suffice for it, and where steps hope the compiler
+    /// would not let products overlap.)
+    static constexpr bool kAsIntegers = kConsumers == 2 && !kHopes;
 
     ATTN_DEVICE bool exceeds(float score, float factor, int half) const { return (score - max[half]) * factor > kSlack; }
     ATTN_DEVICE bool is_low(int half) const { return kAsIntegers && !(max[half] > 0.0f); }
@@ -304,14 +330,16 @@ struct RowState {
             if (j > 0 || e % 2 > 0) top[half] = fmaxf(top[half], x[j][e]);
         });
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const float here = row_max(top[half]);
-            const bool stays = kKeepsReference && !is_low(half) && !exceeds(here, factor, half);
-            const float now = stays ? max[half] : fmaxf(max[half], here);
-            alpha[half] = exp2_fast((max[half] - (now == -infinity() ? 0.0f : now)) * factor);
-            max[half] = now;
-            sum[half] *= alpha[half];
-        }
+        for (int half = 0; half < 2; ++half) move_row(factor, row_max(top[half]), half, alpha[half]);
+    }
+    /// Likewise of one row, whose largest score is `here`. True if it stays.
+    ATTN_DEVICE bool move_row(float factor, float here, int half, float &alpha)
+    {
+        const bool stays = kKeepsReference && max[half] != -infinity() && !is_low(half) && !exceeds(here, factor, half);
+        const float now = stays ? max[half] : fmaxf(max[half], here);
+        alpha = exp2_fast((max[half] - (now == -infinity() ? 0.0f : now)) * factor);
+        max[half] = now;
+        return stays;
     }
 
     /// Scores to weights that do not depend on the other keys of the row; those of ReLU lack a factor of the row. What

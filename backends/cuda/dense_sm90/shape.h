@@ -60,6 +60,8 @@ struct Shape {
     i32 unroll;        ///< Of the loop over keys that all rows see.
     i32 cluster; ///< Blocks of threads that read K and V together, each a part for all; their tiles see the same keys.
     i32 rank;    ///< Channels of the factors of a low-rank bias, rounded up to 16; 0: none.
+    i32 holds_q; ///< 1: consumers hold their rows of Q in registers, else products read them from shared memory.
+    i32 hopes;   ///< 1: steps without masks presume that no score exceeds the reference of its row by much.
 
     /// Factors lie behind Q and K, as one more block of channels.
     static constexpr i32 kMostRank = 64;
@@ -130,6 +132,12 @@ struct Shape {
         if (rank < 0 || rank % 16 != 0 || rank > kMostRank || (rank > 0) != ((features & kLowRank) != 0))
             return "rank must be a multiple of 16 up to 64, with a low-rank bias only";
         if (cluster != 1 && cluster != 2) return "cluster must be 1 or 2";
+        if (holds_q < 0 || holds_q > 1) return "holds_q must be 0 or 1";
+        if (holds_q && (rank > 0 || dim_qk > 128 || consumers != 2))
+            return "Q is held in registers without low-rank bias, up to 128 channels, by two consumers";
+        if (hopes < 0 || hopes > 1) return "hopes must be 0 or 1";
+        if (hopes && (features != 0 || consumers != 2 || dim_v > 128))
+            return "steps hope without options, with two consumers and up to 128 channels of V";
         if (cluster > 1 && mask != kMaskEnd) return "blocks of a cluster see the same keys";
         if (shared().bytes > kMostSharedBytes) return "shared memory is at most 227 KiB";
         return nullptr;

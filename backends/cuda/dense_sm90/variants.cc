@@ -30,9 +30,18 @@ i32 most_tile_registers(i32 features)
     return 176;
 }
 
-/// Rows from which blocks of threads that copy K and V together are faster, with heads above 128: 767 beside 756
-/// TFLOP/s at 8192, 531 beside 540 at 512 (H200, d 256, full). Smaller heads gain less than 1 %.
-constexpr int64_t kLongRows = 2048;
+/// Rows from which blocks of threads that copy K and V together are faster, with heads above 128 and with large ones up
+/// to 128: d 256 767 beside 756 TFLOP/s at 8192, 531 beside 540 at 512; d 128 742 beside 746 at 2048 (H200, full).
+constexpr int64_t kLongRows = 2048, kLongRowsOf128 = 4096;
+/// Keys from which steps that hope are faster: d 128 full 683 beside 674 TFLOP/s at 1024, 565 beside 590 at 512; causal
+/// 628 beside 625 at 2048, 503 beside 512 at 1024 (H200).
+constexpr int64_t kHopefulKeys = 1024, kHopefulKeysCausal = 2048;
+
+/// The heads that hopes and Q in registers were measured to pay for.
+bool is_large(const Wish &wish)
+{
+    return wish.features == 0 && std::min(wish.dim_qk, wish.dim_v) > 96 && std::max(wish.dim_qk, wish.dim_v) <= 128;
+}
 
 MaskKind mask_kind(const DenseMask &mask)
 {
@@ -73,7 +82,8 @@ Wish wish_of(const DenseProblem &p) noexcept
     wish.rank = p.bias_rank;
     if (p.bias_rank != 0) wish.features |= kLowRank;
     wish.mask = mask_kind(p.mask);
-    wish.is_long = wish.mask == kMaskEnd && p.max_q >= kLongRows && is_uniform(p);
+    wish.is_long = p.max_q >= (std::max(p.dim_qk, p.dim_v) > 128 ? kLongRows : kLongRowsOf128) && is_uniform(p);
+    wish.hopes = p.max_kv >= (wish.mask == kMaskDiagonal ? kHopefulKeysCausal : kHopefulKeys);
     // Under a diagonal larger tiles reach further beyond it.
     wish.is_short = wish.mask == kMaskDiagonal && forward_us(p, 2, 1) < forward_us(p, 3, 1);
     return wish;
@@ -103,7 +113,9 @@ Shape shape_of(const Wish &wish) noexcept
     }
     s.query_buffers = 2;
     if (s.fault() != nullptr) s.query_buffers = 1;
-    if (wish.is_long && s.consumers == 2 && std::max(s.dim_qk, s.dim_v) > 128) s.cluster = 2;
+    if (wish.is_long && s.consumers == 2 && (std::max(s.dim_qk, s.dim_v) > 128 || is_large(wish))) s.cluster = 2;
+    s.holds_q = is_large(wish) && s.mask == kMaskEnd;
+    s.hopes = is_large(wish) && wish.hopes && (s.mask == kMaskEnd || s.mask == kMaskDiagonal);
     return s;
 }
 
@@ -113,7 +125,8 @@ attn_status override_shape(Shape *shape)
     const gpu::ShapeField fields[] = {{"consumers", &shape->consumers}, {"keys", &shape->keys},
                                       {"stages", &shape->stages},       {"query_buffers", &shape->query_buffers},
                                       {"turns", &shape->turns},         {"unroll", &shape->unroll},
-                                      {"cluster", &shape->cluster}};
+                                      {"cluster", &shape->cluster},     {"holds_q", &shape->holds_q},
+                                      {"hopes", &shape->hopes}};
     if (const attn_status status = gpu::override_fields(kVariable, fields)) return status;
     if (const char *fault = shape->fault())
         return fail(ATTN_ERROR_INVALID, "%s = %s: %s", kVariable, std::getenv(kVariable), fault);
@@ -137,7 +150,9 @@ kernel::Request forward_request(const Shape &s)
                     {"ATTN_TURNS", s.turns},
                     {"ATTN_UNROLL", s.unroll},
                     {"ATTN_CLUSTER", s.cluster},
-                    {"ATTN_RANK", s.rank}});
+                    {"ATTN_RANK", s.rank},
+                    {"ATTN_HOLDS_Q", s.holds_q},
+                    {"ATTN_HOPES", s.hopes}});
     return request;
 }
 
@@ -147,14 +162,16 @@ namespace {
 struct Common {
     i32 type, features, mask;
     int64_t dim_qk, dim_v, rank = 0;
+    bool is_long = false, hopes = true;
 };
 constexpr i32 kHalves = 1, kBfloats = 2;
 
 std::vector<kernel::Request> requests_for(std::initializer_list<Common> list)
 {
     std::vector<kernel::Request> requests;
-    for (const auto &[type, features, mask, dim_qk, dim_v, rank] : list)
-        requests.push_back(forward_request(shape_of({type, features, mask, dim_qk, dim_v, false, false, rank})));
+    for (const auto &[type, features, mask, dim_qk, dim_v, rank, is_long, hopes] : list)
+        requests.push_back(
+            forward_request(shape_of({type, features, mask, dim_qk, dim_v, false, is_long, rank, hopes})));
     return requests;
 }
 
@@ -170,6 +187,12 @@ std::vector<kernel::Request> further_requests()
         {kBfloats, 0, kMaskPosition, 128, 128},
         {kBfloats, 0, kMaskPosition, 256, 256},
         {kBfloats, kAlibi, kMaskPosition, 128, 128},
+        {kBfloats, 0, kMaskEnd, 128, 128, 0, true},
+        {kBfloats, 0, kMaskEnd, 128, 128, 0, false, false},
+        {kBfloats, 0, kMaskDiagonal, 128, 128, 0, false, false},
+        {kHalves, 0, kMaskEnd, 128, 128, 0, true},
+        {kBfloats, 0, kMaskEnd, 192, 128, 0, true},
+        {kBfloats, 0, kMaskEnd, 256, 256, 0, true},
         {kBfloats, 0, kMaskWindow, 256, 256},
         {kHalves, 0, kMaskEnd, 64, 64},
         {kHalves, 0, kMaskDiagonal, 64, 64},

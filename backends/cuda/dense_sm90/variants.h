@@ -20,6 +20,7 @@ struct Wish {
     bool is_short = false;         ///< Rows see few blocks of keys, and not all the same.
     bool is_long = false;          ///< Rows are many, and all see the same keys.
     int64_t rank = 0;              ///< Channels of the factors of a low-rank bias; at most Shape::kMostRank.
+    bool hopes = true;             ///< Rows may see keys enough for hopes to pay: not if all are short.
 };
 /// Whether all rows of the plan see as many keys, in each call.
 bool is_uniform(const DenseProblem &problem) noexcept;

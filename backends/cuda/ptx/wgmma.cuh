@@ -65,6 +65,7 @@ constexpr u64 descriptor_step(u32 bytes)
 ///   shared(): c = (accumulate ? c : 0) + a b; a is along k, b too (n rows).
 ///   shared_along_n(): c += a b; a is along k, b along n.
 ///   registers(): c += a b; a in registers as mma.sync has it, b along n.
+///   registers_along_k(): c = (accumulate ? c : 0) + a b; a in registers, b along k.
 template <gpu::Element type, int n>
 struct Wgmma;
 
@@ -133,8 +134,18 @@ struct Wgmma;
                  : ATTN_PRODUCT_##n \
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_descriptor))
 
+#define ATTN_WGMMA_REGISTERS_ALONG_K(type, n, a0, a1, a2, a3, b, add) \
+    asm volatile("{\n" \
+                 ".reg .pred adds;\n" \
+                 "setp.ne.b32 adds, " add ", 0;\n" \
+                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " {" ATTN_OUTPUT_##n \
+                 "}, {" a0 ", " a1 ", " a2 ", " a3 "}, " b ", adds, 1, 1, 0;\n" \
+                 "}" \
+                 : ATTN_PRODUCT_##n \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_descriptor), "r"(accumulate))
+
 /// i0 ...: the numbers of the operands after those of the product.
-#define ATTN_DEFINE_WGMMA(n, i0, i1, i2, i3, i4) \
+#define ATTN_DEFINE_WGMMA(n, i0, i1, i2, i3, i4, i5) \
     template <gpu::Element type> \
     struct Wgmma<type, n> { \
         static ATTN_DEVICE void shared(float (&c)[n / 8][4], u64 a_descriptor, u64 b_descriptor, int accumulate) \
@@ -158,14 +169,22 @@ struct Wgmma;
             else \
                 ATTN_WGMMA_REGISTERS("f16", n, i0, i1, i2, i3, i4); \
         } \
+        static ATTN_DEVICE void registers_along_k(float (&c)[n / 8][4], const u32 (&a)[4], u64 b_descriptor, \
+                                                  int accumulate) \
+        { \
+            if constexpr (type == gpu::kBfloat16) \
+                ATTN_WGMMA_REGISTERS_ALONG_K("bf16", n, i0, i1, i2, i3, i4, i5); \
+            else \
+                ATTN_WGMMA_REGISTERS_ALONG_K("f16", n, i0, i1, i2, i3, i4, i5); \
+        } \
     }
 
-ATTN_DEFINE_WGMMA(64, "%32", "%33", "%34", "%35", "%36");
-ATTN_DEFINE_WGMMA(80, "%40", "%41", "%42", "%43", "%44");
-ATTN_DEFINE_WGMMA(96, "%48", "%49", "%50", "%51", "%52");
-ATTN_DEFINE_WGMMA(128, "%64", "%65", "%66", "%67", "%68");
-ATTN_DEFINE_WGMMA(192, "%96", "%97", "%98", "%99", "%100");
-ATTN_DEFINE_WGMMA(256, "%128", "%129", "%130", "%131", "%132");
+ATTN_DEFINE_WGMMA(64, "%32", "%33", "%34", "%35", "%36", "%37");
+ATTN_DEFINE_WGMMA(80, "%40", "%41", "%42", "%43", "%44", "%45");
+ATTN_DEFINE_WGMMA(96, "%48", "%49", "%50", "%51", "%52", "%53");
+ATTN_DEFINE_WGMMA(128, "%64", "%65", "%66", "%67", "%68", "%69");
+ATTN_DEFINE_WGMMA(192, "%96", "%97", "%98", "%99", "%100", "%101");
+ATTN_DEFINE_WGMMA(256, "%128", "%129", "%130", "%131", "%132", "%133");
 
 #undef ATTN_PIECES_2
 #undef ATTN_PIECES_4
@@ -186,6 +205,7 @@ ATTN_DEFINE_WGMMA(256, "%128", "%129", "%130", "%131", "%132");
 #undef ATTN_WGMMA_SHARED
 #undef ATTN_WGMMA_SHARED_ALONG_N
 #undef ATTN_WGMMA_REGISTERS
+#undef ATTN_WGMMA_REGISTERS_ALONG_K
 #undef ATTN_DEFINE_WGMMA
 
 } // namespace attn::ptx
