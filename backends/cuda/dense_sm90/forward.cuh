@@ -403,6 +403,7 @@ private:
 
     /// Calls visit(group, products) for the products of the warp's rows with each kGroup times 8 keys, as wgmma leaves them.
     static constexpr int kGroup = 4;
+    static_assert(!kHopes || kKeys % (8 * kGroup) == 0);
     template <class Visit>
     ATTN_DEVICE void each_group(Visit visit) const
     {
@@ -410,7 +411,7 @@ private:
         for (int group = 0; group < kKeys / 8 / kGroup; ++group) {
             float x[kGroup][4] = {};
             const u32 keys = base_ + kAt.k + k_.slot() * kKBytes + (8 * kGroup * group + at_.lane % 8) * 128;
-#pragma unroll kHoldsQ ? kDimQk / 32 : 1
+#pragma unroll kHoldsQ ? (kDimQk + 16) / 32 : 1
             for (int c = 0; c < kDimQk / 16; c += 2) {
                 const u32 at = keys + c / 4 * (kKeys * 128) + ((c % 4 * 2 + at_.lane / 8) ^ at_.lane % 8) * 16;
                 const int next = smaller(c + 1, kDimQk / 16 - 1);

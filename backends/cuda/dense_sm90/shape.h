@@ -136,8 +136,8 @@ struct Shape {
         if (holds_q && (rank > 0 || dim_qk > 128 || consumers != 2))
             return "Q is held in registers without low-rank bias, up to 128 channels, by two consumers";
         if (hopes < 0 || hopes > 1) return "hopes must be 0 or 1";
-        if (hopes && (features != 0 || consumers != 2 || dim_v > 128))
-            return "steps hope without options, with two consumers and up to 128 channels of V";
+        if (hopes && (features != 0 || consumers != 2 || dim_v > 128 || keys % 32 != 0))
+            return "steps hope without options, with two consumers, up to 128 channels of V and multiples of 32 keys";
         if (cluster > 1 && mask != kMaskEnd) return "blocks of a cluster see the same keys";
         if (shared().bytes > kMostSharedBytes) return "shared memory is at most 227 KiB";
         return nullptr;
