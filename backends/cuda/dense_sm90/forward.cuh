@@ -178,6 +178,7 @@ private:
         if constexpr (kHoldsQ) {
 #pragma unroll
             for (int c = 0; c < kDimQk / 16; ++c) load_queries(c, queries_[c]);
+            __syncwarp(); // what all lanes have read one of them releases
             release_queries();
         }
     }
@@ -468,6 +469,7 @@ private:
         end_pv();
         if (hopes && outcome == RowState::kFails) {
             correct(added, alpha);
+            __syncwarp(); // all lanes have read K
             leave_keys();
             careful_steps_ = caution_ = smaller(4 * caution_ + kCaution, kMostCaution);
         }
