@@ -37,7 +37,7 @@ constexpr int64_t kLongRows = 2048, kLongRowsOf128 = 4096;
 /// 628 beside 625 at 2048, 503 beside 512 at 1024 (H200).
 constexpr int64_t kHopefulKeys = 1024, kHopefulKeysCausal = 2048;
 
-/// The heads that hopes and Q in registers were measured to pay for.
+/// The heads that hopes and Q in registers pay for: measured with 128 channels; with 96 they gain nothing.
 bool is_large(const Wish &wish)
 {
     return wish.features == 0 && std::min(wish.dim_qk, wish.dim_v) > 96 && std::max(wish.dim_qk, wish.dim_v) <= 128;
