@@ -27,9 +27,9 @@ struct PortableRate {
 constexpr int64_t kMeasuredUnits = 132; ///< SMs.
 
 constexpr TileCost kTileCosts[] = {
-    {64, false, 3, 1.267, 1.329},  {64, true, 2, 1.618, 1.058},  {64, true, 3, 2.799, 1.289},
-    {128, false, 2, 1.561, 1.407}, {128, true, 2, 2.648, 1.371}, {256, false, 2, 5.003, 1.262},
-    {256, true, 2, 6.554, 1.273},
+    {64, false, 3, 1.292, 1.326},  {64, true, 2, 1.589, 1.066},  {64, true, 3, 1.846, 1.305},
+    {128, false, 2, 1.825, 1.336}, {128, true, 2, 2.740, 1.332}, {256, false, 2, 5.142, 1.267},
+    {256, true, 2, 5.749, 1.291},
 };
 constexpr PortableRate kPortableRates[] = {
     {64, false, 340.1},

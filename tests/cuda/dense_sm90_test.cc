@@ -131,9 +131,7 @@ TEST_F(DenseSm90, FeaturesThatExclude)
     s.hopes = 1;
     EXPECT_EQ(fault(0), "");
     EXPECT_NE(fault(sm90::kSoftcap), "");
-    s.keys = 80;
-    EXPECT_NE(fault(0), "");
-    s.keys = 128, s.consumers = 3;
+    s.consumers = 3;
     EXPECT_NE(fault(0), "");
 }
 

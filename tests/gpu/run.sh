@@ -6,14 +6,15 @@
 #   --quick     a part of the conformance table, and small samples everywhere
 #   --random N  random descriptors of each table (10); each may need a kernel of its own from the compiler
 #   --jobs N    processes at a time (all cores): the oracle, on the CPU, takes most of the time
-#   --limit S   seconds for everything (580); what is not done by then counts as failed
+#   --limit S   seconds for everything (580); what is not done by then counts as failed. Where that is not enough, run the
+#               stages in parts: --only device,conformance, then the others
 #   --build DIR build/gpu-bundle, see bundle.sh, or build/release, whichever is there
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 
 stages=(device conformance packs nvrtc portable gpu memcheck racecheck python first_plan)
 only=${stages[*]} quick='' seed=$RANDOM$RANDOM random=10 jobs=$(nproc) build='' limit=580
-usage() { sed -n '5,10s/^# //p' "$0"; exit 2; }
+usage() { sed -n '5,11s/^# //p' "$0"; exit 2; }
 while [ "$#" -gt 0 ]; do
   case $1 in
     --list) printf '%s\n' "${stages[@]}"; exit ;;
@@ -62,7 +63,8 @@ jobs_of() {
   tr '\n' '\0' <"$logs/$1/jobs" | timeout -k 10 "$seconds" xargs -0 -r -n 1 -P "$jobs" bash -c '
     name=${2%%$'"'\t'"'*} command=${2#*$'"'\t'"'}
     bash -c "$command" >"$1/$name.log" 2>&1 </dev/null
-    echo $? >"$1/$name.status"' job "$logs/$1"
+    echo $? >"$1/$name.status"
+    echo $SECONDS >"$1/$name.seconds"' job "$logs/$1"
 }
 
 # One job for each test of the filter.

@@ -20,6 +20,7 @@ ROW = re.compile(
 ERRORS = ("global", "row", "lse", "max", "entropy", "mass")
 MOST_EXCERPTS = 6
 EXCERPT_LINES = 12
+MOST_SLOW = 5
 LINE_LENGTH = 400
 TIMED_OUT = 124  # as timeout says it
 
@@ -92,6 +93,7 @@ class Job:
     name: str
     text: str
     status: int
+    seconds: int
 
     def counts(self) -> tuple[int, int]:
         """Checks passed and failed: the runs of a table where there is one, else the tests."""
@@ -140,9 +142,16 @@ def read_jobs(folder: Path) -> list[Job]:
     listed = folder / "jobs"
     for line in listed.read_text().splitlines() if listed.exists() else []:
         name = line.split("\t")[0]
-        log, status = folder / f"{name}.log", folder / f"{name}.status"
+        log, status, seconds = (folder / f"{name}.{kind}" for kind in ("log", "status", "seconds"))
         text = log.read_text(errors="replace") if log.exists() else "not run"
-        jobs.append(Job(name, text, int(status.read_text()) if status.exists() else TIMED_OUT))
+        jobs.append(
+            Job(
+                name,
+                text,
+                int(status.read_text()) if status.exists() else TIMED_OUT,
+                int(seconds.read_text()) if seconds.exists() else 0,
+            )
+        )
     return jobs
 
 
@@ -169,6 +178,9 @@ def print_stage(folder: Path) -> None:
             print("   " + job.text.rstrip().replace("\n", "\n   "))
     if skipped:
         print(f"   skipped: {', '.join(skipped)}")
+    slowest = sorted(jobs, key=lambda job: -job.seconds)[: MOST_SLOW if len(jobs) > MOST_SLOW else 0]
+    if slowest:
+        print(f"   slowest: {', '.join(f'{job.name} {job.seconds} s' for job in slowest)}")
     print(f"   {passed} passed, {failed} failed, in {len(jobs)} processes")
     wrong = [job for job in jobs if job.counts()[1] > 0]
     for job in wrong[:MOST_EXCERPTS]:

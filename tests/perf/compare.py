@@ -2,7 +2,9 @@
 """libattn on a GPU beside cuDNN, FlashAttention-2 and FlexAttention, in one process and in turns.
 
 Needs PyTorch with CUDA and libattn.so, nothing else. For each row a sample of the results is checked first; then the
-libraries take turns (A B A B): after a rest of 0.1 s, 5 calls to warm up and 30 that are timed one by one with events.
+libraries take turns, in an order drawn anew for each round, as a burst that heats the GPU slows the next one down:
+after a rest of 0.1 s, 5 calls to warm up and 30 that are timed one by one with events. Rows of long calls, where the power of
+the GPU is what limits, take as many rounds as fit 3 s.
 Quoted are the median and the best. The GPU is kept busy while the calls are enqueued, so times are those of the device;
 what a call costs the host is listed apart. Inputs are random normal numbers; decoding rotates through caches of at least
 200 MB. Ceilings, a bfloat16 matrix product of 8192 and reading 2 GiB, are measured in the same run, before and after.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import random
 import signal
 import statistics
 import sys
@@ -30,6 +33,8 @@ from compare_rows import Row
 REST_S = 0.1
 WARM_UPS = 5
 TIMED = 30
+LONG_MS = 2.0  # calls from which on a row takes
+LONG_ROW_S = 3.0  # at least that long
 PEER_S = 90  # for a peer to get ready: some compile
 # Largest errors of a bfloat16 or float16 result: of all sampled rows, and of the worst.
 TOLERANCES = {"bfloat16": (4e-3, 1e-2), "float16": (6e-4, 2e-3)}
@@ -94,13 +99,17 @@ def burst(functions: list[Callable[[], Any]], timed: int = TIMED) -> Timing:
     return Timing([start.elapsed_time(end) for start, end in events], host)
 
 
-def in_turns(libraries: dict[str, list[Callable[[], Any]]], rounds: int) -> dict[str, Timing]:
+def in_turns(libraries: dict[str, list[Callable[[], Any]]], rounds: int, order: random.Random) -> dict[str, Timing]:
     timings = {name: Timing([], []) for name in libraries}
-    for _ in range(rounds):
-        for name, functions in libraries.items():
-            one = burst(functions)
+    begin = time.monotonic()
+    is_long = False
+    while rounds > 0 or (is_long and time.monotonic() - begin < LONG_ROW_S):
+        rounds -= 1
+        for name in order.sample(list(libraries), len(libraries)):
+            one = burst(libraries[name])
             timings[name].device += one.device
             timings[name].host += one.host
+            is_long |= one.median > LONG_MS
     return timings
 
 
@@ -175,7 +184,7 @@ def run_row(handle: Any, row: Row, peers: set[str], rounds: int, seed: int, ceil
     most, most_row = TOLERANCES[row.dtype]
     if "libattn" in libraries and not (own.error <= most and own.worst_row <= most_row):
         own.note = f"WRONG: error {own.error:.1e} (at most {most:.0e}), worst row {own.worst_row:.1e} ({most_row:.0e})"
-    for name, timing in in_turns(libraries, rounds).items():
+    for name, timing in in_turns(libraries, rounds, random.Random(seed)).items():
         results[name].timing = timing
     own.bar = bar_of(row, {name: r.rate for name, r in results.items() if r.timing}, ceilings)
     del plan, libraries
@@ -256,7 +265,7 @@ def main() -> int:
     parser.add_argument("--group", default="", help="only these groups, by commas: dense, more, decode, page, mask")
     parser.add_argument("--peers", default="cudnn,fa2,flex,contiguous", help="which to compare with, by commas")
     parser.add_argument("--quick", action="store_true", help="few rows, one round")
-    parser.add_argument("--rounds", type=int, default=0, help="bursts of each library on a row (2)")
+    parser.add_argument("--rounds", type=int, default=0, help="bursts of each library on a row, at least (2)")
     parser.add_argument("--budget", type=float, default=540.0, help="seconds after which no new row begins")
     parser.add_argument("--library", default="", help="libattn.so; default: the bundle's, the build's, the system's")
     parser.add_argument("--no-compile", action="store_true", help="kernels of packs and caches only")

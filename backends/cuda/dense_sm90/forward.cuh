@@ -266,7 +266,18 @@ private:
     }
     ATTN_DEVICE void pass_turn()
     {
-        if (kTurns) named_barrier_arrive(kTurnBarrier + (at_.consumer + 1) % kConsumers, 2 * kWarpgroup);
+        if (kTurns) named_barrier_arrive(turn_of_next(), 2 * kWarpgroup);
+    }
+    ATTN_DEVICE int turn_of_next() const { return kTurnBarrier + (at_.consumer + 1) % kConsumers; }
+    /// Likewise, when `sum` is there and before what needs the result, which is 0. Between barriers and arithmetic the
+    /// compiler keeps no order but that of data: so it gets some, by a word of shared memory of which it does not know
+    /// that it is 0.
+    ATTN_DEVICE float pass_turn_after(float sum)
+    {
+        if constexpr (!kTurns) return 0.0f;
+        const volatile u32 *zero = reinterpret_cast<const volatile u32 *>(shared_memory + kAt.zero);
+        named_barrier_arrive(turn_of_next() + static_cast<int>(__float_as_uint(sum) & *zero), 2 * kWarpgroup);
+        return __uint_as_float(*zero);
     }
 
     // Blocks of keys.
@@ -334,8 +345,7 @@ private:
 
     /// From products to weights of block i: see RowState::soften(). V of the block is, or will be, in the buffer that `v` names.
     template <bool masked, bool is_first>
-    ATTN_DEVICE RowState::Outcome weigh(const Tile &tile, int i, Ring<kStages> v, float (&alpha)[2], bool hopes,
-                                        float (&added)[2])
+    ATTN_DEVICE bool weigh(const Tile &tile, int i, Ring<kStages> v, float (&alpha)[2])
     {
         const int block = key_of_block(tile, i), first = block + at_.column;
         if constexpr (kFinishesScores) finish_scores(p_, tile, at_, rows_, first, x_);
@@ -347,19 +357,19 @@ private:
             mask_scores(rows_, first, x_);
             if (!tile.schedule.contains(block, kKeys)) clear_hidden(tile.schedule, block, v);
         }
-        RowState::Outcome outcome = RowState::kStays;
+        bool moves = false;
         if constexpr (kHasSoftmax)
-            outcome = state_.template soften<is_first>(p_, x_, alpha, hopes, added);
+            moves = state_.template soften<is_first>(p_, x_, alpha);
         else
             state_.weigh_each(p_, x_);
         if constexpr (kHasValueTemperature) scale_weights(p_, tile, first, x_);
-        return outcome;
+        return moves;
     }
 
     /// Whether the warp hopes in this step. Its results do not depend on it.
-    ATTN_DEVICE bool may_hope()
+    ATTN_DEVICE bool may_hope(const Tile &tile)
     {
-        if (careful_steps_ == 0) return is_long_;
+        if (careful_steps_ == 0) return tile.schedule.count >= kHopefulBlocks;
         --careful_steps_;
         return false;
     }
@@ -371,11 +381,9 @@ private:
     {
         const float factor = unit_of_scores(p_);
         float top[2] = {-infinity(), -infinity()}, reference[2], sums[2][2] = {};
-        each_group([&](int, const float (&x)[kGroup][4]) {
+        each_piece([&](int, const float (&x)[4]) {
 #pragma unroll
-            for (int j = 0; j < kGroup; ++j)
-#pragma unroll
-                for (int e = 0; e < 4; ++e) top[e / 2] = fmaxf(top[e / 2], x[j][e]);
+            for (int e = 0; e < 4; ++e) top[e / 2] = fmaxf(top[e / 2], x[e]);
         });
         bool stays[2];
 #pragma unroll
@@ -384,17 +392,15 @@ private:
             const float max = state_.max[half];
             reference[half] = max == -infinity() ? 0.0f : max * factor;
         }
-        each_group([&](int group, const float (&x)[kGroup][4]) {
+        each_piece([&](int piece, const float (&x)[4]) {
 #pragma unroll
-            for (int j = 0; j < kGroup; ++j)
+            for (int e = 0; e < 4; ++e) {
+                const float weight = exp2_fast(fmaf(x[e], factor, -reference[e / 2]));
+                sums[e / 2][e % 2] += weight;
 #pragma unroll
-                for (int e = 0; e < 4; ++e) {
-                    const float weight = exp2_fast(fmaf(x[j][e], factor, -reference[e / 2]));
-                    sums[e / 2][e % 2] += weight;
-#pragma unroll
-                    for (int i = 0; i < kKeys / 8 / kGroup; ++i) // registers have no number that is known only now
-                        if (i == group && !stays[e / 2]) x_[i * kGroup + j][e] = weight;
-                }
+                for (int j = 0; j < kKeys / 8; ++j) // registers have no number that is known only now
+                    if (j == piece && !stays[e / 2]) x_[j][e] = weight;
+            }
         });
 #pragma unroll
         for (int half = 0; half < 2; ++half)
@@ -402,21 +408,19 @@ private:
         state_.add(alpha, added);
     }
 
-    /// Calls visit(group, products) for the products of the warp's rows with each kGroup times 8 keys, as wgmma leaves them.
-    static constexpr int kGroup = 4;
-    static_assert(!kHopes || kKeys % (8 * kGroup) == 0);
+    /// Calls visit(piece, products) for the products of the warp's rows with each 8 keys, as wgmma leaves them. (Several at
+    /// a time would be faster, and take registers from all of the kernel.)
     template <class Visit>
-    ATTN_DEVICE void each_group(Visit visit) const
+    ATTN_DEVICE void each_piece(Visit visit) const
     {
 #pragma unroll 1
-        for (int group = 0; group < kKeys / 8 / kGroup; ++group) {
-            float x[kGroup][4] = {};
-            const u32 keys = base_ + kAt.k + k_.slot() * kKBytes + (8 * kGroup * group + at_.lane % 8) * 128;
+        for (int piece = 0; piece < kKeys / 8; ++piece) {
+            float x[4] = {};
+            const u32 keys = base_ + kAt.k + k_.slot() * kKBytes + (8 * piece + at_.lane % 8) * 128;
 #pragma unroll kHoldsQ ? (kDimQk + 16) / 32 : 1
             for (int c = 0; c < kDimQk / 16; c += 2) {
-                const u32 at = keys + c / 4 * (kKeys * 128) + ((c % 4 * 2 + at_.lane / 8) ^ at_.lane % 8) * 16;
                 const int next = smaller(c + 1, kDimQk / 16 - 1);
-                u32 a[2][4];
+                u32 a[2][4], b[4];
                 if constexpr (kHoldsQ) {
 #pragma unroll
                     for (int i = 0; i < 4; ++i) a[0][i] = queries_[c][i], a[1][i] = queries_[next][i];
@@ -424,15 +428,11 @@ private:
                     load_queries(c, a[0]);
                     load_queries(next, a[1]);
                 }
-#pragma unroll
-                for (int j = 0; j < kGroup; ++j) {
-                    u32 b[4];
-                    load_matrices(b, at + j * (8 * 128));
-                    multiply<kType>(x[j], a[0], b[0], b[1]);
-                    if (c < next) multiply<kType>(x[j], a[1], b[2], b[3]);
-                }
+                load_matrices(b, keys + c / 4 * (kKeys * 128) + ((c % 4 * 2 + at_.lane / 8) ^ at_.lane % 8) * 16);
+                multiply<kType>(x, a[0], b[0], b[1]);
+                if (c < next) multiply<kType>(x, a[1], b[2], b[3]);
             }
-            visit(group, x);
+            visit(piece, x);
         }
     }
 
@@ -441,44 +441,87 @@ private:
     {
         if constexpr (!kHasLowRank) rows_.set(p_, tile, at_); // else done: products needed it
         state_.clear();
-        is_long_ = tile.schedule.count >= kHopefulBlocks;
-        float alpha[2], added[2];
+        float alpha[2];
         const int i = kMask == kMaskPosition ? block_.number() : sees.count - 1;
         if (kDimV <= 128 && is_full(tile, sees, i)) // larger ones lack registers for a second text
-            weigh<false, true>(tile, i, v, alpha, false, added);
+            weigh<false, true>(tile, i, v, alpha);
         else
-            weigh<true, true>(tile, i, v, alpha, false, added);
+            weigh<true, true>(tile, i, v, alpha);
     }
 
-    /// QK of block i, beside PV of the block above it.
-    template <bool masked>
-    ATTN_DEVICE void step(const Tile &tile, int i)
+    /// QK of a block, beside PV of the block above it.
+    ATTN_DEVICE void start_step()
     {
-        float alpha[2];
         if constexpr (kMask != kMaskPosition) wait_for_keys();
         wait_for_turn();
         start_qk();
         start_pv();
+    }
+    ATTN_DEVICE void end_step(bool moves, const float (&alpha)[2])
+    {
+        pack_weights();
+        if (!moves) return;
+#pragma unroll
+        for (int j = 0; j < kDimV / 8; ++j)
+#pragma unroll
+            for (int e = 0; e < 4; ++e) o_[j][e] *= alpha[e / 2];
+    }
+    template <bool masked>
+    ATTN_DEVICE void step(const Tile &tile, int i)
+    {
+        float alpha[2];
+        start_step();
         await_qk();
-        const bool hopes = kHopes && !masked && may_hope();
-        if (!hopes) leave_keys(); // else K may be needed again
-        float added[2];
-        const RowState::Outcome outcome = weigh<masked, false>(tile, i, v_.after(1), alpha, hopes, added);
-        if (hopes && outcome != RowState::kFails) leave_keys();
+        leave_keys();
+        const bool moves = weigh<masked, false>(tile, i, v_.after(1), alpha);
         wgmma_wait<0>();
         end_pv();
-        if (hopes && outcome == RowState::kFails) {
-            correct(added, alpha);
-            __syncwarp(); // all lanes have read K
+        end_step(moves, alpha);
+    }
+
+    /// Likewise of a block that all rows see, in hope: K stays until the weights are seen to be right. False if they had
+    /// to be corrected.
+    ATTN_DEVICE bool step_in_hope()
+    {
+        float alpha[2], added[2];
+        start_step();
+        wgmma_wait<1>();
+        pin(x_);
+        if (state_.soften_in_hope(p_, x_, added, [this](float sum) { return pass_turn_after(sum); })) {
             leave_keys();
-            careful_steps_ = caution_ = smaller(4 * caution_ + kCaution, kMostCaution);
+            wgmma_wait<0>();
+            end_pv();
+            pack_weights();
+            return true;
         }
-        pack_weights();
-        if (outcome != RowState::kStays) {
-#pragma unroll
-            for (int j = 0; j < kDimV / 8; ++j)
-#pragma unroll
-                for (int e = 0; e < 4; ++e) o_[j][e] *= alpha[e / 2];
+        wgmma_wait<0>();
+        end_pv();
+        correct(added, alpha);
+        __syncwarp(); // all lanes have read K
+        leave_keys();
+        careful_steps_ = caution_ = smaller(4 * caution_ + kCaution, kMostCaution);
+        end_step(true, alpha);
+        return false;
+    }
+
+    /// Blocks i .. 0, which all rows see.
+    ATTN_DEVICE void visit_full(const Tile &tile, int i)
+    {
+        if constexpr (kHopes) {
+#pragma unroll 1
+            while (i >= 0) {
+                if (may_hope(tile)) {
+                    bool succeeds = true;
+#pragma unroll 1
+                    for (; i >= 0 && succeeds; --i) succeeds = step_in_hope();
+                } else {
+                    step<false>(tile, i);
+                    --i;
+                }
+            }
+        } else {
+#pragma unroll kUnroll
+            for (; i >= 0; --i) step<false>(tile, i);
         }
     }
 
@@ -512,8 +555,7 @@ private:
 #pragma unroll 1
                 for (; i >= sees.full_end; --i) step<true>(tile, i);
             }
-#pragma unroll kUnroll
-            for (; i >= 0; --i) step<false>(tile, i);
+            visit_full(tile, i);
         }
     }
 
@@ -567,8 +609,7 @@ private:
     Ring<kQueryBuffers> q_;
     Ring<kStages> k_, v_;
     Ring<kTileSlots> taken_, done_;
-    bool is_long_ = false;               ///< The tile has kHopefulBlocks.
-    int careful_steps_ = 0, caution_ = 0; ///< Of the warp: steps without hope to come; after the last that failed.
+    int careful_steps_ = 0, caution_ = 0;                  ///< Of the warp: steps without hope to come; after the last that failed.
     KeyBlock block_; ///< By position: the block whose keys were waited for last.
     Rows rows_;
     RowState state_;
@@ -595,6 +636,7 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
     u32 base = shared_address(shared_memory);
     asm volatile("" : "+r"(base)); // or the compiler works the address out again wherever it is used
     if (threadIdx.x == 0) {
+        *reinterpret_cast<volatile u32 *>(shared_memory + kAt.zero) = 0;
         const auto set_up = [&](int at, int count, int readers) {
             for (int i = 0; i < count; ++i) {
                 mbarrier_init(full_barrier(base + at, i), 1);

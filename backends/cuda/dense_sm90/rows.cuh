@@ -249,45 +249,64 @@ struct RowState {
 
     ATTN_DEVICE void clear() { max[0] = max[1] = -infinity(), sum[0] = sum[1] = 0.0f; }
 
-    /// Steps that hope (kHopes) do not look for the largest score, but take the references as they are, and see by the sums of
-    /// weights whether one was too large: then Consumer::correct() has the products again. So the sum of one thread: rounded,
-    /// it does not hide a weight above kSlack.
-    static constexpr float kMostSum = kType == kFloat16 ? 0x1p14f : 0x1p23f;
-
-    /// What a step leaves: sums as they are, or to be multiplied by alpha by all lanes of the warp, or not yet added to, as
-    /// weights are wrong.
-    enum Outcome { kStays, kMoves, kFails };
-
-    /// Online softmax: scores to weights, of which `added` are the sums. `first`: nothing was summed before.
+    /// Online softmax: scores to weights. `alpha`: what was summed before is to be multiplied by it; true if it is not 1 for
+    /// all rows of the warp. `first`: nothing was summed before.
     template <bool first>
-    ATTN_DEVICE Outcome soften(const ForwardParams &p, Scores &x, float (&alpha)[2], bool hopes, float (&added)[2])
+    ATTN_DEVICE bool soften(const ForwardParams &p, Scores &x, float (&alpha)[2])
     {
         const float factor = unit_of_scores(p);
-        bool moves = false;
         alpha[0] = alpha[1] = 1.0f;
-        if (first || !hopes) {
-            moves = first || !kKeepsReference || __any_sync(kAllLanes, any_exceeds(factor, x));
-            if (moves) move(factor, x, alpha);
-        }
-        float reference[2], sums[2][2] = {}; // short chains of sums: a warp has to hide their latency itself
+        const bool moves = first || !kKeepsReference || __any_sync(kAllLanes, any_exceeds(factor, x));
+        if (moves) move(factor, x, alpha);
+        float added[2];
+        weigh<-1>(factor, x, added, [](float) { return 0.0f; });
+        add(alpha, added);
+        return moves;
+    }
+
+    /// Likewise in hope that references stay (kHopes): it does not look for the largest score, but sees by the sums of weights
+    /// whether one was too large. False if so for a row of the warp, or if a row saw nothing before: then weights, and
+    /// `added`, which sums lack yet, are for Consumer::correct(). See weigh() for `between`, which is called early: by then
+    /// a quarter of the exponentials is under way, and those of other pieces wait (d 128: 788 to 795 TFLOP/s for 1 to 13
+    /// of 16 pieces, 676 after all of them).
+    template <class Between>
+    ATTN_DEVICE bool soften_in_hope(const ForwardParams &p, Scores &x, float (&added)[2], Between between)
+    {
+        weigh<kKeys / 8 * 5 / 8>(unit_of_scores(p), x, added, between);
         bool fails = false;
 #pragma unroll
-        for (int half = 0; half < 2; ++half) { // nothing seen yet: every weight becomes 0
-            fails |= max[half] == -infinity();
-            reference[half] = max[half] == -infinity() ? 0.0f : max[half] * factor;
-        }
-        each_score([&](int half, int j, int e, int) {
-            x[j][e] = exp2_fast(fmaf(x[j][e], factor, -reference[half]));
-            sums[half][e % 2] += x[j][e];
-        });
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            added[half] = sums[half][0] + sums[half][1];
-            fails |= added[half] > kMostSum;
-        }
-        if (hopes && __any_sync(kAllLanes, fails)) return kFails;
+        for (int half = 0; half < 2; ++half) fails |= max[half] == -infinity() || added[half] > kMostSum;
+        if (__any_sync(kAllLanes, fails)) return false;
+        const float alpha[2] = {1.0f, 1.0f};
         add(alpha, added);
-        return moves ? kMoves : kStays;
+        return true;
+    }
+    /// Of the sum of one thread: rounded, it does not hide a weight above kSlack.
+    static constexpr float kMostSum = kType == kFloat16 ? 0x1p14f : 0x1p23f;
+
+    /// Scores to weights, of which `added` are the sums. `between` is called with one of the sums before piece `at`, and
+    /// what it returns, which must be 0, joins the scores from there on.
+    template <int at, class Between>
+    ATTN_DEVICE void weigh(float factor, Scores &x, float (&added)[2], Between between) const
+    {
+        float reference[2], sums[2][2]; // short chains of sums: a warp has to hide their latency itself
+#pragma unroll
+        for (int half = 0; half < 2; ++half) // nothing seen yet: every weight becomes 0
+            reference[half] = max[half] == -infinity() ? 0.0f : max[half] * factor;
+#pragma unroll
+        for (int j = 0; j < kKeys / 8; ++j) {
+            if (j == at) {
+                const float zero = between(sums[1][1]);
+                reference[0] += zero, reference[1] += zero;
+            }
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                x[j][e] = exp2_fast(fmaf(x[j][e], factor, -reference[e / 2]));
+                sums[e / 2][e % 2] = j == 0 ? x[j][e] : sums[e / 2][e % 2] + x[j][e];
+            }
+        }
+#pragma unroll
+        for (int half = 0; half < 2; ++half) added[half] = sums[half][0] + sums[half][1];
     }
     ATTN_DEVICE void add(const float (&alpha)[2], const float (&added)[2])
     {

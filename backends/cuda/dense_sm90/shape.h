@@ -43,6 +43,7 @@ enum MaskKind : i32 {
 /// Where parts of shared memory begin, in bytes. Barriers come in pairs, full and empty, for each buffer.
 struct SharedLayout {
     i32 q, k, v, out, q_barriers, k_barriers, v_barriers, tile_barriers, tiles;
+    i32 zero;                                       ///< A word: see Consumer::pass_turn_after().
     i32 block_barriers, seen, found_blocks, blocks; ///< By position.
     i32 bytes;
 };
@@ -102,7 +103,8 @@ struct Shape {
         at.v_barriers = at.k_barriers + 16 * stages;
         at.tile_barriers = at.v_barriers + 16 * stages;
         at.tiles = at.tile_barriers + 16 * kTileSlots;
-        at.bytes = at.tiles + kTileSlots * kTileBytes;
+        at.zero = at.tiles + kTileSlots * kTileBytes;
+        at.bytes = at.zero + 16;
         if (mask != kMaskPosition) return at;
         at.block_barriers = at.bytes;
         at.seen = at.block_barriers + 16 * kBlockSlots;
@@ -136,8 +138,8 @@ struct Shape {
         if (holds_q && (rank > 0 || dim_qk > 128 || consumers != 2))
             return "Q is held in registers without low-rank bias, up to 128 channels, by two consumers";
         if (hopes < 0 || hopes > 1) return "hopes must be 0 or 1";
-        if (hopes && (features != 0 || consumers != 2 || dim_v > 128 || keys % 32 != 0))
-            return "steps hope without options, with two consumers, up to 128 channels of V and multiples of 32 keys";
+        if (hopes && (features != 0 || consumers != 2 || dim_v > 128))
+            return "steps hope without options, with two consumers, up to 128 channels of V";
         if (cluster > 1 && mask != kMaskEnd) return "blocks of a cluster see the same keys";
         if (shared().bytes > kMostSharedBytes) return "shared memory is at most 227 KiB";
         return nullptr;
