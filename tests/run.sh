@@ -26,7 +26,7 @@ mkdir -p "$logs"
 
 sources() {
   find include src backends tests examples bindings docs \
-    -name '*.h' -o -name '*.hpp' -o -name '*.c' -o -name '*.cc' | grep -v /build/ | sort
+    -name '*.h' -o -name '*.hpp' -o -name '*.c' -o -name '*.cc' -o -name '*.cuh' | grep -v /build/ | sort
 }
 # each_file COMMAND...: runs it on each file named on stdin and says which of them fail.
 each_file() {

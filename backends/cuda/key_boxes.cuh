@@ -16,7 +16,8 @@ public:
     {
     }
 
-    /// Looks up the box that begins with a key of the sequence. A table is read, but what it says is looked at by outer().
+    /// Looks up the box that begins with a key of the sequence. A table is read, but what it says is looked at by
+    /// outer().
     ATTN_DEVICE void locate(int key)
     {
         if (!paged_) {

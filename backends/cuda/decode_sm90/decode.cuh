@@ -1,18 +1,19 @@
-// Dense attention of few rows for Hopper (sm_90a), as in decoding: up to 64 rows of a sequence and a head of K, fp16 and
-// bf16. Reading K and V bounds it, so a warp does nothing but keep the tensor memory accelerator busy.
+// Dense attention of few rows for Hopper (sm_90a), as in decoding: up to 64 rows of a sequence and a head of K, fp16
+// and bf16. Reading K and V bounds it, so a warp does nothing but keep the tensor memory accelerator busy.
 //
 //   warp 4       asks for K, V of blocks 0, 1, 2 ... of its split of the keys, as many as there are stages ahead
 //   warps 0-3    16 rows and some keys of each block:  S = Q K^T -> mask -> weights (online softmax) -> O += W V
-//   at the end   the sums that several warps have of a row are merged through shared memory; 64 rows are written as they
-//                are, by all warps at once
+//   at the end   the sums that several warps have of a row are merged through shared memory; 64 rows are written as
+//                they are, by all warps at once
 //
 //   rows of a tile   warps by rows x keys   keys of a warp
 //   16               1 x 4                  16
 //   32               2 x 2                  32
 //   64               4 x 1                  64
 //
-// A tile whose keys are split is finished in one of two ways. Splits that all fit the GPU at once are a cluster of blocks
-// of threads, which read each other's sums. Others leave them in the workspace, for the kernel that combines them.
+// A tile whose keys are split is finished in one of two ways. Splits that all fit the GPU at once are a cluster of
+// blocks of threads, which read each other's sums. Others leave them in the workspace, for the kernel that combines
+// them.
 //
 // The order of all sums depends on the number of splits alone.
 #include "backends/cuda/decode_sm90/shape.h"
@@ -49,7 +50,7 @@ constexpr DecodeLayout kAt = kShape.shared();
 
 constexpr int kConsumerThreads = 32 * kWarps;
 constexpr int kLaneChannels = 4, kPartsAtOnce = 8; ///< Where a warp merges the parts of a row.
-constexpr int kConsumerBarrier = 1; ///< Of the warps that compute.
+constexpr int kConsumerBarrier = 1;                ///< Of the warps that compute.
 
 extern __shared__ __align__(1024) char shared_memory[];
 
@@ -196,8 +197,8 @@ public:
         named_barrier_wait(kConsumerBarrier, kConsumerThreads);
     }
 
-    // With one warp for all keys of a row its sums are whole, and the 16 rows of each need not go through shared memory one
-    // by one. OUT is of the type of V; its rows are contiguous and aligned.
+    // With one warp for all keys of a row its sums are whole, and the 16 rows of each need not go through shared memory
+    // one by one. OUT is of the type of V; its rows are contiguous and aligned.
 
     /// Writes the results of a tile that is not split.
     ATTN_DEVICE void write_rows(int head0) const
@@ -238,18 +239,39 @@ public:
         }
     }
 
-    ATTN_DEVICE int warp() const { return warp_; }
-    ATTN_DEVICE int lane() const { return lane_; }
+    ATTN_DEVICE int warp() const
+    {
+        return warp_;
+    }
+    ATTN_DEVICE int lane() const
+    {
+        return lane_;
+    }
 
 private:
     /// Of the tile.
-    ATTN_DEVICE int first_row() const { return kRowWarps == 1 ? 0 : kWarpRows * (warp_ / kKeyWarps); }
+    ATTN_DEVICE int first_row() const
+    {
+        return kRowWarps == 1 ? 0 : kWarpRows * (warp_ / kKeyWarps);
+    }
     /// Of a stage.
-    ATTN_DEVICE int first_key() const { return kWarpKeys * (kRowWarps == 1 ? warp_ : warp_ % kKeyWarps); }
-    ATTN_DEVICE bool has_row(int row) const { return row < s_.q_length * p_.group; }
+    ATTN_DEVICE int first_key() const
+    {
+        return kWarpKeys * (kRowWarps == 1 ? warp_ : warp_ % kKeyWarps);
+    }
+    ATTN_DEVICE bool has_row(int row) const
+    {
+        return row < s_.q_length * p_.group;
+    }
     /// Else the warp only helps to clear.
-    ATTN_DEVICE bool has_rows() const { return kRowWarps == 1 || has_row(first_row()); }
-    ATTN_DEVICE int row_of(int half) const { return first_row() + lane_ / 4 + 8 * half; }
+    ATTN_DEVICE bool has_rows() const
+    {
+        return kRowWarps == 1 || has_row(first_row());
+    }
+    ATTN_DEVICE int row_of(int half) const
+    {
+        return first_row() + lane_ / 4 + 8 * half;
+    }
 
     /// What the keys of this warp leave of a row. All lanes ask together.
     ATTN_DEVICE RowSums sums_of(int half) const
@@ -322,8 +344,8 @@ private:
         }
     }
 
-    /// Products to weights. A row keeps its reference until a product exceeds it by so much, in units of log2(e): weights
-    /// of up to 2^8 lose nothing, and what was summed before need not be multiplied.
+    /// Products to weights. A row keeps its reference until a product exceeds it by so much, in units of log2(e):
+    /// weights of up to 2^8 lose nothing, and what was summed before need not be multiplied.
     ATTN_DEVICE void soften(float (&x)[2 * kPieces][4])
     {
         constexpr float kSlack = 8.0f;
@@ -365,8 +387,8 @@ private:
         }
     }
 
-    /// V of keys that no row sees becomes 0: a weight of 0 would still make NaN of what is not finite there. Warps of the
-    /// same keys share the work, before any of them reads V of the stage.
+    /// V of keys that no row sees becomes 0: a weight of 0 would still make NaN of what is not finite there. Warps of
+    /// the same keys share the work, before any of them reads V of the stage.
     ATTN_DEVICE void clear_hidden(int block, u32 v) const
     {
         const Schedule schedule = kKeepsRanges ? schedule_ : Schedule(p_.mask, s_, anew(0), s_.q_length - 1, kKeys);
@@ -456,8 +478,8 @@ ATTN_DEVICE void merge_row(const SharedParts &parts, int dim, float *to, float *
     }
 }
 
-/// As combine_row(), of the blocks of a cluster, with the same bits where V is finite: its first channels are asked for before
-/// the statistics, so that a row waits for other blocks once, and so before it is known which parts saw nothing.
+/// As combine_row(), of the blocks of a cluster, with the same bits where V is finite: its first channels are asked for
+/// before the statistics, so that a row waits for other blocks once, and so before it is known which parts saw nothing.
 ATTN_DEVICE void finish_row_of_cluster(const ForwardParams &p, const SharedParts &parts, const Sequence &s, int head0,
                                        int row, int lane)
 {
@@ -506,8 +528,8 @@ ATTN_DEVICE void finish_row_of_cluster(const ForwardParams &p, const SharedParts
 
 } // namespace attn::sm90
 
-/// Grid: a block for each sequence, head group and split; `clustered`: the splits of a tile are a cluster. The maps are of [batch or page,
-/// head, row, channel], in boxes of 64 channels and `box_keys` rows, swizzled by 128 bytes.
+/// Grid: a block for each sequence, head group and split; `clustered`: the splits of a tile are a cluster. The maps are
+/// of [batch or page, head, row, channel], in boxes of 64 channels and `box_keys` rows, swizzled by 128 bytes.
 extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), ATTN_BLOCKS)
     attn_dense_decode_sm90(const __grid_constant__ attn::ptx::TensorMap k,
                            const __grid_constant__ attn::ptx::TensorMap v,
@@ -523,8 +545,8 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), ATTN_
         mbarrier_init_fence();
         tma_prefetch(k), tma_prefetch(v);
     }
-    // The next kernel may begin as soon as there is room; it waits for the end of this one, as this one does now for the
-    // one before.
+    // The next kernel may begin as soon as there is room; it waits for the end of this one, as this one does now for
+    // the one before.
     launch_dependents();
     const Work work(p, clustered != 0);
     wait_for_kernel_before();
@@ -559,7 +581,7 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), ATTN_
     const auto finish = [&](const SharedParts &parts, int count, int row) {
         const int token = row / p.group;
         combine_row<false, kLaneChannels, kPartsAtOnce>(p, parts, count, s, token, work.head0 + row - token * p.group,
-                                                          0, p.dim_v, lane);
+                                                        0, p.dim_v, lane);
     };
     if (p.splits == 1) {
         for (int row = warp; row < total; row += kWarps) finish(parts_of(row), kKeyWarps, row);

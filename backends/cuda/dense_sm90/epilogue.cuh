@@ -88,8 +88,7 @@ ATTN_DEVICE void store_tile(const ForwardParams &p, const ptx::TensorMap &map, c
             for (int j = 0; j < kDimV / 8; ++j) o[j][2 * half] = o[j][2 * half + 1] = 0.0f;
         }
         if constexpr (kHasGate)
-            if (!factor.zero)
-                multiply_by_gate(p, token_address(p, p.gate_values, s, token, tile.head), at, half, o);
+            if (!factor.zero) multiply_by_gate(p, token_address(p, p.gate_values, s, token, tile.head), at, half, o);
         scale[half] = factor.zero ? 0.0f : factor.factor;
     }
     const bool copies = threadIdx.x % kWarpgroup == 0;

@@ -20,17 +20,17 @@
 // (Shape::consumer_registers()). Rows of V that no row of a tile sees are set to 0 in shared memory: a weight of 0
 // would still make NaN of what is not finite there.
 //
-// The factors of a low-rank bias are copied behind Q and K, as one more block of channels, and multiplied after products
-// are scaled.
+// The factors of a low-rank bias are copied behind Q and K, as one more block of channels, and multiplied after
+// products are scaled.
 //
 // Where masks go by position (positions.cuh) a warp finds the blocks that some row of a tile sees, and whether all rows
 // see all of a block. The thread that copies writes the block's number beside its keys: consumers take it from there.
 //
 // Where all tiles see the same keys two blocks of threads may be a cluster: each copies half of K and V, to both.
 //
-// Consumers may hold their rows of Q in registers (kHoldsQ): products then read K alone from shared memory. Steps without
-// masks may hope that no score exceeds the reference of its row by much (kHopes): they keep K until the weights are seen
-// to be right, and else a warp multiplies again, by itself.
+// Consumers may hold their rows of Q in registers (kHoldsQ): products then read K alone from shared memory. Steps
+// without masks may hope that no score exceeds the reference of its row by much (kHopes): they keep K until the weights
+// are seen to be right, and else a warp multiplies again, by itself.
 //
 // Measurements are in docs/performance.md.
 #include "backends/cuda/dense_sm90/epilogue.cuh"
@@ -49,8 +49,8 @@ using namespace ptx;
 
 // The consumers: a warpgroup each.
 
-/// Under a diagonal a consumer lets blocks of keys pass that only others see. (Where tiles have no more rows than blocks
-/// have keys there are few, and looking for them costs 3 % of short rows.)
+/// Under a diagonal a consumer lets blocks of keys pass that only others see. (Where tiles have no more rows than
+/// blocks have keys there are few, and looking for them costs 3 % of short rows.)
 constexpr bool kLetsPass = kMask == kMaskDiagonal && kRows > kKeys;
 
 /// Blocks of keys of a tile from which its steps hope: they keep K longer, for which short tiles wait.
@@ -147,7 +147,10 @@ private:
         ++done_.count;
     }
     /// By each thread for itself: tools that look for races do not follow what __syncwarp() orders.
-    ATTN_DEVICE void leave_tile(u32 slot) { mbarrier_arrive(empty_barrier(base_ + kAt.tile_barriers, slot)); }
+    ATTN_DEVICE void leave_tile(u32 slot)
+    {
+        mbarrier_arrive(empty_barrier(base_ + kAt.tile_barriers, slot));
+    }
     ATTN_DEVICE void release(u32 barrier)
     {
         if (at_.lane == 0) mbarrier_arrive(barrier);
@@ -194,7 +197,10 @@ private:
         release(empty_barrier(base_ + kAt.q_barriers, q_.slot()));
         ++q_.count;
     }
-    ATTN_DEVICE void wait_for_values() { mbarrier_wait(full_barrier(base_ + kAt.v_barriers, v_.slot()), v_.parity()); }
+    ATTN_DEVICE void wait_for_values()
+    {
+        mbarrier_wait(full_barrier(base_ + kAt.v_barriers, v_.slot()), v_.parity());
+    }
     ATTN_DEVICE void wait_for_keys()
     {
         mbarrier_wait(full_barrier(base_ + kAt.k_barriers, k_.slot()), k_.parity());
@@ -268,7 +274,10 @@ private:
     {
         if (kTurns) named_barrier_arrive(turn_of_next(), 2 * kWarpgroup);
     }
-    ATTN_DEVICE int turn_of_next() const { return kTurnBarrier + (at_.consumer + 1) % kConsumers; }
+    ATTN_DEVICE int turn_of_next() const
+    {
+        return kTurnBarrier + (at_.consumer + 1) % kConsumers;
+    }
     /// Likewise, when `sum` is there and before what needs the result, which is 0. Between barriers and arithmetic the
     /// compiler keeps no order but that of data: so it gets some, by a word of shared memory of which it does not know
     /// that it is 0.
@@ -282,8 +291,8 @@ private:
 
     // Blocks of keys.
 
-    /// Of a tile: those that rows of this consumer see, those of them that all of its rows see, and those after them that
-    /// only others see.
+    /// Of a tile: those that rows of this consumer see, those of them that all of its rows see, and those after them
+    /// that only others see.
     struct Visits {
         int count, full_end, hidden;
     };
@@ -291,8 +300,8 @@ private:
     {
         const int count = tile.schedule.count;
         if constexpr (!kLetsPass) return {count, tile.full_end, 0};
-        // V of the tile before keeps its buffer until the first product of this one. With as many hidden blocks as there are
-        // buffers another consumer would wait for it, in the turn before that product.
+        // V of the tile before keeps its buffer until the first product of this one. With as many hidden blocks as
+        // there are buffers another consumer would wait for it, in the turn before that product.
         const int least = larger(count - (kStages - 1), 1);
         const Sequence &s = tile.sequence;
         const int first = tile.first + 64 * at_.consumer;
@@ -343,7 +352,8 @@ private:
         return (kMask == kMaskWindow ? tile.schedule.block_of(i) : i) * kKeys;
     }
 
-    /// From products to weights of block i: see RowState::soften(). V of the block is, or will be, in the buffer that `v` names.
+    /// From products to weights of block i: see RowState::soften(). V of the block is, or will be, in the buffer that
+    /// `v` names.
     template <bool masked, bool is_first>
     ATTN_DEVICE bool weigh(const Tile &tile, int i, Ring<kStages> v, float (&alpha)[2])
     {
@@ -374,14 +384,14 @@ private:
         return false;
     }
 
-    /// After a step that failed: what it would have come to without hope, in the same bits, from products that are computed
-    /// again (mma.sync and wgmma give the same); twice, as there are no registers to keep them in. `added`: what weights
-    /// came to.
+    /// After a step that failed: what it would have come to without hope, in the same bits, from products that are
+    /// computed again (mma.sync and wgmma give the same); twice, as there are no registers to keep them in. `added`:
+    /// what weights came to.
     ATTN_DEVICE void correct(float (&added)[2], float (&alpha)[2])
     {
         const float factor = unit_of_scores(p_);
         float top[2] = {-infinity(), -infinity()}, reference[2], sums[2][2] = {};
-        each_piece([&](int, const float (&x)[4]) {
+        each_piece([&](int, const float(&x)[4]) {
 #pragma unroll
             for (int e = 0; e < 4; ++e) top[e / 2] = fmaxf(top[e / 2], x[e]);
         });
@@ -392,7 +402,7 @@ private:
             const float max = state_.max[half];
             reference[half] = max == -infinity() ? 0.0f : max * factor;
         }
-        each_piece([&](int piece, const float (&x)[4]) {
+        each_piece([&](int piece, const float(&x)[4]) {
 #pragma unroll
             for (int e = 0; e < 4; ++e) {
                 const float weight = exp2_fast(fmaf(x[e], factor, -reference[e / 2]));
@@ -408,8 +418,8 @@ private:
         state_.add(alpha, added);
     }
 
-    /// Calls visit(piece, products) for the products of the warp's rows with each 8 keys, as wgmma leaves them. (Several at
-    /// a time would be faster, and take registers from all of the kernel.)
+    /// Calls visit(piece, products) for the products of the warp's rows with each 8 keys, as wgmma leaves them.
+    /// (Several at a time would be faster, and take registers from all of the kernel.)
     template <class Visit>
     ATTN_DEVICE void each_piece(Visit visit) const
     {
@@ -479,8 +489,8 @@ private:
         end_step(moves, alpha);
     }
 
-    /// Likewise of a block that all rows see, in hope: K stays until the weights are seen to be right. False if they had
-    /// to be corrected.
+    /// Likewise of a block that all rows see, in hope: K stays until the weights are seen to be right. False if they
+    /// had to be corrected.
     ATTN_DEVICE bool step_in_hope()
     {
         float alpha[2], added[2];
@@ -609,8 +619,8 @@ private:
     Ring<kQueryBuffers> q_;
     Ring<kStages> k_, v_;
     Ring<kTileSlots> taken_, done_;
-    int careful_steps_ = 0, caution_ = 0;                  ///< Of the warp: steps without hope to come; after the last that failed.
-    KeyBlock block_; ///< By position: the block whose keys were waited for last.
+    int careful_steps_ = 0, caution_ = 0; ///< Of the warp: steps without hope to come; after the last that failed.
+    KeyBlock block_;                      ///< By position: the block whose keys were waited for last.
     Rows rows_;
     RowState state_;
     Scores x_;                   ///< Products, scores, weights.
@@ -623,14 +633,11 @@ private:
 
 /// Grid: as many blocks as there are SMs, or tiles if those are fewer. The maps are of [batch, head, row, channel], in
 /// boxes of 64 channels and a tile's rows (of OUT: 64 rows), swizzled by 128 bytes.
-extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
-    attn_dense_forward_sm90(const __grid_constant__ attn::ptx::TensorMap q,
-                            const __grid_constant__ attn::ptx::TensorMap k,
-                            const __grid_constant__ attn::ptx::TensorMap v,
-                            const __grid_constant__ attn::ptx::TensorMap out,
-                            const __grid_constant__ attn::gpu::ForwardParams p,
-                            const __grid_constant__ attn::ptx::TensorMap rank_q,
-                            const __grid_constant__ attn::ptx::TensorMap rank_k)
+extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1) attn_dense_forward_sm90(
+    const __grid_constant__ attn::ptx::TensorMap q, const __grid_constant__ attn::ptx::TensorMap k,
+    const __grid_constant__ attn::ptx::TensorMap v, const __grid_constant__ attn::ptx::TensorMap out,
+    const __grid_constant__ attn::gpu::ForwardParams p, const __grid_constant__ attn::ptx::TensorMap rank_q,
+    const __grid_constant__ attn::ptx::TensorMap rank_k)
 {
     using namespace attn::sm90;
     u32 base = shared_address(shared_memory);
@@ -653,8 +660,8 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1)
         mbarrier_init_fence();
         tma_prefetch(q), tma_prefetch(k), tma_prefetch(v);
     }
-    // The next kernel may begin as soon as there is room; it waits for the end of this one, as this one does now for the
-    // one before.
+    // The next kernel may begin as soon as there is room; it waits for the end of this one, as this one does now for
+    // the one before.
     launch_dependents();
     wait_for_kernel_before();
     if constexpr (kCluster > 1)

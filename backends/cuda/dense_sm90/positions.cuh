@@ -47,8 +47,8 @@ struct PositionRange {
     i64 least, most;
 };
 
-/// Of 32 x kOfLane tokens, of which `mine` is the first that this lane reads; the next are `step` bytes apart. Positions are
-/// of type Integer. All lanes of a warp ask together, here and below.
+/// Of 32 x kOfLane tokens, of which `mine` is the first that this lane reads; the next are `step` bytes apart.
+/// Positions are of type Integer. All lanes of a warp ask together, here and below.
 template <class Integer, int kOfLane>
 ATTN_DEVICE PositionRange range_of_whole(const char *mine, i64 step)
 {
@@ -154,8 +154,8 @@ private:
         return keys.least > (has_sinks ? high.limit : high.end) || (!has_sinks && keys.most < low.begin);
     }
 
-    /// Blocks that no row sees often follow each other: those right below `block` are looked at several at a time. The last
-    /// of them, or `block`.
+    /// Blocks that no row sees often follow each other: those right below `block` are looked at several at a time. The
+    /// last of them, or `block`.
     ATTN_DEVICE int after_hidden(int block) const
     {
         const TokenView &view = p_.mask.k_positions;
@@ -207,7 +207,7 @@ struct Seen {
         const TokenView &view = p.mask.k_positions;
         const char *key = key_address(p, view, s, first);
         const int end = s.k_length - first, sinks = p.mask.sink_tokens - first; // columns
-#pragma unroll (kDimV > 128 ? 1 : 4)
+#pragma unroll(kDimV > 128 ? 1 : 4)
         for (int bit = 0; bit < kKeys / 4; ++bit) {
             const int column = 8 * (bit / 2) + bit % 2; // past the end the last key is looked at
             const i64 position = read_integer(key + smaller(column, end - 1) * view.token_step, view.type != 0);

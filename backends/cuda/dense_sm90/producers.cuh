@@ -1,5 +1,5 @@
-// The first warpgroup of the kernel: a warp that finds tiles, a thread that copies, where masks go by position a warp that
-// finds blocks of keys. Beyond them, the places in shared memory through which it talks to the consumers.
+// The first warpgroup of the kernel: a warp that finds tiles, a thread that copies, where masks go by position a warp
+// that finds blocks of keys. Beyond them, the places in shared memory through which it talks to the consumers.
 #ifndef ATTN_BACKENDS_CUDA_DENSE_SM90_PRODUCERS_CUH
 #define ATTN_BACKENDS_CUDA_DENSE_SM90_PRODUCERS_CUH
 
@@ -112,8 +112,8 @@ struct Source {
 };
 
 /// Copies `rows` rows of `blocks` x 64 channels into the next buffer of a ring, once it is empty, and behind them those
-/// of a factor of the low-rank bias if there is one. The blocks of a cluster copy what is `shared` together, each some of
-/// its rows, to all.
+/// of a factor of the low-rank bias if there is one. The blocks of a cluster copy what is `shared` together, each some
+/// of its rows, to all.
 template <int blocks, int rows, bool shared, int buffers, class... Factor>
 ATTN_DEVICE void load_tile(Ring<buffers> &ring, u32 barriers, u32 to, const Source &from, const Factor &...factor)
 {

@@ -174,7 +174,8 @@ ATTN_DEVICE float tanh_long(float x)
     return copysignf(1.0f - __fdividef(2.0f, exp2_fast(2.0f * kLog2e * fabsf(x)) + 1.0f), x);
 }
 
-/// Scores to their tanh. Each has the same bits whatever the others are: a thread leaves out what none of its own needs.
+/// Scores to their tanh. Each has the same bits whatever the others are: a thread leaves out what none of its own
+/// needs.
 ATTN_DEVICE void cap_scores(Scores &x)
 {
     float largest[4] = {};
@@ -238,9 +239,10 @@ ATTN_DEVICE void mask_scores(const Rows &rows, int first, Scores &x)
 /// The running state of the two rows. Sums are of the thread's own columns until the end; without softmax the maximum
 /// is, too.
 struct RowState {
-    /// A row keeps its reference until a score exceeds it by so much, in units of the exponent: such weights lose nothing, as
-    /// fp32 nor as what PV reads (halves end at 2^16), and what was summed before need not be multiplied. (Not where the
-    /// maximum itself is asked for. With temperatures of values too the compiler would not let products overlap.)
+    /// A row keeps its reference until a score exceeds it by so much, in units of the exponent: such weights lose
+    /// nothing, as fp32 nor as what PV reads (halves end at 2^16), and what was summed before need not be multiplied.
+    /// (Not where the maximum itself is asked for. With temperatures of values too the compiler would not let products
+    /// overlap.)
     static constexpr float kSlack = kType == kFloat16 ? 15.0f : 24.0f;
     static constexpr bool kKeepsReference = !kHasEpilogue && !kHasValueTemperature;
 
@@ -249,8 +251,8 @@ struct RowState {
 
     ATTN_DEVICE void clear() { max[0] = max[1] = -infinity(), sum[0] = sum[1] = 0.0f; }
 
-    /// Online softmax: scores to weights. `alpha`: what was summed before is to be multiplied by it; true if it is not 1 for
-    /// all rows of the warp. `first`: nothing was summed before.
+    /// Online softmax: scores to weights. `alpha`: what was summed before is to be multiplied by it; true if it is not
+    /// 1 for all rows of the warp. `first`: nothing was summed before.
     template <bool first>
     ATTN_DEVICE bool soften(const ForwardParams &p, Scores &x, float (&alpha)[2])
     {
@@ -264,11 +266,11 @@ struct RowState {
         return moves;
     }
 
-    /// Likewise in hope that references stay (kHopes): it does not look for the largest score, but sees by the sums of weights
-    /// whether one was too large. False if so for a row of the warp, or if a row saw nothing before: then weights, and
-    /// `added`, which sums lack yet, are for Consumer::correct(). See weigh() for `between`, which is called early: by then
-    /// a quarter of the exponentials is under way, and those of other pieces wait (d 128: 788 to 795 TFLOP/s for 1 to 13
-    /// of 16 pieces, 676 after all of them).
+    /// Likewise in hope that references stay (kHopes): it does not look for the largest score, but sees by the sums of
+    /// weights whether one was too large. False if so for a row of the warp, or if a row saw nothing before: then
+    /// weights, and `added`, which sums lack yet, are for Consumer::correct(). See weigh() for `between`, which is
+    /// called early: by then a quarter of the exponentials is under way, and those of other pieces wait (d 128: 788 to
+    /// 795 TFLOP/s for 1 to 13 of 16 pieces, 676 after all of them).
     template <class Between>
     ATTN_DEVICE bool soften_in_hope(const ForwardParams &p, Scores &x, float (&added)[2], Between between)
     {
@@ -284,8 +286,8 @@ struct RowState {
     /// Of the sum of one thread: rounded, it does not hide a weight above kSlack.
     static constexpr float kMostSum = kType == kFloat16 ? 0x1p14f : 0x1p23f;
 
-    /// Scores to weights, of which `added` are the sums. `between` is called with one of the sums before piece `at`, and
-    /// what it returns, which must be 0, joins the scores from there on.
+    /// Scores to weights, of which `added` are the sums. `between` is called with one of the sums before piece `at`,
+    /// and what it returns, which must be 0, joins the scores from there on.
     template <int at, class Between>
     ATTN_DEVICE void weigh(float factor, Scores &x, float (&added)[2], Between between) const
     {
@@ -314,13 +316,19 @@ struct RowState {
         for (int half = 0; half < 2; ++half) sum[half] = fmaf(sum[half], alpha[half], added[half]);
     }
 
-    /// Above 0 floats are ordered as their bits are, as integers, of which one instruction finds the largest of three: so
-    /// references should be above 0. (The registers of three consumers do not suffice for it, and where steps hope the compiler
-    /// would not let products overlap.)
+    /// Above 0 floats are ordered as their bits are, as integers, of which one instruction finds the largest of three:
+    /// so references should be above 0. (The registers of three consumers do not suffice for it, and where steps hope
+    /// the compiler would not let products overlap.)
     static constexpr bool kAsIntegers = kConsumers == 2 && !kHopes;
 
-    ATTN_DEVICE bool exceeds(float score, float factor, int half) const { return (score - max[half]) * factor > kSlack; }
-    ATTN_DEVICE bool is_low(int half) const { return kAsIntegers && !(max[half] > 0.0f); }
+    ATTN_DEVICE bool exceeds(float score, float factor, int half) const
+    {
+        return (score - max[half]) * factor > kSlack;
+    }
+    ATTN_DEVICE bool is_low(int half) const
+    {
+        return kAsIntegers && !(max[half] > 0.0f);
+    }
 
     /// Whether a score of the thread may exceed the reference of its row by too much.
     ATTN_DEVICE bool any_exceeds(float factor, const Scores &x) const
@@ -335,8 +343,7 @@ struct RowState {
         });
         bool any = false;
 #pragma unroll
-        for (int half = 0; half < 2; ++half)
-            any |= is_low(half) || exceeds(top[half], factor, half);
+        for (int half = 0; half < 2; ++half) any |= is_low(half) || exceeds(top[half], factor, half);
         return any;
     }
 

@@ -310,8 +310,14 @@ private:
     {
         return reinterpret_cast<float *>(shared_memory + kAt.statistics)[(3 * of + which) * kRows + row_ + 8 * half];
     }
-    ATTN_DEVICE RowSums sums(int half) const { return {max_[half] * p_.score_factor, sum_[half], 0.0f}; }
-    ATTN_DEVICE int key_of_block(int i) const { return schedule_.block_of(i) * kKeys; }
+    ATTN_DEVICE RowSums sums(int half) const
+    {
+        return {max_[half] * p_.score_factor, sum_[half], 0.0f};
+    }
+    ATTN_DEVICE int key_of_block(int i) const
+    {
+        return schedule_.block_of(i) * kKeys;
+    }
 
     ATTN_DEVICE void wait_for(int buffer, int piece) const
     {

@@ -6,8 +6,8 @@
 
 namespace attn::ptx {
 
-/// Waits until the kernel before has ended and what it wrote is seen. All threads call it before they touch memory, also
-/// those that then have nothing to do: else a kernel after this one could begin while the one before still runs.
+/// Waits until the kernel before has ended and what it wrote is seen. All threads call it before they touch memory,
+/// also those that then have nothing to do: else a kernel after this one could begin while the one before still runs.
 ATTN_DEVICE void wait_for_kernel_before()
 {
     asm volatile("griddepcontrol.wait;" ::: "memory");

@@ -38,8 +38,8 @@ private:
 
 } // namespace attn::gpu
 
-/// `rows`: of a tile of the forward kernel. A warp for each of the row_tiles * rows places of a sequence and head group and
-/// each 32 channels: enough of them that none waits for memory often.
+/// `rows`: of a tile of the forward kernel. A warp for each of the row_tiles * rows places of a sequence and head group
+/// and each 32 channels: enough of them that none waits for memory often.
 extern "C" __global__ void __launch_bounds__(128)
     attn_dense_combine(const __grid_constant__ attn::gpu::ForwardParams p, const int rows)
 {

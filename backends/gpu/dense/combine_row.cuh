@@ -1,6 +1,6 @@
 // Combines the parts that splits of a row's keys left: one warp for a row, channels over its lanes. The order in which
-// parts are added depends on their number alone, so results do not change from run to run. Parts of many splits are asked
-// for at once: a warp waits for memory a few times, not once for each.
+// parts are added depends on their number alone, so results do not change from run to run. Parts of many splits are
+// asked for at once: a warp waits for memory a few times, not once for each.
 #ifndef ATTN_BACKENDS_GPU_DENSE_COMBINE_ROW_CUH
 #define ATTN_BACKENDS_GPU_DENSE_COMBINE_ROW_CUH
 
@@ -16,8 +16,8 @@ ATTN_DEVICE float warp_sum(float x)
     return x;
 }
 
-/// A row in `count` parts: `parts(i)` has max(), sums(), and value(channel), which is not normalised. All lanes of a warp
-/// work on the same row, on `lane_channels` each at a time, for which they ask `at_once` parts at once.
+/// A row in `count` parts: `parts(i)` has max(), sums(), and value(channel), which is not normalised. All lanes of a
+/// warp work on the same row, on `lane_channels` each at a time, for which they ask `at_once` parts at once.
 template <class Parts, int lane_channels, int at_once>
 class MergedRow {
 public:

@@ -9,8 +9,8 @@
 // groups, LSE) is compiled into kernels with ATTN_GENERAL alone.
 #include "backends/gpu/dense/results.cuh"
 #include "backends/gpu/dense/softmax.cuh"
-#include "backends/gpu/dense/write_row.cuh"
 #include "backends/gpu/dense/walk.cuh"
+#include "backends/gpu/dense/write_row.cuh"
 
 namespace attn::gpu {
 
@@ -118,8 +118,7 @@ ATTN_DEVICE void write_rows(const ForwardParams &p, const Sequence &s, const Wor
             continue;
         }
         if (token < 0) continue;
-        const char *gate =
-            kGeneral && p.gate_values.base ? token_address(p, p.gate_values, s, token, head) : nullptr;
+        const char *gate = kGeneral && p.gate_values.base ? token_address(p, p.gate_values, s, token, head) : nullptr;
 #pragma unroll
         for (int j = 0; j < kWarpChannels / 8; ++j) {
             const int channel = first + 8 * j;
@@ -149,8 +148,7 @@ ATTN_DEVICE void merge_warps(const ForwardParams &p, char *shared, const Place &
 #pragma unroll
             for (int j = 0; j < kWarpChannels / 8; ++j)
 #pragma unroll
-                for (int side = 0; side < 2; ++side)
-                    row[8 * j + at.column + side] = o[i / 2][j][i % 2 * 2 + side];
+                for (int side = 0; side < 2; ++side) row[8 * j + at.column + side] = o[i / 2][j][i % 2 * 2 + side];
             if (at.lane % 4 == 0)
                 row[kDimV] = sums[i].max, row[kDimV + 1] = sums[i].sum, row[kDimV + 2] = sums[i].spread;
         }

@@ -88,8 +88,7 @@ struct MaskKey {
 #if defined(ATTN_MASK_GENERATED) // attn_generated.cuh has been included
 ATTN_DEVICE AttnMaskRow mask_row(const MaskArgs &a, const SequenceParams &p, const Sequence &s, int head, int token)
 {
-    return attn_mask_row(a.terms, a.parameters, a.heads, head, s.q_length, s.k_length,
-                         MaskQuery{a, p, s, head, token});
+    return attn_mask_row(a.terms, a.parameters, a.heads, head, s.q_length, s.k_length, MaskQuery{a, p, s, head, token});
 }
 
 ATTN_DEVICE bool mask_sees(const MaskArgs &a, const SequenceParams &p, const Sequence &s, const AttnMaskRow &row,

@@ -7,8 +7,8 @@
 
 namespace attn::gpu {
 
-/// Weights of sigmoid that are multiplied as halves are so many times as large, as those end at 2^-14: at most 2^15. What
-/// is summed is divided again; both are exact.
+/// Weights of sigmoid that are multiplied as halves are so many times as large, as those end at 2^-14: at most 2^15.
+/// What is summed is divided again; both are exact.
 template <Element type>
 constexpr float kSigmoidUnit = type == kFloat16 ? 32768.0f : 1.0f;
 

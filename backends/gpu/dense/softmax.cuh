@@ -60,8 +60,8 @@ ATTN_DEVICE bool soften(const ForwardParams &p, Pieces<kWarpKeys> &x, RowState &
     const float factor = kGeneral ? 1.0f : p.score_factor;
     float top[kRowsOfThread], reference[kRowsOfThread], added[kRowsOfThread], spread[kRowsOfThread];
     own_largest_scores(x, top);
-    // Lanes and warps that share a row keep the same reference. Where one warp has it, rows that need it move when any lane
-    // asks for it; else all rows move always.
+    // Lanes and warps that share a row keep the same reference. Where one warp has it, rows that need it move when any
+    // lane asks for it; else all rows move always.
     constexpr bool kWaits = !kGeneral && kWarpsN == 1;
     bool moves = !kWaits;
     if constexpr (kWaits) {
@@ -79,8 +79,7 @@ ATTN_DEVICE bool soften(const ForwardParams &p, Pieces<kWarpKeys> &x, RowState &
             const float now = fmaxf(old, top[i]);
             // Exactly 1 for a row that stays. Nothing seen yet: every weight becomes 0.
             alpha[i] = exp2_fast((old - (now == -infinity() ? 0.0f : now)) * factor);
-            if (kGeneral && p.has_entropy)
-                state.spread[i] += old == -infinity() ? 0.0f : (old - now) * state.sum[i];
+            if (kGeneral && p.has_entropy) state.spread[i] += old == -infinity() ? 0.0f : (old - now) * state.sum[i];
             state.max[i] = now;
             state.sum[i] *= alpha[i];
             if (kGeneral && p.has_entropy) state.spread[i] *= alpha[i];

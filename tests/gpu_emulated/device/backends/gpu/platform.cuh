@@ -1,5 +1,5 @@
-// Stands in for backends/gpu/platform.cuh where a kernel runs on the CPU, on the fibers of tests/gpu_emulated. Copies that
-// are asynchronous on a GPU are done at once, so a wait that is missing is not noticed here.
+// Stands in for backends/gpu/platform.cuh where a kernel runs on the CPU, on the fibers of tests/gpu_emulated. Copies
+// that are asynchronous on a GPU are done at once, so a wait that is missing is not noticed here.
 #ifndef ATTN_TESTS_GPU_EMULATED_PLATFORM_CUH
 #define ATTN_TESTS_GPU_EMULATED_PLATFORM_CUH
 
@@ -7,8 +7,8 @@
 #include "tests/gpu_emulated/fibers.h"
 
 #include <cmath>
-#include <math.h>
 #include <cstring>
+#include <math.h>
 
 #define ATTN_DEVICE inline
 #define __global__
@@ -250,8 +250,7 @@ inline void load_matrices_transposed(u32 (&r)[4], u32 address)
         r[m] = 0;
         for (u32 half = 0; half < 2; ++half) {
             const auto row = read_as<u32>(all + (8 * m + lane % 4 * 2 + half) * ::gpu_emulated::kLaneBytes);
-            r[m] |= static_cast<u32>(read_as<unsigned short>(shared_bytes() + row + lane / 4 * 2))
-                    << 16 * half;
+            r[m] |= static_cast<u32>(read_as<unsigned short>(shared_bytes() + row + lane / 4 * 2)) << 16 * half;
         }
     }
 }
@@ -285,7 +284,5 @@ inline void multiply(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1)
 }
 
 } // namespace attn::gpu
-
-
 
 #endif
