@@ -24,6 +24,7 @@ from compare_rows import DEVICE, Row
 
 ROTATED_BYTES = 200e6
 MOST_SETS = 64
+GRAPH_S = 6e-3  # about as long as a graph of calls takes
 
 Function = Callable[[], Any]
 
@@ -134,6 +135,26 @@ def libattn(handle: Handle, row: Row, all_inputs: list[Inputs], in_pages: bool) 
     return calls, plan
 
 
+def graph_calls(row: Row, sets: int) -> int:
+    """How many calls a graph has: each set of tensors as often as the others."""
+    one = row.bytes() / 4.4e12 + 5e-6
+    return sets * math.ceil(GRAPH_S / one / sets)
+
+
+def in_a_graph(handle: Handle, row: Row, all_inputs: list[Inputs]) -> list[Function]:
+    """libattn itself, graph_calls() of its calls as one graph: replayed, it takes the time of the GPU alone."""
+    calls, _ = libattn(handle, row, all_inputs, in_pages=row.page_size > 0)
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):  # type: ignore[no-untyped-call]
+        for n in range(graph_calls(row, len(all_inputs))):
+            call = calls[n % len(calls)]
+            assert isinstance(call, partial)
+            call.func(stream.cuda_stream)
+    all_inputs[0].keep += [graph, stream]
+    return [graph.replay]
+
+
 def sdpa(backend: SDPBackend, row: Row, all_inputs: list[Inputs]) -> list[Function]:
     def run(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         with sdpa_kernel(backend):
@@ -190,6 +211,8 @@ def peer(name: str, handle: Handle, row: Row, all_inputs: list[Inputs]) -> list[
         return flex(row, all_inputs)
     if name == "contiguous":  # libattn itself, on the same keys without pages
         return libattn(handle, row, all_inputs, in_pages=False)[0]
+    if name == "graph":
+        return in_a_graph(handle, row, all_inputs)
     raise ValueError(f"no peer {name}")
 
 
