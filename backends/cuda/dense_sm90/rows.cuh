@@ -287,7 +287,7 @@ struct RowState {
     static constexpr float kMostSum = kType == kFloat16 ? 0x1p14f : 0x1p23f;
 
     /// Scores to weights, of which `added` are the sums. `between` is called with one of the sums before piece `at`,
-    /// and what it returns, which must be 0, joins the scores from there on.
+    /// and what it returns, which must be 0, joins the scores from there on; with -1 it is not called.
     template <int at, class Between>
     ATTN_DEVICE void weigh(float factor, Scores &x, float (&added)[2], Between between) const
     {
