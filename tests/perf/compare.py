@@ -3,8 +3,8 @@
 
 Needs PyTorch with CUDA and libattn.so, nothing else. For each row a sample of the results is checked first; then the
 libraries take turns, in an order drawn anew for each round, as a burst that heats the GPU slows the next one down:
-after a rest of 0.1 s, 5 calls to warm up and 30 that are timed one by one with events. Rows of long calls, where the power of
-the GPU is what limits, take as many rounds as fit 3 s.
+after a rest of 0.1 s, 5 calls to warm up and 30 that are timed one by one with events. Rows of long calls, where the
+power of the GPU is what limits, take as many rounds as fit 3 s.
 Quoted are the median and the best. The GPU is kept busy while the calls are enqueued, so times are those of the device;
 what a call costs the host is listed apart. Inputs are random normal numbers; decoding rotates through caches of at least
 200 MB. Ceilings, a bfloat16 matrix product of 8192 and reading 2 GiB, are measured in the same run, before and after.
@@ -33,8 +33,9 @@ from compare_rows import Row
 REST_S = 0.1
 WARM_UPS = 5
 TIMED = 30
-LONG_MS = 2.0  # calls from which on a row takes
-LONG_ROW_S = 3.0  # at least that long
+LONG_MS = 2.0  # from which a call counts as long
+LONG_ROW_S = 3.0  # that rows of long calls are timed, at least
+OURS = ("libattn", "contiguous", "graph")  # of what is timed; their results lie in inputs.out
 PEER_S = 90  # for a peer to get ready: some compile
 # Largest errors of a bfloat16 or float16 result: of all sampled rows, and of the worst.
 TOLERANCES = {"bfloat16": (4e-3, 1e-2), "float16": (6e-4, 2e-3)}
@@ -172,8 +173,8 @@ def run_row(handle: Any, row: Row, peers: set[str], rounds: int, seed: int, ceil
             with at_most(PEER_S):
                 out = functions[0]()
                 torch.cuda.synchronize()
-            # Ours lies in inputs.out; PyTorch's has tokens and heads exchanged.
-            out = inputs.out if name in ("libattn", "contiguous", "graph") else out.transpose(1, 2)
+            # PyTorch's result has tokens and heads exchanged.
+            out = inputs.out if name in OURS else out.transpose(1, 2)
             results[name].error, results[name].worst_row = compare_peers.sampled_error(row, inputs, out, seed)
             inputs.out.fill_(float("nan"))
         except Exception as error:
@@ -182,8 +183,10 @@ def run_row(handle: Any, row: Row, peers: set[str], rounds: int, seed: int, ceil
             results[name].note = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             del libraries[name]
     most, most_row = TOLERANCES[row.dtype]
-    if "libattn" in libraries and not (own.error <= most and own.worst_row <= most_row):
-        own.note = f"WRONG: error {own.error:.1e} (at most {most:.0e}), worst row {own.worst_row:.1e} ({most_row:.0e})"
+    for name in OURS:
+        if name in libraries and not ((r := results[name]).error <= most and r.worst_row <= most_row):
+            errors = f"error {r.error:.1e} (at most {most:.0e}), worst row {r.worst_row:.1e} ({most_row:.0e})"
+            own.note = f"WRONG ({name}): {errors}"
     for name, timing in in_turns(libraries, rounds, random.Random(seed)).items():
         calls = compare_peers.graph_calls(row, len(all_inputs)) if name == "graph" else 1
         results[name].timing = Timing([ms / calls for ms in timing.device], [us / calls for us in timing.host])
