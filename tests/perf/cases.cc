@@ -10,7 +10,8 @@ Case self(const char *name, int64_t tokens, int64_t heads, int64_t dim, bool cau
 
 Case decode(const char *name, int64_t heads_q, attn_dtype dtype, bool by_head = true)
 {
-    return {name, 1, 32768, heads_q, 8, 128, false, dtype, by_head};
+    const int64_t keys = dtype == ATTN_FLOAT32 ? 32768 : 65536; // 256 MiB of K and V
+    return {name, 1, keys, heads_q, 8, 128, false, dtype, by_head};
 }
 
 } // namespace

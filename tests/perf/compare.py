@@ -7,7 +7,8 @@ after a rest of 0.1 s, 5 calls to warm up and 30 that are timed one by one with 
 power of the GPU is what limits, take as many rounds as fit 3 s.
 Quoted are the median and the best. The GPU is kept busy while the calls are enqueued, so times are those of the device;
 what a call costs the host is listed apart. Inputs are random normal numbers; decoding rotates through caches of at least
-200 MB. Ceilings, a bfloat16 matrix product of 8192 and reading 2 GiB, are measured in the same run, before and after.
+200 MB. "twin" is libattn on a plainer problem, whose rate the row should come near. Ceilings, a bfloat16 matrix product
+of 8192 and reading 2 GiB, are measured in the same run, before and after.
 
 Writes compare.csv, compare.md (the table) and compare.svg (the plot) into the folder given by --out.
 """
@@ -35,7 +36,7 @@ WARM_UPS = 5
 TIMED = 30
 LONG_MS = 2.0  # from which a call counts as long
 LONG_ROW_S = 3.0  # that rows of long calls are timed, at least
-OURS = ("libattn", "contiguous", "graph")  # of what is timed; their results lie in inputs.out
+OURS = ("libattn", "contiguous", "graph", "twin")  # of what is timed; their results lie in inputs.out
 PEER_S = 90  # for a peer to get ready: some compile
 # Largest errors of a bfloat16 or float16 result: of all sampled rows, and of the worst.
 TOLERANCES = {"bfloat16": (4e-3, 1e-2), "float16": (6e-4, 2e-3)}
@@ -60,7 +61,7 @@ class Timing:
 
 @dataclass
 class Result:
-    row: Row
+    row: Row  # the twin of the row for library "twin"
     library: str
     timing: Timing | None = None
     error: float = 0.0
@@ -122,6 +123,8 @@ def bar_of(row: Row, rates: dict[str, float], ceilings: dict[str, float]) -> flo
         return row.bar_tflops * ceilings["matmul"] / compare_rows.BARS_MATMUL_TFLOPS
     if row.of_read:
         return row.of_read * ceilings["read"]
+    if row.of_twin and "twin" in rates:
+        return row.of_twin * rates["twin"]
     if row.of_peer and row.peers and row.peers[0] in rates:
         return row.of_peer * rates[row.peers[0]]
     return 0.0
@@ -149,6 +152,7 @@ def run_row(handle: Any, row: Row, peers: set[str], rounds: int, seed: int, ceil
     import torch
 
     all_inputs = compare_peers.make_inputs(row, seed)
+    twin_inputs = compare_peers.make_inputs(row.twin, seed) if row.twin and "twin" in peers else []
     libraries: dict[str, list[Callable[[], Any]]] = {}
     results: dict[str, Result] = {}
     plan = None
@@ -161,38 +165,47 @@ def run_row(handle: Any, row: Row, peers: set[str], rounds: int, seed: int, ceil
     for name in row.peers:
         if name not in peers:
             continue
+        mine = all_inputs
         results[name] = Result(row, name)
+        if name == "twin":
+            assert row.twin
+            mine, results[name] = twin_inputs, Result(row.twin, name, note=row.twin.name)
         try:
             with at_most(PEER_S):
-                libraries[name] = compare_peers.peer(name, handle, row, all_inputs)
+                libraries[name] = compare_peers.peer(name, handle, results[name].row, mine)
         except Exception as error:  # a peer that cannot is no failure of ours
             results[name].note = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    inputs = all_inputs[0]
     for name, functions in list(libraries.items()):
+        inputs = (twin_inputs if name == "twin" else all_inputs)[0]
         try:
             with at_most(PEER_S):
                 out = functions[0]()
                 torch.cuda.synchronize()
             # PyTorch's result has tokens and heads exchanged.
             out = inputs.out if name in OURS else out.transpose(1, 2)
-            results[name].error, results[name].worst_row = compare_peers.sampled_error(row, inputs, out, seed)
+            result = results[name]
+            result.error, result.worst_row = compare_peers.sampled_error(result.row, inputs, out, seed)
             inputs.out.fill_(float("nan"))
         except Exception as error:
             if name == "libattn":
                 raise
             results[name].note = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             del libraries[name]
-    most, most_row = TOLERANCES[row.dtype]
+    wrong: set[str] = set()
     for name in OURS:
-        if name in libraries and not ((r := results[name]).error <= most and r.worst_row <= most_row):
+        if name not in libraries:
+            continue
+        r, (most, most_row) = results[name], TOLERANCES[results[name].row.dtype]
+        if not (r.error <= most and r.worst_row <= most_row):
             errors = f"error {r.error:.1e} (at most {most:.0e}), worst row {r.worst_row:.1e} ({most_row:.0e})"
-            own.note = f"WRONG ({name}): {errors}"
+            own.note = "; ".join(filter(None, (f"WRONG ({name}): {errors}", own.note)))
+            wrong.add(name)
     for name, timing in in_turns(libraries, rounds, random.Random(seed)).items():
         calls = compare_peers.graph_calls(row, len(all_inputs)) if name == "graph" else 1
         results[name].timing = Timing([ms / calls for ms in timing.device], [us / calls for us in timing.host])
-    own.bar = bar_of(row, {name: r.rate for name, r in results.items() if r.timing}, ceilings)
+    own.bar = bar_of(row, {name: r.rate for name, r in results.items() if r.timing and name not in wrong}, ceilings)
     del plan, libraries
-    for inputs in all_inputs:
+    for inputs in all_inputs + twin_inputs:
         inputs.keep.clear()
     return list(results.values())
 
@@ -201,7 +214,7 @@ def say(results: list[Result], ceilings: dict[str, float]) -> str:
     """One line for the terminal."""
     own, row = results[0], results[0].row
     ceiling = ceilings["read" if row.decodes else "matmul"]
-    line = f"{row.name:42}"
+    line = f"{row.name:46}"
     if own.timing:
         line += (
             f" libattn {own.timing.median:8.4f} ms {own.rate:7.1f} {row.unit} ({own.rate / ceiling:.2f} of ceiling, best"
@@ -241,7 +254,7 @@ def write_csv(path: Path, all_results: list[list[Result]], facts: list[str]) -> 
                     ]
                 bar = f"{r.bar:.2f}" if r.bar else ""
                 errors = [f"{r.error:.2e}", f"{r.worst_row:.2e}"]
-                writer.writerow([r.row.name, r.row.group, r.library, r.row.unit, *numbers, *errors, bar, r.note])
+                writer.writerow([results[0].row.name, r.row.group, r.library, r.row.unit, *numbers, *errors, bar, r.note])
 
 
 def write_markdown(path: Path, all_results: list[list[Result]], facts: list[str]) -> None:
@@ -269,7 +282,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="only rows whose name contains one of these, by commas")
     parser.add_argument("--group", default="", help="only these groups, by commas: dense, more, decode, page, mask")
-    parser.add_argument("--peers", default="cudnn,fa2,flex,contiguous,graph", help="which to compare with, by commas")
+    parser.add_argument("--peers", default="cudnn,fa2,flex,contiguous,graph,twin", help="which to compare with, by commas")
     parser.add_argument("--quick", action="store_true", help="few rows, one round")
     parser.add_argument("--rounds", type=int, default=0, help="bursts of each library on a row, at least (2)")
     parser.add_argument("--budget", type=float, default=540.0, help="seconds after which no new row begins")
@@ -296,7 +309,7 @@ def main() -> int:
     if options.dry_run:
         for row in rows:
             work = f"{row.bytes() / 1e9:8.3f} GB" if row.decodes else f"{row.flops() / 1e12:8.3f} TFLOP"
-            print(f"{row.group:7} {row.name:42} {work:15} {', '.join(row.peers)}")
+            print(f"{row.group:7} {row.name:46} {work:15} {', '.join(row.peers)}")
         return 0
 
     import attn_ctypes
@@ -361,8 +374,8 @@ def main() -> int:
     write_csv(options.out / "compare.csv", all_results, facts)
     write_markdown(options.out / "compare.md", all_results, facts)
     compare_plot.write_svg(options.out / "compare.csv", options.out / "compare.svg")
-    wrong = [results[0].row.name for results in all_results if results[0].note.startswith("WRONG")]
-    refused = [results[0].row.name for results in all_results if results[0].note.startswith("refused")]
+    wrong = [results[0].row.name for results in all_results if "WRONG" in results[0].note]
+    refused = [results[0].row.name for results in all_results if "refused" in results[0].note]
     below = [r[0].row.name for r in all_results if r[0].timing and r[0].bar and r[0].rate < r[0].bar]
     print(
         f"{len(all_results)} rows: {len(wrong)} wrong, {len(refused)} refused, {len(below)} below their bar; in {options.out}"

@@ -48,6 +48,7 @@ class Inputs:
 def make_inputs(row: Row, seed: int) -> list[Inputs]:
     torch.manual_seed(seed)
     dtype = getattr(torch, row.dtype)
+    values = getattr(torch, row.values or row.dtype)
     sets = 1
     if row.decodes:
         sets = min(MOST_SETS, 1 + math.ceil(ROTATED_BYTES / row.bytes()))
@@ -55,9 +56,10 @@ def make_inputs(row: Row, seed: int) -> list[Inputs]:
     for _ in range(sets):
         tokens_q = (1, sum(row.lengths)) if row.lengths else (row.batch, row.queries)
         tokens_k = tokens_q if row.lengths else (row.batch, row.keys)
-        q = torch.randn((*tokens_q, row.heads_q, row.dim), device=DEVICE).to(dtype)
+        q = torch.randn((*tokens_q, row.heads_q, row.dim), device=DEVICE).to(values).to(dtype)
         k, v = (
-            torch.randn((*tokens_k, row.heads_k, dim), device=DEVICE, dtype=dtype) for dim in (row.dim, row.value_dim)
+            torch.randn((*tokens_k, row.heads_k, dim), device=DEVICE, dtype=values).to(dtype)
+            for dim in (row.dim, row.value_dim)
         )
         out = torch.full((*tokens_q, row.heads_q, row.value_dim), math.nan, device=DEVICE, dtype=dtype)
         inputs = Inputs(q, k, v, out)
@@ -210,6 +212,8 @@ def peer(name: str, handle: Handle, row: Row, all_inputs: list[Inputs]) -> list[
     if name == "flex":
         return flex(row, all_inputs)
     if name == "contiguous":  # libattn itself, on the same keys without pages
+        return libattn(handle, row, all_inputs, in_pages=False)[0]
+    if name == "twin":  # libattn itself, on another row
         return libattn(handle, row, all_inputs, in_pages=False)[0]
     if name == "graph":
         return in_a_graph(handle, row, all_inputs)

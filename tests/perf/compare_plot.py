@@ -19,9 +19,12 @@ COLOURS = {
     "fa3": "#b5573c",
     "flex": "#9467bd",
     "contiguous": "#9ecae1",
+    "graph": "#6baed6",
+    "twin": "#9ecae1",
 }
 TITLES = {
     "dense": "Dense forward, TFLOP/s",
+    "more": "Other work beside plain work, TFLOP/s",
     "decode": "Decoding, GB/s",
     "page": "Decoding from pages, GB/s",
     "mask": "Masks and biases, effective TFLOP/s",

@@ -8,7 +8,7 @@ fractions of the read bandwidth of the card.
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 DEVICE = "cuda"
@@ -32,6 +32,7 @@ class Row:
     dim_v: int = 0  # channels of V and OUT; 0: dim
     lengths: tuple[int, ...] = ()  # of packed sequences; queries and keys are then the longest
     dtype: str = "bfloat16"
+    values: str = ""  # the type that holds the values of the inputs, if not dtype: others cost the card more power
     causal: bool = False
     window: int = 0  # keys that a query sees up to itself; 0: all
     sinks: int = 0  # first keys, seen whatever the window
@@ -43,6 +44,8 @@ class Row:
     bar_tflops: float = 0.0  # bar, where cuDNN was not timed; of a card with BARS_MATMUL_TFLOPS
     of_read: float = 0.0  # bar: of the read bandwidth of the same run
     of_peer: float = 0.0  # bar: times what the first peer reaches
+    twin: Row | None = None  # a plainer problem, which libattn is timed on, too: peer "twin"
+    of_twin: float = 0.0  # bar: times what libattn reaches on the twin
     quick: bool = False  # part of --quick
 
     @property
@@ -119,7 +122,7 @@ def dense_rows() -> list[Row]:
 
 
 def more_rows() -> list[Row]:
-    """What is compared with dense rows: float16, heads in groups and not, MLA, sequences of mixed lengths."""
+    """What is compared with plainer rows of the same work: float16, heads in groups, sequences of mixed lengths; and MLA."""
 
     def row(name: str, batch: int, tokens: int, heads: tuple[int, int], causal: bool, **more: object) -> Row:
         label = f"{name} b{batch} s{tokens} {'causal' if causal else 'full'}"
@@ -128,17 +131,24 @@ def more_rows() -> list[Row]:
     rows = []
     for causal in (False, True):
         for batch, tokens in ((8, 2048), (2, 8192)):
-            rows.append(row("fp16 d128 h16", batch, tokens, (16, 16), causal, dim=128, dtype="float16"))
-            rows.append(row("d128 h32", batch, tokens, (32, 32), causal, dim=128))
-            rows.append(row("d128 h32/8", batch, tokens, (32, 8), causal, dim=128))
+            plain = row("d128 h16", batch, tokens, (16, 16), causal, dim=128)
+            half = row("fp16 d128 h16", batch, tokens, (16, 16), causal, dim=128, dtype="float16")
+            half = replace(half, peers=("cudnn", "twin"), twin=plain)
+            same = f"fp16 of bf16 values d128 h16 b{batch} s{tokens} {'causal' if causal else 'full'}"
+            rows += [half, replace(half, name=same, values="bfloat16", of_twin=0.98)]
+            ungrouped = row("d128 h32", batch, tokens, (32, 32), causal, dim=128)
+            grouped = row("d128 h32/8", batch, tokens, (32, 8), causal, dim=128)
+            rows += [ungrouped, replace(grouped, peers=("cudnn", "twin"), twin=ungrouped, of_twin=0.97)]
     rows.append(row("MLA d192/128 h128", 1, 8192, (128, 128), True, dim=192, dim_v=128, over_cudnn=1.1))
     mixed = tuple(2**n for n in range(13, 5, -1)) * 2 + (128,)
-    for name, lengths in (("8 x 4096", (4096,) * 8), ("64 .. 8192", mixed)):
-        for causal in (False, True):
+    for causal in (False, True):
+        twin = None
+        for name, lengths in (("8 x 4096", (4096,) * 8), ("64 .. 8192", mixed)):
             label = f"packed {name} d128 h16 {'causal' if causal else 'full'}"
-            rows.append(
-                Row(label, "more", len(lengths), max(lengths), max(lengths), 16, 16, 128, lengths=lengths, causal=causal)
-            )
+            longest = max(lengths)
+            one = Row(label, "more", len(lengths), longest, longest, 16, 16, 128, lengths=lengths, causal=causal)
+            rows.append(replace(one, peers=("twin",), twin=twin, of_twin=0.9) if twin else one)
+            twin = one
     return rows
 
 

@@ -10,7 +10,9 @@
 namespace attn::cpu {
 namespace {
 
-constexpr int kTileSide = 16; ///< Rows, and words of a row.
+constexpr int kTileSide = 16;                  ///< Rows, and words of a row.
+constexpr int64_t kTileBytes = 64;             ///< Of a row of a tile.
+constexpr int64_t kTileWords = 16 * kTileSide; ///< Of a tile.
 
 #if defined(ATTN_EMULATE_AMX)
 

@@ -46,6 +46,7 @@ inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *m
     Scratch scratch(shape, memory);
     [[maybe_unused]] const TileRegisters registers{};
     const bool few = tile.rows <= kFewRows;
+    FewState few_state;
     if (few)
         begin_few(shape, tile, scratch);
     else
@@ -68,7 +69,7 @@ inline void run_tile(const ForwardShape &shape, const ForwardTile &tile, void *m
         rank_keys(shape, tile, scratch, block, all);
         if (few) {
             keeper.place(block, 0, &scratch);
-            run_few(shape, tile, scratch, block, all);
+            run_few(shape, tile, scratch, block, all, &few_state);
             keeper.note(block, 0, tile.rows, all, scratch);
             continue;
         }

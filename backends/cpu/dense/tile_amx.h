@@ -10,9 +10,7 @@
 namespace attn::cpu {
 namespace {
 
-constexpr int64_t kTileBytes = 64;             ///< Of a row of a tile.
-constexpr int64_t kScoreBytes = kRowStep * 4;  ///< From row to row of S and P.
-constexpr int64_t kTileWords = 16 * kTileSide; ///< Of a tile.
+constexpr int64_t kScoreBytes = kRowStep * 4; ///< From row to row of S and P.
 
 /// Sums over `depth` tiles, from a tile of rows at `a` (and one kTileSide rows further) and two of panels at `b`.
 template <int M>

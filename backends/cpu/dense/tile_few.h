@@ -7,7 +7,7 @@
 // With pairs of bfloat16, channels and keys go by twos; with AMX and rows enough in tiles (tile_few_amx.h).
 //
 // Such tiles wait for memory, and rows of one head can be further apart than a hardware prefetcher follows. So each
-// product fetches the rows that it reads a little later, line by line.
+// product fetches the rows that it reads a little later, line by line; in tiles of AMX, a block later.
 #ifndef ATTN_BACKENDS_CPU_DENSE_TILE_FEW_H
 #define ATTN_BACKENDS_CPU_DENSE_TILE_FEW_H
 
@@ -99,22 +99,41 @@ inline void weigh_group(const KeyGroup &keys, NextLine &later, const float *weig
     later = next;
 }
 
+/// Of a tile of few rows, from block to block.
+struct FewState {
+    int64_t fetched = -1; ///< AMX: the block whose keys are on their way.
+};
+
+inline void begin_few(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch)
+{
+#if defined(ATTN_PRODUCTS_AMX)
+    if (is_tiled(tile)) return pack_few_tiles(shape, tile, scratch);
+#endif
+    pack_few_q(shape, tile, scratch);
+}
+
 inline void score_few(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t block,
-                      const Hull &hull)
+                      const Hull &hull, [[maybe_unused]] const FewState &state)
 {
     const bool direct = is_k_direct(shape, tile);
     const int64_t bytes = shape.dim_k * element_bytes(shape.k_type);
     const auto read = [&](int64_t key, float *out) { read_key(shape, tile, key, out); };
+    const auto group_at = [&](int64_t first) {
+        return KeyGroup(tile.k, scratch, block, first, hull.begin, hull.end, direct, read);
+    };
+#if defined(ATTN_PRODUCTS_AMX)
+    if (is_tiled(tile)) {
+        BlockLines lines(shape, tile);
+        LineQueue later = lines.values(block + hull.begin, block + hull.end, state.fetched == block);
+        score_tiled(scratch, tile.rows, hull, group_at, later);
+        later.fetch_rest();
+        return;
+    }
+#endif
     for (int64_t first = round_down(hull.begin, kWidth); first < hull.end; first += kWidth) {
-        const KeyGroup keys(tile.k, scratch, block, first, hull.begin, hull.end, direct, read);
+        const KeyGroup keys = group_at(first);
         const Ahead ahead(tile.k, block + first + kAheadKeys, tile.key_end, bytes);
         NextLine next(ahead);
-#if defined(ATTN_PRODUCTS_AMX)
-        if (is_tiled(tile)) {
-            score_tiled(tile, scratch, keys, next, scratch.s + first);
-            continue;
-        }
-#endif
         with_type(shape.k_type, direct, [&]<Element Type>() {
             in_pieces(tile.rows, [&]<int Rows>(int64_t r) {
                 const int64_t columns = scratch.q_columns;
@@ -140,53 +159,46 @@ ATTN_INLINE uint32_t visible_keys(const ForwardShape &shape, const Scratch &scra
 }
 
 inline void weigh_few(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t block,
-                      const Hull &hull)
+                      const Hull &hull, [[maybe_unused]] FewState *state)
 {
     const bool direct = is_v_direct(shape, tile);
     const int64_t bytes = shape.dim_v * element_bytes(shape.v_type);
     const auto read = [&](int64_t key, float *out) { read_value(shape, tile, key, out); };
     const int64_t columns = scratch.o_columns;
+    for (int64_t i = 0; i < tile.rows * columns; i += kWidth) store(scratch.block_o + i, Vec{});
+    for (int64_t first = round_down(hull.begin, kWidth); first < hull.end;) {
 #if defined(ATTN_PRODUCTS_AMX)
-    const int64_t rows = is_tiled(tile) ? kTileSide : tile.rows;
-#else
-    const int64_t rows = tile.rows;
-#endif
-    for (int64_t i = 0; i < rows * columns; i += kWidth) store(scratch.block_o + i, Vec{});
-    const auto with_group = [&](int64_t first, auto run) {
-        const KeyGroup keys(tile.v, scratch, block, first, hull.begin, hull.end, direct, read);
-        const Ahead ahead(tile.v, block + first + kAheadKeys, tile.key_end, bytes);
-        NextLine next(ahead);
-        run(keys, next);
-    };
-    for (int64_t first = round_down(hull.begin, kWidth); first < hull.end; first += kWidth) {
-#if defined(ATTN_PRODUCTS_AMX)
-        if (is_tiled(tile) && hull.full && first % kTiledKeys == 0 && first >= hull.begin &&
-            first + kTiledKeys <= hull.end) {
-            for (int64_t half = 0; half < 2; ++half)
-                with_group(first + half * kWidth,
-                           [&](const KeyGroup &keys, NextLine &next) { pair_values(scratch, keys, next, half); });
-            weigh_tiled(tile, scratch, scratch.p + first / kWeightsPerWord);
-            first += kWidth;
+        const int64_t end = round_down(hull.end, kTiledKeys);
+        if (is_tiled(tile) && direct && hull.full && first >= hull.begin && first % kTiledKeys == 0 && first < end) {
+            BlockLines lines(shape, tile);
+            state->fetched = block + shape.key_block;
+            LineQueue later = lines.keys(state->fetched, smaller_of(state->fetched + shape.key_block, tile.key_end));
+            weigh_tiled(tile, scratch, block, first, end, later);
+            later.fetch_rest();
+            first = end;
             continue;
         }
 #endif
+        const KeyGroup keys(tile.v, scratch, block, first, hull.begin, hull.end, direct, read);
+        const Ahead ahead(tile.v, block + first + kAheadKeys, tile.key_end, bytes);
+        NextLine next(ahead);
+        const float *p = scratch.p + first / kWeightsPerWord;
         const bool whole = hull.full && first >= hull.begin && first + kWidth <= hull.end;
-        with_group(first, [&](const KeyGroup &keys, NextLine &next) {
-            with_type(shape.v_type, direct, [&]<Element Type>() {
-                if (whole) {
-                    in_pieces(tile.rows, [&]<int Rows>(int64_t r) {
-                        weigh_group<Type, Rows, true>(keys, next, scratch.p + r * kRowStep + first / kWeightsPerWord, 0,
-                                                      columns, scratch.block_o + r * columns);
-                    });
-                    return;
-                }
-                // Only keys the row sees are added, whatever V holds elsewhere.
-                for (int64_t r = 0; r < tile.rows; ++r)
-                    weigh_group<Type, 1, false>(keys, next, scratch.p + r * kRowStep + first / kWeightsPerWord,
-                                                visible_keys(shape, scratch, r, block, first, hull), columns,
-                                                scratch.block_o + r * columns);
-            });
+        with_type(shape.v_type, direct, [&]<Element Type>() {
+            if (whole) {
+                in_pieces(tile.rows, [&]<int Rows>(int64_t r) {
+                    weigh_group<Type, Rows, true>(keys, next, p + r * kRowStep, 0, columns,
+                                                  scratch.block_o + r * columns);
+                });
+                return;
+            }
+            // Only keys the row sees are added, whatever V holds elsewhere.
+            for (int64_t r = 0; r < tile.rows; ++r)
+                weigh_group<Type, 1, false>(keys, next, p + r * kRowStep,
+                                            visible_keys(shape, scratch, r, block, first, hull), columns,
+                                            scratch.block_o + r * columns);
         });
+        first += kWidth;
     }
     for (int64_t r = 0; r < tile.rows; ++r)
         for (int64_t c = 0; c < columns; c += kWidth) {
@@ -195,21 +207,13 @@ inline void weigh_few(const ForwardShape &shape, const ForwardTile &tile, const 
         }
 }
 
-inline void begin_few(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch)
-{
-#if defined(ATTN_PRODUCTS_AMX)
-    if (is_tiled(tile)) return pack_few_tiles(shape, tile, scratch);
-#endif
-    pack_few_q(shape, tile, scratch);
-}
-
 /// Everything a tile of at most kFewRows rows does with one block of keys.
 inline void run_few(const ForwardShape &shape, const ForwardTile &tile, const Scratch &scratch, int64_t block,
-                    const Hull &hull)
+                    const Hull &hull, FewState *state)
 {
-    score_few(shape, tile, scratch, block, hull);
+    score_few(shape, tile, scratch, block, hull, *state);
     weigh_rows(shape, tile, scratch, 0, tile.rows, block, hull);
-    weigh_few(shape, tile, scratch, block, hull);
+    weigh_few(shape, tile, scratch, block, hull, state);
 }
 
 } // namespace

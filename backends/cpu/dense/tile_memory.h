@@ -97,6 +97,16 @@ struct KeptWeights {
     float *block;     ///< Likewise: what the weights of a block are multiplied by.
 };
 
+#if defined(ATTN_PRODUCTS_AMX)
+/// What few rows have as tiles: see tile_few_amx.h. A chunk is 32 channels of Q and K.
+struct FewTiles {
+    float *q; ///< [chunk][channel pair][row]
+    float *k; ///< [chunk][key][channel pair], where they cannot be read in place.
+    float *v; ///< [2][4][key pair][channel]
+    float *o; ///< [16][o_columns], of each 32 channels first the even ones
+};
+#endif
+
 /// What a mask program needs of a tile and of a block of keys: see tile_program.h. Nothing without a program.
 struct ProgramScratch {
     mask::Bound *bounds;        ///< [slots][terms]
@@ -134,7 +144,10 @@ struct Scratch {
     float *alpha;   ///< [kScoreRows]
     float *factor;  ///< Pairs: [tile_rows], of the products of a row.
     float *block_o; ///< [kFewRows][o_columns]: what one block adds to few rows.
-    RowMask *mask;  ///< [tile_rows]
+#if defined(ATTN_PRODUCTS_AMX)
+    FewTiles tiles;
+#endif
+    RowMask *mask; ///< [tile_rows]
     KeptWeights kept;
     KeyPositions position;
     ProgramScratch program;
@@ -167,6 +180,10 @@ struct Scratch {
         alpha = take<float>(kScoreRows);
         factor = take<float>(kPairs ? shape.tile_rows + kWidth : 0);
         block_o = take<float>(kFewRows * o_columns);
+#if defined(ATTN_PRODUCTS_AMX)
+        tiles = {take<float>(16 * q_columns), take<float>(16 * q_columns), take<float>(2 * 4 * 256),
+                 take<float>(16 * o_columns)};
+#endif
         mask = take<RowMask>(shape.tile_rows);
         const int64_t blocks = shape.kept_blocks, rows = shape.tile_rows + kWidth;
         kept = {take<float>(blocks * shape.tile_rows * kRowStep),
