@@ -211,9 +211,7 @@ def peer(name: str, handle: Handle, row: Row, all_inputs: list[Inputs]) -> list[
         return sdpa(SDPBackend.FLASH_ATTENTION, row, all_inputs)
     if name == "flex":
         return flex(row, all_inputs)
-    if name == "contiguous":  # libattn itself, on the same keys without pages
-        return libattn(handle, row, all_inputs, in_pages=False)[0]
-    if name == "twin":  # libattn itself, on another row
+    if name in ("contiguous", "twin"):  # libattn itself, on the same keys without pages, or on another row
         return libattn(handle, row, all_inputs, in_pages=False)[0]
     if name == "graph":
         return in_a_graph(handle, row, all_inputs)
