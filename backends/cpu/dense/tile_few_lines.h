@@ -1,4 +1,5 @@
-// Lines of K and V of bfloat16 that come later, fetched a block ahead.
+// Lines of K and V of bfloat16 that come later, fetched a block ahead. Products without tiles fetch their own rows
+// (NextLine): where that was tried they read more slowly with this (docs/performance.md).
 #ifndef ATTN_BACKENDS_CPU_DENSE_TILE_FEW_LINES_H
 #define ATTN_BACKENDS_CPU_DENSE_TILE_FEW_LINES_H
 
