@@ -7,8 +7,9 @@ after a rest of 0.1 s, 5 calls to warm up and 30 that are timed one by one with 
 power of the GPU is what limits, take as many rounds as fit 3 s.
 Quoted are the median and the best. The GPU is kept busy while the calls are enqueued, so times are those of the device;
 what a call costs the host is listed apart. Inputs are random normal numbers; decoding rotates through caches of at least
-200 MB. "twin" is libattn on a plainer problem, whose rate the row should come near. Ceilings, a bfloat16 matrix product
-of 8192 and reading 2 GiB, are measured in the same run, before and after.
+200 MB. "twin" is libattn on a plainer problem, whose rate the row should come near; where both are at the limit of the
+GPU's power, which depends on the bits of the inputs, their rates for each cycle of its clock. Ceilings, a bfloat16
+matrix product of 8192 and reading 2 GiB, are measured in the same run, before and after.
 
 Writes compare.csv, compare.md (the table) and compare.svg (the plot) into the folder given by --out.
 """
@@ -23,7 +24,7 @@ import statistics
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -49,6 +50,7 @@ class Timing:
 
     device: list[float]
     host: list[float]
+    mhz: list[float] = field(default_factory=list)  # of the multiprocessors, a burst each
 
     @property
     def median(self) -> float:
@@ -73,9 +75,14 @@ class Result:
     def rate(self) -> float:
         return self.row.rate(self.timing.median) if self.timing else 0.0
 
+    @property
+    def mhz(self) -> float:
+        return statistics.median(self.timing.mhz) if self.timing and self.timing.mhz else 0.0
+
 
 def burst(functions: list[Callable[[], Any]], timed: int = TIMED) -> Timing:
     """One burst. Several functions, on distinct memory, take turns."""
+    import compare_clock
     import torch
 
     time.sleep(REST_S)
@@ -90,6 +97,7 @@ def burst(functions: list[Callable[[], Any]], timed: int = TIMED) -> Timing:
     event = partial(torch.cuda.Event, enable_timing=True)
     events = [(event(), event()) for _ in range(timed)]
     host = []
+    before = compare_clock.read()
     for n, (start, end) in enumerate(events):
         function = functions[n % len(functions)]
         start.record()
@@ -97,8 +105,10 @@ def burst(functions: list[Callable[[], Any]], timed: int = TIMED) -> Timing:
         function()
         host.append(1e6 * (time.perf_counter() - begin))
         end.record()
+    after = compare_clock.read()
     torch.cuda.synchronize()
-    return Timing([start.elapsed_time(end) for start, end in events], host)
+    mhz = compare_clock.mhz_between(before, after)
+    return Timing([start.elapsed_time(end) for start, end in events], host, [mhz] if mhz else [])
 
 
 def in_turns(libraries: dict[str, list[Callable[[], Any]]], rounds: int, order: random.Random) -> dict[str, Timing]:
@@ -111,12 +121,14 @@ def in_turns(libraries: dict[str, list[Callable[[], Any]]], rounds: int, order: 
             one = burst(libraries[name])
             timings[name].device += one.device
             timings[name].host += one.host
+            timings[name].mhz += one.mhz
             is_long |= one.median > LONG_MS and name != "graph"
     return timings
 
 
-def bar_of(row: Row, rates: dict[str, float], ceilings: dict[str, float]) -> float:
+def bar_of(row: Row, results: dict[str, Result], ceilings: dict[str, float]) -> float:
     """What the row is held to, in its unit."""
+    rates = {name: result.rate for name, result in results.items()}
     if row.over_cudnn and "cudnn" in rates:
         return row.over_cudnn * rates["cudnn"]
     if row.bar_tflops:
@@ -124,7 +136,8 @@ def bar_of(row: Row, rates: dict[str, float], ceilings: dict[str, float]) -> flo
     if row.of_read:
         return row.of_read * ceilings["read"]
     if row.of_twin and "twin" in rates:
-        return row.of_twin * rates["twin"]
+        own, twin = results["libattn"].mhz, results["twin"].mhz
+        return row.of_twin * rates["twin"] * (own / twin if row.by_cycles and own and twin else 1.0)
     if row.of_peer and row.peers and row.peers[0] in rates:
         return row.of_peer * rates[row.peers[0]]
     return 0.0
@@ -202,8 +215,9 @@ def run_row(handle: Any, row: Row, peers: set[str], rounds: int, seed: int, ceil
             wrong.add(name)
     for name, timing in in_turns(libraries, rounds, random.Random(seed)).items():
         calls = compare_peers.graph_calls(row, len(all_inputs)) if name == "graph" else 1
-        results[name].timing = Timing([ms / calls for ms in timing.device], [us / calls for us in timing.host])
-    own.bar = bar_of(row, {name: r.rate for name, r in results.items() if r.timing and name not in wrong}, ceilings)
+        device, host = [ms / calls for ms in timing.device], [us / calls for us in timing.host]
+        results[name].timing = Timing(device, host, timing.mhz)
+    own.bar = bar_of(row, {name: r for name, r in results.items() if r.timing and name not in wrong}, ceilings)
     del plan, libraries
     for inputs in all_inputs + twin_inputs:
         inputs.keep.clear()
@@ -220,14 +234,17 @@ def say(results: list[Result], ceilings: dict[str, float]) -> str:
             f" libattn {own.timing.median:8.4f} ms {own.rate:7.1f} {row.unit} ({own.rate / ceiling:.2f} of ceiling, best"
             f" {row.rate(own.timing.best):.1f}, host {statistics.median(own.timing.host):.0f} us, error {own.error:.1e})"
         )
+        if own.mhz and not row.decodes:
+            line += f" | {own.mhz:.0f} MHz"
         if own.bar:
-            line += f" | bar {own.bar:.1f}: {own.rate / own.bar:.3f} x"
+            line += f" | bar {own.bar:.1f}{' by cycles' if row.by_cycles else ''}: {own.rate / own.bar:.3f} x"
     for peer in results[1:]:
         if peer.timing and peer.library == "graph":
             line += f" | in a graph {1e3 * peer.timing.median:.1f} us, {peer.rate / ceiling:.3f} of ceiling"
         elif peer.timing:
             ratio = f" = {own.rate / peer.rate:.3f} x" if own.timing else ""
-            line += f" | {peer.library} {peer.rate:.1f}{ratio}"
+            clock = f" at {peer.mhz:.0f} MHz" if peer.mhz and not row.decodes else ""
+            line += f" | {peer.library} {peer.rate:.1f}{clock}{ratio}"
         else:
             line += f" | {peer.library}: {peer.note}"
     return line + (f" | {own.note}" if own.note else "")
@@ -239,11 +256,11 @@ def write_csv(path: Path, all_results: list[list[Result]], facts: list[str]) -> 
             file.write(f"# {fact}\n")
         writer = csv.writer(file)
         writer.writerow(
-            "row group library unit median best median_ms best_ms host_us error worst_row bar note".split()
+            "row group library unit median best median_ms best_ms host_us mhz error worst_row bar note".split()
         )
         for results in all_results:
             for r in results:
-                numbers = [""] * 5
+                numbers = [""] * 6
                 if r.timing:
                     numbers = [
                         f"{r.rate:.2f}",
@@ -251,6 +268,7 @@ def write_csv(path: Path, all_results: list[list[Result]], facts: list[str]) -> 
                         f"{r.timing.median:.5f}",
                         f"{r.timing.best:.5f}",
                         f"{statistics.median(r.timing.host):.1f}",
+                        f"{r.mhz:.0f}" if r.mhz else "",
                     ]
                 bar = f"{r.bar:.2f}" if r.bar else ""
                 errors = [f"{r.error:.2e}", f"{r.worst_row:.2e}"]

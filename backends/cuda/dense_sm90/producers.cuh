@@ -172,14 +172,14 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 
         if (tile.is_last) break;
         const Schedule &schedule = tile.schedule;
         const int head = tile.head, count = schedule.count;
-        const Source queries = {maps.q, static_cast<int>(tile.sequence.q_first) + tile.first,
-                                head_of(p, head, p.heads_q), p.sequences.cu_q.base ? 0 : tile.sequence.index};
+        const Source queries = {maps.q, static_cast<int>(tile.sequence.q_first) + tile.first, tile.q_head,
+                                p.sequences.cu_q.base ? 0 : tile.sequence.index};
         if constexpr (kHasLowRank)
             load_tile<kQkBlocks, kRows, false>(q, base + kAt.q_barriers, base + kAt.q, queries,
                                                Source{maps.rank_q, queries.row, head, queries.batch});
         else
             load_tile<kQkBlocks, kRows, false>(q, base + kAt.q_barriers, base + kAt.q, queries);
-        const int k_head = head_of(p, head, p.heads_k);
+        const int k_head = tile.k_head;
         const int batch = p.sequences.cu_kv.base ? 0 : tile.sequence.index;
         const int first = static_cast<int>(tile.sequence.k_first);
         bool wants = true;
@@ -212,7 +212,7 @@ ATTN_DEVICE void copy_tiles(const ForwardParams &p, const TensorMaps &maps, u32 
             }
             load_v();
             has_v = true;
-            v_row = row, v_head = head_of(p, head, p.heads_v), v_batch = batch;
+            v_row = row, v_head = tile.v_head, v_batch = batch;
             if (kMask == kMaskPosition && block.is_last()) break;
         }
         if (kQueryBuffers == 1) load_v();

@@ -53,11 +53,9 @@ struct Rows {
             query[half] = token + s.diagonal;
             factor[half] = kHasLowRank ? p.score_factor / p.rank_factor : p.score_factor;
             if constexpr (kHasQueryTemperature)
-                if (token < s.q_length) {
-                    const int head = head_of(p, tile.head, p.heads_q);
+                if (token < s.q_length)
                     factor[half] *=
-                        read_element(token_address(p, p.q_temperature, s, token, head), p.q_temperature.type);
-                }
+                        read_element(token_address(p, p.q_temperature, s, token, tile.q_head), p.q_temperature.type);
         }
         if constexpr (kHasAlibi) {
             const float unit = kBiasIsFirst ? 1.0f : p.unit;
@@ -400,7 +398,7 @@ ATTN_DEVICE void scale_weights(const ForwardParams &p, const Tile &tile, int fir
     const TokenView &v = p.v_temperature;
     const Sequence &s = tile.sequence;
     const i64 row = p.sequences.cu_kv.base ? s.k_first * v.token_step : s.index * v.batch_step;
-    const char *base = v.base + row + head_of(p, tile.head, p.heads_v) * v.head_step;
+    const char *base = v.base + row + tile.v_head * v.head_step;
 #pragma unroll
     for (int j = 0; j < kKeys / 8; ++j)
 #pragma unroll

@@ -15,9 +15,10 @@ namespace attn::sm90 {
 /// One tile of query rows of one head, as those who copy and compute get it.
 struct Tile {
     Sequence sequence;
-    Schedule schedule; ///< Its blocks of keys are visited from the last to the first.
-    int head;          ///< Of OUT.
-    int first;         ///< Token of row 0.
+    Schedule schedule;          ///< Its blocks of keys are visited from the last to the first.
+    int head;                   ///< Of OUT.
+    int q_head, k_head, v_head; ///< Divided here once, where it delays nobody.
+    int first;                  ///< Token of row 0.
     /// Blocks that all rows see are those of the schedule from full_begin to full_end; below and above they are masked.
     int full_begin, full_end;
     int is_last; ///< No tile: there are no more.
@@ -71,6 +72,9 @@ ATTN_DEVICE bool find_tile(const ForwardParams &p, u32 number, bool writes, Tile
     constexpr int kTogether = kCluster * kRows;
     if (first / kTogether * kTogether >= s.q_length) return false;
     if (!writes) return true;
+    tile->q_head = head_of(p, tile->head, p.heads_q);
+    tile->k_head = head_of(p, tile->head, p.heads_k);
+    tile->v_head = head_of(p, tile->head, p.heads_v);
     tile->sequence = s;
     const Schedule schedule(p.mask, s, first, smaller(first + kRows, s.q_length) - 1, kKeys);
     // In blocks of the sequence, then in those of the schedule.
