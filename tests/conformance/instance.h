@@ -142,10 +142,11 @@ void Instance::fill_tokens(attn_slot slot, bool queries, std::int64_t heads, std
         const Sequence &s = contents_[b].used;
         const T *x = (s.*of).data();
         for (std::int64_t token = 0; token < (queries ? s.tq : s.tk); ++token)
-            for (std::int64_t h = 0; h < heads; ++h)
-                for (std::int64_t c = 0; c < channels; ++c)
-                    t.set(t.folded(queries ? q_index(b, token, h, c) : kv_index(b, token, h, c)),
-                          static_cast<double>(*x++));
+            for (std::int64_t h = 0; h < heads; ++h) {
+                const Index at = t.folded(queries ? q_index(b, token, h, 0) : kv_index(b, token, h, 0));
+                t.set_row(at, x, t.shape().back() == 1 ? 1 : channels); // one for all where it is broadcast
+                x += channels;
+            }
     }
 }
 

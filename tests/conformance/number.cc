@@ -1,5 +1,6 @@
 #include "number.h"
 
+#include <bit>
 #include <cstring>
 #include <stdexcept>
 
@@ -11,6 +12,18 @@ struct Format { // IEEE-like binary format of 16 bits
 };
 constexpr Format half{10, 15}, bfloat{7, 127};
 
+// 2^n, for normal numbers.
+double power_of_2(int n)
+{
+    return std::bit_cast<double>(static_cast<std::uint64_t>(n + 1023) << 52);
+}
+
+// That of a normal number; less than any of a format of 16 bits for a smaller one.
+int exponent_of(double x)
+{
+    return static_cast<int>(std::bit_cast<std::uint64_t>(x) >> 52 & 0x7ff) - 1023;
+}
+
 std::uint16_t encode16(Format f, double x)
 {
     const std::uint16_t sign = std::signbit(x) ? 0x8000 : 0;
@@ -18,11 +31,13 @@ std::uint16_t encode16(Format f, double x)
     if (std::isnan(x)) return sign | infinity | std::uint16_t(1 << (f.mantissa - 1));
     if (std::isinf(x)) return sign | infinity;
     if (x == 0) return sign;
-    int exponent = std::ilogb(x);
+    int exponent = exponent_of(x);
+    if (exponent > f.bias) return sign | infinity;
     if (exponent < 1 - f.bias) exponent = 1 - f.bias; // subnormal: fixed exponent
-    // In units of the last place; nearbyint rounds to even. A carry into the next binade is right without a special
-    // case, since the fields are adjacent.
-    const auto units = static_cast<std::int64_t>(std::nearbyint(std::ldexp(std::abs(x), f.mantissa - exponent)));
+    // In units of the last place, rounded to even by a sum that has no bits below them. A carry into the next binade is
+    // right without a special case, since the fields are adjacent.
+    const auto units =
+        static_cast<std::int64_t>(std::abs(x) * power_of_2(f.mantissa - exponent) + power_of_2(52) - power_of_2(52));
     const std::int64_t bits = units + ((static_cast<std::int64_t>(exponent) + f.bias - 1) << f.mantissa);
     return sign | (bits >= infinity ? infinity : static_cast<std::uint16_t>(bits));
 }
@@ -33,7 +48,7 @@ double decode16(Format f, std::uint16_t bits)
     const double sign = bits & 0x8000 ? -1 : 1;
     if (field == 2 * f.bias + 1) return fraction ? std::nan("") : sign * INFINITY;
     const int implicit = field ? 1 << f.mantissa : 0;
-    return sign * std::ldexp(implicit + fraction, (field ? field : 1) - f.bias - f.mantissa);
+    return sign * (implicit + fraction) * power_of_2((field ? field : 1) - f.bias - f.mantissa);
 }
 
 template <class T>

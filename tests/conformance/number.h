@@ -43,7 +43,15 @@ public:
         return static_cast<std::int64_t>(std::exp(uniform() * std::log(static_cast<double>(most) + 1)));
     }
     bool chance(double probability) { return uniform() < probability; }
-    double normal() { return std::sqrt(-2 * std::log(1 - uniform())) * std::cos(6.283185307179586 * uniform()); }
+    // Two at a time, by Box and Muller.
+    double normal()
+    {
+        has_other_ = !has_other_;
+        if (!has_other_) return other_;
+        const double radius = std::sqrt(-2 * std::log(1 - uniform())), angle = 6.283185307179586 * uniform();
+        other_ = radius * std::sin(angle);
+        return radius * std::cos(angle);
+    }
 
 private:
     // The seed is mixed too: streams of neighbouring seeds would otherwise be the same but for a shift.
@@ -55,6 +63,8 @@ private:
     }
 
     std::uint64_t state_;
+    double other_ = 0; // the second of two
+    bool has_other_ = false;
 };
 
 } // namespace conformance

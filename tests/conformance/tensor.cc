@@ -66,16 +66,6 @@ Tensor::Tensor(attn_dtype dtype, std::vector<std::int64_t> shape, const std::str
     poison();
 }
 
-std::int64_t Tensor::offset(Index at) const
-{
-    std::int64_t offset = base_;
-    for (std::size_t a = 0; a < shape_.size(); ++a) {
-        if (at[a] < 0 || at[a] >= shape_[a]) throw std::out_of_range("a test reached outside its own tensor");
-        offset += at[a] * strides_[a];
-    }
-    return offset;
-}
-
 attn_tensor Tensor::view()
 {
     attn_tensor t{};
@@ -91,13 +81,6 @@ attn_tensor Tensor::view()
         t.data = bytes_.data() + start;
     }
     return t;
-}
-
-Index Tensor::folded(Index at) const
-{
-    for (std::size_t a = 0; a < shape_.size(); ++a)
-        if (shape_[a] == 1) at[a] = 0;
-    return at;
 }
 
 void Tensor::poison()

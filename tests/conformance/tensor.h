@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -20,10 +21,28 @@ public:
     Tensor(attn_dtype dtype, std::vector<std::int64_t> shape, const std::string &layout = "bshd");
 
     void set(Index at, double value) { encode(dtype_, value, element(at)); }
+    // Likewise `count` elements along the last axis from `at` on.
+    template <class T>
+    void set_row(Index at, const T *values, std::int64_t count)
+    {
+        const std::size_t last = shape_.size() - 1;
+        if (count < 1) return;
+        const std::int64_t first = offset(at);
+        at[last] += count - 1;
+        offset(at); // is in the tensor
+        for (std::int64_t n = 0; n < count; ++n)
+            encode(dtype_, static_cast<double>(values[n]),
+                   bytes_.data() + (first + n * strides_[last]) * std::int64_t(size_));
+    }
     double get(Index at) const { return decode(dtype_, element(at)); }
     const std::vector<std::int64_t> &shape() const { return shape_; }
     // The index with 0 for every axis of extent 1.
-    Index folded(Index at) const;
+    Index folded(Index at) const
+    {
+        for (std::size_t a = 0; a < shape_.size(); ++a)
+            if (shape_[a] == 1) at[a] = 0;
+        return at;
+    }
     attn_dtype dtype() const { return dtype_; }
     attn_tensor view();
 
@@ -36,7 +55,15 @@ public:
     const Bytes &bytes() const { return bytes_; }
 
 private:
-    std::int64_t offset(Index at) const; // in elements
+    std::int64_t offset(const Index &at) const // in elements
+    {
+        std::int64_t offset = base_;
+        for (std::size_t a = 0; a < shape_.size(); ++a) {
+            if (at[a] < 0 || at[a] >= shape_[a]) throw std::out_of_range("a test reached outside its own tensor");
+            offset += at[a] * strides_[a];
+        }
+        return offset;
+    }
     unsigned char *element(Index at) { return bytes_.data() + offset(at) * std::int64_t(size_); }
     const unsigned char *element(Index at) const { return bytes_.data() + offset(at) * std::int64_t(size_); }
 
