@@ -7,9 +7,9 @@ after a rest of 0.1 s, 5 calls to warm up and 30 that are timed one by one with 
 power of the GPU is what limits, take as many rounds as fit 3 s.
 Quoted are the median and the best. The GPU is kept busy while the calls are enqueued, so times are those of the device;
 what a call costs the host is listed apart. Inputs are random normal numbers; decoding rotates through caches of at least
-200 MB. "twin" is libattn on a plainer problem, whose rate the row should come near; where both are at the limit of the
-GPU's power, which depends on the bits of the inputs, their rates for each cycle of its clock. Ceilings, a bfloat16
-matrix product of 8192 and reading 2 GiB, are measured in the same run, before and after.
+200 MB. "twin" is libattn on a plainer problem, whose rate the row should come near. Beside rates stands the clock of the bursts,
+which the GPU lowers at the limit of its power. Ceilings, a bfloat16 matrix product of 8192 and reading 2 GiB, are
+measured in the same run, before and after.
 
 Writes compare.csv, compare.md (the table) and compare.svg (the plot) into the folder given by --out.
 """
@@ -126,9 +126,8 @@ def in_turns(libraries: dict[str, list[Callable[[], Any]]], rounds: int, order: 
     return timings
 
 
-def bar_of(row: Row, results: dict[str, Result], ceilings: dict[str, float]) -> float:
+def bar_of(row: Row, rates: dict[str, float], ceilings: dict[str, float]) -> float:
     """What the row is held to, in its unit."""
-    rates = {name: result.rate for name, result in results.items()}
     if row.over_cudnn and "cudnn" in rates:
         return row.over_cudnn * rates["cudnn"]
     if row.bar_tflops:
@@ -136,8 +135,7 @@ def bar_of(row: Row, results: dict[str, Result], ceilings: dict[str, float]) -> 
     if row.of_read:
         return row.of_read * ceilings["read"]
     if row.of_twin and "twin" in rates:
-        own, twin = results["libattn"].mhz, results["twin"].mhz
-        return row.of_twin * rates["twin"] * (own / twin if row.by_cycles and own and twin else 1.0)
+        return row.of_twin * rates["twin"]
     if row.of_peer and row.peers and row.peers[0] in rates:
         return row.of_peer * rates[row.peers[0]]
     return 0.0
@@ -217,7 +215,7 @@ def run_row(handle: Any, row: Row, peers: set[str], rounds: int, seed: int, ceil
         calls = compare_peers.graph_calls(row, len(all_inputs)) if name == "graph" else 1
         device, host = [ms / calls for ms in timing.device], [us / calls for us in timing.host]
         results[name].timing = Timing(device, host, timing.mhz)
-    own.bar = bar_of(row, {name: r for name, r in results.items() if r.timing and name not in wrong}, ceilings)
+    own.bar = bar_of(row, {name: r.rate for name, r in results.items() if r.timing and name not in wrong}, ceilings)
     del plan, libraries
     for inputs in all_inputs + twin_inputs:
         inputs.keep.clear()
@@ -237,7 +235,7 @@ def say(results: list[Result], ceilings: dict[str, float]) -> str:
         if own.mhz and not row.decodes:
             line += f" | {own.mhz:.0f} MHz"
         if own.bar:
-            line += f" | bar {own.bar:.1f}{' by cycles' if row.by_cycles else ''}: {own.rate / own.bar:.3f} x"
+            line += f" | bar {own.bar:.1f}: {own.rate / own.bar:.3f} x"
     for peer in results[1:]:
         if peer.timing and peer.library == "graph":
             line += f" | in a graph {1e3 * peer.timing.median:.1f} us, {peer.rate / ceiling:.3f} of ceiling"

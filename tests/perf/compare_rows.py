@@ -46,7 +46,6 @@ class Row:
     of_peer: float = 0.0  # bar: times what the first peer reaches
     twin: Row | None = None  # a plainer problem, which libattn is timed on, too: peer "twin"
     of_twin: float = 0.0  # bar: times what libattn reaches on the twin
-    by_cycles: bool = False  # for each cycle of the clock
     quick: bool = False  # part of --quick
 
     @property
@@ -136,8 +135,7 @@ def more_rows() -> list[Row]:
             half = row("fp16 d128 h16", batch, tokens, (16, 16), causal, dim=128, dtype="float16")
             half = replace(half, peers=("cudnn", "twin"), twin=plain, of_twin=0.98)
             same = f"fp16 of bf16 values d128 h16 b{batch} s{tokens} {'causal' if causal else 'full'}"
-            # Random numbers have more bits in float16, whose products take more power: the GPU lowers its clock.
-            rows += [replace(half, by_cycles=True), replace(half, name=same, values="bfloat16")]
+            rows += [half, replace(half, name=same, values="bfloat16")]
             ungrouped = row("d128 h32", batch, tokens, (32, 32), causal, dim=128)
             grouped = row("d128 h32/8", batch, tokens, (32, 8), causal, dim=128)
             rows += [ungrouped, replace(grouped, peers=("cudnn", "twin"), twin=ungrouped, of_twin=0.97)]
