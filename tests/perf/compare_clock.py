@@ -6,6 +6,8 @@ import functools
 import statistics
 from typing import Any, Callable
 
+from compare_rows import DEVICE
+
 MOST_SMS = 1024
 SOURCE = """
 extern "C" __global__ void read_clocks(long long *out)
@@ -33,7 +35,7 @@ def read() -> Any:
     """Of the multiprocessors that get a block, in order of the stream: cycles and ns. 0: got none."""
     import torch
 
-    out = torch.zeros(MOST_SMS, 2, dtype=torch.int64, device="cuda")
+    out = torch.zeros(MOST_SMS, 2, dtype=torch.int64, device=DEVICE)
     if run := kernel():
         run((2 * torch.cuda.get_device_properties(0).multi_processor_count, 1, 1), (1, 1, 1), (out,))
     return out
