@@ -237,13 +237,17 @@ TEST(PropertyVisibility, WhatIsNotFiniteIsSeen)
     if (on_gpu()) GTEST_SKIP() << "V that is not finite may make NaN of other channels";
     constexpr double values[] = {NAN, infinity, -infinity};
     const std::int64_t heads[][2] = {{1, 1}, {4, 1}, {5, 1}, {8, 1}, {16, 2}, {16, 1}, {11, 1}};
-    for (const std::string dtype : {"fp32", "fp16", "bf16"})
+    const struct {
+        const char *name;
+        double tolerance;
+    } dtypes[] = {{"fp32", 1e-5}, {"fp16", 2e-3}, {"bf16", 2e-2}};
+    for (const auto &dtype : dtypes)
         for (const auto &[heads_q, heads_k] : heads)
             for (const std::int64_t dim : {40, 64, 96, 128}) {
                 Random random(session().seed, 24, static_cast<std::uint64_t>(100 * heads_q + dim));
                 Case c;
                 c.seed = random.next();
-                c.q_dtype = c.k_dtype = c.v_dtype = c.out_dtype = dtype;
+                c.q_dtype = c.k_dtype = c.v_dtype = c.out_dtype = dtype.name;
                 c.dim_qk = dim, c.dim_v = dim == 96 ? 64 : dim;
                 c.heads_q = heads_q, c.heads_k = c.heads_v = heads_k;
                 c.max_q = 1, c.max_kv = random.integer(33, 900);
@@ -251,11 +255,12 @@ TEST(PropertyVisibility, WhatIsNotFiniteIsSeen)
                 ATTN_TRACE_CASE(c);
                 auto contents = draw_contents(c);
                 Sequence &s = contents[0].used;
-                for (std::vector<double> *x : {&s.k, &s.v, &s.v}) {
-                    const std::int64_t at = random.integer(0, static_cast<std::int64_t>(x->size()) - 1);
-                    (*x)[static_cast<std::size_t>(at)] = values[random.integer(0, 2)];
-                    if (x == &s.k && random.chance(0.7)) s.k[static_cast<std::size_t>(at)] = 0.25; // mostly V alone
-                }
+                const auto spoil = [&](std::vector<double> &x) {
+                    x[static_cast<std::size_t>(random.integer(0, std::int64_t(x.size()) - 1))] =
+                        values[random.integer(0, 2)];
+                };
+                spoil(s.v), spoil(s.v);
+                if (random.chance(0.3)) spoil(s.k); // of which whole rows become NaN
                 const Result expected = attention(oracle_options(c), s);
                 Instance instance(c, contents, 0);
                 for_each_backend([&](const Backend &backend) {
@@ -264,7 +269,7 @@ TEST(PropertyVisibility, WhatIsNotFiniteIsSeen)
                     for (std::size_t i = 0; i < expected.out.size(); ++i) {
                         const double want = expected.out[i], have = got.out[0][i];
                         if (std::isfinite(want))
-                            ASSERT_NEAR(have, want, (dtype == "bf16" ? 3e-2 : 3e-3) * (1 + std::fabs(want))) << i;
+                            ASSERT_NEAR(have, want, dtype.tolerance * (1 + std::fabs(want))) << i;
                         else
                             ASSERT_TRUE(std::isnan(want) ? std::isnan(have) : have == want)
                                 << "element " << i << " is " << have << ", not " << want;
