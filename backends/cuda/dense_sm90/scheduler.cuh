@@ -17,7 +17,7 @@ struct Tile {
     Sequence sequence;
     Schedule schedule;          ///< Its blocks of keys are visited from the last to the first.
     int head;                   ///< Of OUT.
-    int q_head, k_head, v_head; ///< Divided here once, where it delays nobody.
+    int q_head, k_head, v_head; ///< Of Q, K, V: the thread that copies would be late by a division.
     int first;                  ///< Token of row 0.
     /// Blocks that all rows see are those of the schedule from full_begin to full_end; below and above they are masked.
     int full_begin, full_end;
