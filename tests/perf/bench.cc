@@ -70,14 +70,19 @@ Result Bench::measure(const Case &shape)
     attention.run();
     const double error = difference(attention.out(), unfused.out());
 
-    Result result = {shape, {}, {}, {}, 0, split, error};
+    Result result = {shape, {}, {}, {}, {}, 0, split, error};
     Contenders contenders = {[&] { attention.run(); }, [&] { unfused.run(split); }};
     std::vector<Times> times;
     if (shape.is_decode()) {
         Read read(team_, ceiling_loops(library_isa()));
         contenders.emplace_back([&] { read.run(); });
+        Case plain = shape; // of the same keys and values
+        plain.heads_q = shape.heads_kv;
+        Attention ungrouped(handle_, plain, inputs);
+        if (shape.heads_q > shape.heads_kv) contenders.emplace_back([&] { ungrouped.run(); });
         times = race(contenders, repetitions_);
         result.ceiling_rate = read.bytes() / times[2].median;
+        if (times.size() > 3) result.ungrouped = times[3];
     } else {
         contenders.emplace_back([&] { scores_.run(scores_split_); });
         times = race(contenders, repetitions_);

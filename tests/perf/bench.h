@@ -1,4 +1,5 @@
-// Measures one case: libattn, the unfused baseline and a ceiling, in turns.
+// Measures one case: libattn, the unfused baseline and a ceiling, in turns; grouped heads beside one of each group,
+// too.
 #ifndef ATTN_TESTS_PERF_BENCH_H
 #define ATTN_TESTS_PERF_BENCH_H
 
@@ -12,6 +13,7 @@ namespace attn::perf {
 struct Result {
     Case shape;
     Times attention, unfused, ceiling; ///< The ceiling is sgemm, in a decode case reading memory.
+    Times ungrouped;                   ///< With a query head for each head of K and V, of a decode case that has more.
     double ceiling_rate;               ///< FLOP/s or bytes/s at the median.
     Split split;                       ///< The faster way of the unfused baseline.
     double error;                      ///< Largest difference of the two outputs, relative to the largest element.
@@ -20,6 +22,8 @@ struct Result {
     double rate() const;
     double to_ceiling() const { return rate() / ceiling_rate; }
     double to_unfused() const { return unfused.median / attention.median; }
+    /// Of the bytes/s with one query head for each head of K and V.
+    double to_ungrouped() const { return ungrouped.median / attention.median; }
 };
 
 class Bench {
