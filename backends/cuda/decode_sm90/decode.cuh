@@ -12,8 +12,8 @@
 //   64               4 x 1                  64
 //
 // A tile whose keys are split is finished in one of two ways. Splits that all fit the GPU at once are a cluster of
-// blocks of threads, which read each other's sums. Others leave them in the workspace, for the kernel that combines
-// them.
+// blocks of threads, which send each other their sums, each row to the block that finishes it. Others leave them in the
+// workspace, for the kernel that combines them.
 //
 // The order of all sums depends on the number of splits alone.
 #include "backends/cuda/decode_sm90/shape.h"
@@ -47,6 +47,8 @@ constexpr int kKBytes = kShape.k_bytes(), kStageBytes = kShape.stage_bytes();
 constexpr int kBlockBytes = kKeys * 128, kPieceBytes = 16 * 128; ///< Of 64 channels.
 constexpr int kPartStep = kShape.part_step(), kPartBytes = kShape.part_bytes();
 constexpr DecodeLayout kAt = kShape.shared();
+constexpr bool kReceivesApart = kShape.receives_apart();
+constexpr bool kSendsParts = kKeyWarps == 1; ///< Of a cluster, as the warps left them; else sums of a row's.
 
 constexpr int kConsumerThreads = 32 * kWarps;
 constexpr int kLaneChannels = 4, kPartsAtOnce = 8; ///< Where a warp merges the parts of a row.
@@ -99,6 +101,11 @@ struct Work {
         batch = static_cast<int>(number / groups);
         head0 = static_cast<int>(number - static_cast<u32>(batch) * groups) * p.group;
     }
+    /// Where the split leaves its sums if it is not of a cluster.
+    ATTN_DEVICE float *partial(const ForwardParams &p) const
+    {
+        return p.partials + (tile * p.splits + split) * partial_floats(kRows, p.dim_v);
+    }
 };
 
 /// By one warp: copies blocks of keys [begin, end) of a schedule. `box_keys`: rows that a copy has, all of one page.
@@ -131,6 +138,35 @@ ATTN_DEVICE void copy_blocks(const ForwardParams &p, const TensorMap &k, const T
         }
     }
 }
+
+/// The rows of a tile whose splits are the blocks of a cluster. Each block finishes some that follow each other, of
+/// which all send it their parts: none reads another's memory and waits for the answer.
+struct ClusterRows {
+    int rows, blocks;
+    int block; ///< This one: its split, and its rank.
+    u32 base;  ///< Address of shared memory.
+
+    /// That a block finishes; the last blocks fewer, or none.
+    ATTN_DEVICE int each() const { return (rows + blocks - 1) / blocks; }
+    ATTN_DEVICE int begin_of(int block) const { return smaller(rows, block * each()); }
+    ATTN_DEVICE int begin() const { return begin_of(block); }
+    ATTN_DEVICE int end() const { return begin_of(block + 1); }
+
+    /// Where a block receives this one's part of the row that is `number` of its own. Parts of a block lie together.
+    ATTN_DEVICE u32 place(int to, int number) const
+    {
+        return place_in_block(base + kAt.received, to) + (block * each() + number) * kPartStep * 4;
+    }
+    ATTN_DEVICE u32 barrier() const { return full_barrier(base, kStages); }
+    ATTN_DEVICE u32 barrier_of(int to) const { return place_in_block(barrier(), to); }
+    /// Waits for the parts of all own rows. Bytes that came before they were announced count, too.
+    ATTN_DEVICE void receive() const
+    {
+        constexpr int kFloats = kSendsParts ? kPartStep : kDimV + 2;
+        if (threadIdx.x == 0) mbarrier_expect(barrier(), (end() - begin()) * blocks * kFloats * 4);
+        mbarrier_wait_for_blocks(barrier(), 0);
+    }
+};
 
 /// One of the warps that compute. A thread holds rows lane / 4 and 8 below, of products in pieces of 8 columns the
 /// columns 2 (lane % 4) and the next.
@@ -194,6 +230,7 @@ public:
             const RowSums sums = sums_of(half);
             if (lane_ % 4 == 0) row[kDimV] = sums.max, row[kDimV + 1] = sums.sum;
         }
+        if constexpr (kSendsParts) fence_shared_for_engines();
         named_barrier_wait(kConsumerBarrier, kConsumerThreads);
     }
 
@@ -441,89 +478,78 @@ private:
     float o_[kDimV / 8][4];
 };
 
-/// Parts of one row in shared memory: of the warps of this block, or of the blocks of the cluster.
+/// Parts of a row in the shared memory of this block: of its warps, or received from the blocks of the cluster.
 struct SharedParts {
-    u32 row;        ///< Address in the first.
-    u32 step;       ///< To the next in this block.
-    bool of_blocks; ///< The next is at the same place of the next block.
+    const float *row; ///< Of the first.
+    int step;         ///< Floats to that of the next.
 
     struct Part {
-        u32 row;
-        ATTN_DEVICE float max() const { return load_from_block(row + kDimV * 4); }
-        ATTN_DEVICE RowSums sums() const { return {max(), load_from_block(row + kDimV * 4 + 4), 0.0f}; }
-        ATTN_DEVICE float value(int channel) const { return load_from_block(row + channel * 4); }
+        const float *row;
+        ATTN_DEVICE float max() const { return row[kDimV]; }
+        ATTN_DEVICE RowSums sums() const { return {max(), row[kDimV + 1], 0.0f}; }
+        ATTN_DEVICE float value(int channel) const { return row[channel]; }
     };
-    ATTN_DEVICE Part operator()(int i) const
-    {
-        return {of_blocks ? place_in_block(row, i) : row + static_cast<u32>(i) * step};
-    }
+    ATTN_DEVICE Part operator()(int i) const { return {row + i * step}; }
 };
+using WholeRow = MergedRow<SharedParts, kLaneChannels, kPartsAtOnce>; ///< Of a split.
 
-/// Merges the warps' parts of a row into `to` and `statistics`: maximum, sum and spread, `step` floats apart.
-ATTN_DEVICE void merge_row(const SharedParts &parts, int dim, float *to, float *statistics, int step, int lane)
+/// The parts that the warps of this block have of a row.
+ATTN_DEVICE SharedParts parts_of_warps(int row)
 {
-    const MergedRow<SharedParts, kLaneChannels, kPartsAtOnce> row(parts, kKeyWarps, true, lane);
-    if (lane == 0) {
-        statistics[0] = row.sums.max;
-        statistics[step] = row.sums.sum;
-        if (step > 1) statistics[2 * step] = 0.0f; // a spread, which only the general kernel's combination reads
-    }
+    return {reinterpret_cast<const float *>(shared_memory + kAt.parts) + row * kPartStep, kPartBytes / 4};
+}
+
+ATTN_DEVICE SharedParts received_parts(const ClusterRows &rows, int row)
+{
+    const float *parts = reinterpret_cast<const float *>(shared_memory + kAt.received);
+    return {parts + (row - rows.begin()) * kPartStep, rows.each() * kPartStep};
+}
+
+/// Calls `take(channel, sum)` for the channels of a row that are this lane's, up to `dim`.
+template <class Take>
+ATTN_DEVICE void each_channel(const WholeRow &row, int dim, int lane, const Take &take)
+{
 #pragma unroll 1
     for (int first = 0; first < dim; first += 32 * kLaneChannels) {
         float sum[kLaneChannels];
         row.values(first, dim, sum);
 #pragma unroll
         for (int i = 0; i < kLaneChannels; ++i)
-            if (first + lane + 32 * i < dim) to[first + lane + 32 * i] = sum[i];
+            if (first + lane + 32 * i < dim) take(first + lane + 32 * i, sum[i]);
     }
 }
 
-/// As combine_row(), of the blocks of a cluster, with the same bits where V is finite: its first channels are asked for
-/// before the statistics, so that a row waits for other blocks once, and so before it is known which parts saw nothing.
-ATTN_DEVICE void finish_row_of_cluster(const ForwardParams &p, const SharedParts &parts, const Sequence &s, int head0,
-                                       int row, int lane)
+/// Merges the warps' parts of a row into the partial result of the split, see partial_floats().
+ATTN_DEVICE void write_partial_row(const ForwardParams &p, int row, float *to, int lane)
 {
-    static_assert(kPartsAtOnce == 8, "as many as a cluster has blocks, at most");
-    const int token = row / p.group, head = head0 + row - token * p.group;
-    float value[kPartsAtOnce][kLaneChannels];
-    const auto ask = [&](int first) {
-#pragma unroll
-        for (int j = 0; j < kPartsAtOnce; ++j)
-#pragma unroll
-            for (int i = 0; i < kLaneChannels; ++i) {
-                const int channel = first + lane + 32 * i;
-                value[j][i] = j < p.splits && channel < p.dim_v ? parts(j).value(channel) : 0.0f;
-            }
-    };
-    ask(0);
-    const RowSums own = lane < p.splits ? parts(lane).sums() : RowSums{-infinity(), 0.0f, 0.0f};
-    float max = own.max;
-#pragma unroll
-    for (int lanes = 16; lanes > 0; lanes /= 2) max = fmaxf(max, __shfl_xor_sync(kAllLanes, max, lanes));
-    // A part that saw nothing has sums of 0.
-    const float scale = exp2_fast(own.max - (max == -infinity() ? 0.0f : max));
-    float scales[kPartsAtOnce];
-#pragma unroll
-    for (int j = 0; j < kPartsAtOnce; ++j) scales[j] = __shfl_sync(kAllLanes, scale, j);
-    const float sum = warp_sum(own.max == -infinity() ? 0.0f : own.sum * scale);
-    const RowFactor factor = finish_row<false>(p, s, token, head, {max, sum, 0.0f}, lane == 0);
-    char *out = const_cast<char *>(token_address(p, p.out, s, token, head));
-#pragma unroll 1
-    for (int first = 0;;) {
-#pragma unroll
-        for (int i = 0; i < kLaneChannels; ++i) {
-            float total = 0.0f;
-#pragma unroll
-            for (int j = 0; j < kPartsAtOnce; ++j) total = fmaf(value[j][i], scales[j], total);
-            const int channel = first + lane + 32 * i;
-            if (channel < p.dim_v)
-                write_element(out + channel * p.out.channel_step, p.out.type,
-                              finish_element<false>(p, factor, nullptr, channel, total));
-        }
-        first += 32 * kLaneChannels;
-        if (first >= p.dim_v) return;
-        ask(first);
+    const WholeRow whole(parts_of_warps(row), kKeyWarps, true, lane);
+    float *values = to + row * p.dim_v, *statistics = to + kRows * p.dim_v + row;
+    if (lane == 0) {
+        statistics[0] = whole.sums.max;
+        statistics[kRows] = whole.sums.sum;
+        statistics[2 * kRows] = 0.0f; // a spread, which only the general kernel's combination reads
     }
+    each_channel(whole, p.dim_v, lane, [&](int channel, float sum) { values[channel] = sum; });
+}
+
+/// Merges the warps' parts of a row and sends the sum to the block that finishes it. By the warp's own stores, which
+/// are there sooner than a copy that waits for them.
+ATTN_DEVICE void send_row(const ClusterRows &rows, int row, int lane)
+{
+    const int to = row / rows.each();
+    const u32 place = rows.place(to, row - to * rows.each()), barrier = rows.barrier_of(to);
+    const WholeRow whole(parts_of_warps(row), kKeyWarps, true, lane);
+    if (lane == 0) send_to_block(place + kDimV * 4, make_float2(whole.sums.max, whole.sums.sum), barrier);
+    each_channel(whole, kDimV, lane, [&](int channel, float sum) { send_to_block(place + channel * 4, sum, barrier); });
+}
+
+/// Sends all parts of rows that a block finishes as they are: each row has one, and there are many.
+ATTN_DEVICE void send_parts(const ClusterRows &rows, int to)
+{
+    const int begin = rows.begin_of(to), count = rows.begin_of(to + 1) - begin, row_bytes = kPartStep * 4;
+    if (count > 0)
+        send_copy_to_block(rows.place(to, 0), rows.base + kAt.parts + begin * row_bytes, count * row_bytes,
+                           rows.barrier_of(to));
 }
 
 } // namespace attn::sm90
@@ -542,70 +568,65 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), ATTN_
             mbarrier_init(full_barrier(base, i), 1);
             mbarrier_init(empty_barrier(base, i), kConsumerThreads);
         }
+        mbarrier_init(full_barrier(base, kStages), 1); // for rows that a cluster sends
         mbarrier_init_fence();
         tma_prefetch(k), tma_prefetch(v);
     }
+    // Others may send here from now on; or once K and V are read, if what is sent takes their place.
+    if (kReceivesApart && clustered) cluster_arrive();
     // The next kernel may begin as soon as there is room; it waits for the end of this one, as this one does now for
     // the one before.
     launch_dependents();
     const Work work(p, clustered != 0);
+    __syncthreads(); // barriers are there
     wait_for_kernel_before();
     const Sequence s = sequence_of(p.sequences, work.batch);
     const int total = s.q_length * p.group;
     if (total == 0) return; // and so do the other splits
     const Schedule schedule(p.mask, s, 0, s.q_length - 1, kKeys);
     const SplitRange blocks(schedule.count, work.split, p.splits);
-    __syncthreads();
     if (threadIdx.x >= kConsumerThreads) {
         copy_blocks(p, k, v, s, schedule, blocks.begin, blocks.end, work.head0, box_keys, base);
         return;
     }
     Consumer consumer(p, s, schedule, work.head0, base);
     consumer.visit(blocks.begin, blocks.end);
-    const auto partial = [&] {
-        return p.partials + (work.tile * p.splits + work.split) * partial_floats(kRows, p.dim_v);
-    };
-    if constexpr (kKeyWarps == 1)
-        if (!clustered) {
-            if (p.splits == 1)
-                consumer.write_rows(work.head0);
-            else
-                consumer.write_partial(partial());
+    if (!kReceivesApart && clustered) cluster_arrive(); // read they are: products have used all of them
+    const ClusterRows rows = {total, p.splits, work.split, base};
+    const int warp = consumer.warp(), lane = consumer.lane();
+    if constexpr (kSendsParts) {
+        if (p.splits == 1) {
+            consumer.write_rows(work.head0);
             return;
         }
+        if (!clustered) {
+            consumer.write_partial(work.partial(p));
+            return;
+        }
+    }
     consumer.leave_parts();
-    const int warp = consumer.warp(), lane = consumer.lane();
-    const auto parts_of = [&](int row) {
-        return SharedParts{base + kAt.parts + static_cast<u32>(row * kPartStep * 4), kPartBytes, false};
-    };
-    const auto finish = [&](const SharedParts &parts, int count, int row) {
+    if (p.splits > 1 && !clustered) {
+        const Work found_anew(p, false); // rather than keep it in registers
+        for (int row = warp; row < total; row += kWarps) write_partial_row(p, row, found_anew.partial(p), lane);
+        return;
+    }
+    const bool is_cluster = kSendsParts || clustered;
+    if (is_cluster) {
+        cluster_wait();
+        if constexpr (!kSendsParts)
+            for (int row = warp; row < total; row += kWarps) send_row(rows, row, lane);
+        else if (warp == 0 && lane < rows.blocks)
+            send_parts(rows, lane);
+    }
+    // A tile that is not split is a cluster of one, but for where the parts of its rows are.
+    const int begin = rows.begin(), end = rows.end();
+    if (is_cluster && begin < end) rows.receive();
+    if (kSendsParts) cluster_arrive(); // what was sent to this block is there
+    for (int row = begin + warp; row < end; row += kWarps) {
         const int token = row / p.group;
-        combine_row<false, kLaneChannels, kPartsAtOnce>(p, parts, count, s, token, work.head0 + row - token * p.group,
-                                                        0, p.dim_v, lane);
-    };
-    if (p.splits == 1) {
-        for (int row = warp; row < total; row += kWarps) finish(parts_of(row), kKeyWarps, row);
-        return;
+        const SharedParts parts = is_cluster ? received_parts(rows, row) : parts_of_warps(row);
+        combine_row<false, kLaneChannels, kPartsAtOnce>(p, parts, is_cluster ? rows.blocks : kKeyWarps, s, token,
+                                                        work.head0 + row - token * p.group, 0, p.dim_v, lane);
     }
-    if (!clustered) {
-        float *to = partial();
-        for (int row = warp; row < total; row += kWarps)
-            merge_row(parts_of(row), p.dim_v, to + static_cast<i64>(row) * p.dim_v,
-                      to + static_cast<i64>(kRows) * p.dim_v + row, kRows, lane);
-        return;
-    }
-    if constexpr (kKeyWarps > 1) {
-        float *merged = reinterpret_cast<float *>(shared_memory + kAt.merged);
-        for (int row = warp; row < total; row += kWarps)
-            merge_row(parts_of(row), p.dim_v, merged + row * kPartStep, merged + row * kPartStep + kDimV, 1, lane);
-    }
-    cluster_barrier();
-    for (int row = work.split + p.splits * warp; row < total; row += p.splits * kWarps) {
-        const SharedParts parts = {base + kAt.merged + static_cast<u32>(row * kPartStep * 4), 0, true};
-        if constexpr (kRowWarps == 1)
-            finish_row_of_cluster(p, parts, s, work.head0, row, lane);
-        else // registers are few
-            finish(parts, p.splits, row);
-    }
-    cluster_barrier(); // until then others read what is here
+    if (kSendsParts) cluster_wait(); // until then what this block sends may have to be read
 }

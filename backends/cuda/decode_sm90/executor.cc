@@ -21,6 +21,8 @@
 namespace attn::sm90 {
 namespace {
 
+static_assert(gpu::kMostClusterBlocks <= DecodeShape::kMostClusterSplits, "shared memory holds what they send");
+
 constexpr int64_t kMostBlocks = (int64_t{1} << 31) - 1; ///< Of threads, in a launch.
 
 /// Queries of a head up to which no other kernel for Hopper serves a plan. With more of them, up to the rows of a tile,

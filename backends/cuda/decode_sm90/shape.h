@@ -13,9 +13,9 @@ namespace attn::sm90 {
 using gpu::i32;
 
 /// Where parts of shared memory begin, in bytes. Parts of rows take the place of the stages once those are read no
-/// more.
+/// more: those of the warps of this block, and behind them, of more than 16 rows, what blocks of the cluster send.
 struct DecodeLayout {
-    i32 stages, parts, merged, barriers, bytes;
+    i32 stages, parts, received, barriers, bytes;
 };
 
 struct DecodeShape {
@@ -30,6 +30,7 @@ struct DecodeShape {
     static constexpr i32 kWarpRows = 16, kMostRows = 64;
     static constexpr i32 kKeys = 64; ///< Of a stage.
     static constexpr i32 kMostStages = 8;
+    static constexpr i32 kMostClusterSplits = 8;
 
     /// The warps that compute are a grid of so many by so many: each has 16 rows and a part of the keys.
     constexpr i32 row_warps() const { return rows / kWarpRows; }
@@ -47,16 +48,23 @@ struct DecodeShape {
     /// Floats of a row of a part: channels, maximum, sum; rows begin in different banks.
     constexpr i32 part_step() const { return dim_v + 8; }
     constexpr i32 part_bytes() const { return rows * part_step() * 4; }
+    /// Rows that a block of a cluster receives at most: it finishes every n-th row, which each of n blocks sends.
+    constexpr i32 most_received() const { return rows + kMostClusterSplits - 1; }
+    constexpr i32 received_bytes() const { return most_received() * part_step() * 4; }
+    /// Whether these have a place of their own, so that a block may send before others have read K and V.
+    constexpr bool receives_apart() const { return rows == kWarpRows; }
 
     constexpr DecodeLayout shared() const
     {
         DecodeLayout at = {};
         at.stages = 0;
         at.parts = 0;
-        at.merged = at.parts + (key_warps() > 1 ? key_warps() * part_bytes() : 0); // one part is merged as it is
-        const i32 parts_end = at.merged + part_bytes(), stages_end = stages * stage_bytes();
-        at.barriers = parts_end > stages_end ? parts_end : stages_end;
-        at.bytes = at.barriers + 16 * stages;
+        const i32 parts_end = key_warps() * part_bytes();
+        const i32 stages_end = stages * stage_bytes();
+        at.received = receives_apart() && stages_end > parts_end ? stages_end : parts_end;
+        at.barriers = at.received + received_bytes();
+        if (at.barriers < stages_end) at.barriers = stages_end;
+        at.bytes = at.barriers + 16 * stages + 8;
         return at;
     }
 

@@ -663,11 +663,11 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kThreads, 1) attn_dense
     // The next kernel may begin as soon as there is room; it waits for the end of this one, as this one does now for
     // the one before.
     launch_dependents();
-    wait_for_kernel_before();
     if constexpr (kCluster > 1)
         cluster_barrier();
     else
         __syncthreads();
+    wait_for_kernel_before();
     const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
     if (warpgroup == 0) {
         give_registers<kShape.producer_registers()>();

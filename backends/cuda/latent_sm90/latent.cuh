@@ -553,6 +553,10 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), 1)
     // The next kernel may begin as soon as there is room; it waits for the end of this one, as this one does now for
     // the one before.
     launch_dependents();
+    if constexpr (kCluster > 1)
+        cluster_barrier();
+    else
+        __syncthreads();
     wait_for_kernel_before();
     const Work work(p);
     const Sequence s = sequence_of(p.sequences, work.batch);
@@ -560,10 +564,6 @@ extern "C" __global__ void __launch_bounds__(attn::sm90::kShape.threads(), 1)
     if (work.first >= total) return; // no rows
     const Schedule schedule(p.mask, s, work.first / p.group, (smaller(work.first + kRows, total) - 1) / p.group, kKeys);
     const SplitRange blocks(schedule.count, work.split, p.splits);
-    if constexpr (kCluster > 1)
-        cluster_barrier();
-    else
-        __syncthreads();
     const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
     if (warpgroup == LatentShape::kConsumers) {
         give_registers<LatentShape::kProducerRegisters>();

@@ -56,6 +56,21 @@ ATTN_DEVICE void mbarrier_wait(u32 barrier, u32 parity)
                  : "memory");
 }
 
+/// Likewise, for bytes that blocks of the cluster send: see send_to_block().
+ATTN_DEVICE void mbarrier_wait_for_blocks(u32 barrier, u32 parity)
+{
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "WAIT:\n"
+                 "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+                 "@done bra DONE;\n"
+                 "bra WAIT;\n"
+                 "DONE:\n"
+                 "}" ::"r"(barrier),
+                 "r"(parity)
+                 : "memory");
+}
+
 } // namespace attn::ptx
 
 #endif
