@@ -297,7 +297,7 @@ def write_markdown(path: Path, all_results: list[list[Result]], facts: list[str]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="only rows whose name contains one of these, by commas")
-    parser.add_argument("--group", default="", help="only these groups, by commas: dense, more, decode, page, mask")
+    parser.add_argument("--group", default="", help="only these groups, by commas: dense, half, more, decode, page, mask")
     parser.add_argument("--peers", default="cudnn,fa2,flex,contiguous,graph,twin", help="which to compare with, by commas")
     parser.add_argument("--quick", action="store_true", help="few rows, one round")
     parser.add_argument("--rounds", type=int, default=0, help="bursts of each library on a row, at least (2)")
@@ -354,8 +354,15 @@ def main() -> int:
     def measure_ceilings() -> dict[str, float]:
         return {
             "matmul": compare_ceilings.matmul_tflops(median_of),
+            "matmul fp16": compare_ceilings.matmul_tflops(median_of, torch.float16),
             "read": compare_ceilings.read_gbps(median_of),
         }
+
+    def say_ceilings(ceilings: dict[str, float]) -> str:
+        return (
+            f"matrix product {ceilings['matmul']:.0f} TFLOP/s ({ceilings['matmul fp16']:.0f} in float16), "
+            f"reading {ceilings['read']:.0f} GB/s"
+        )
 
     properties = library.device(device, 0)
     cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
@@ -366,7 +373,7 @@ def main() -> int:
         f"{time.strftime('%Y-%m-%d %H:%M')} UTC, seed {options.seed}",
     ]
     ceilings = measure_ceilings()
-    facts.append(f"ceilings: matrix product {ceilings['matmul']:.0f} TFLOP/s, reading {ceilings['read']:.0f} GB/s")
+    facts.append(f"ceilings: {say_ceilings(ceilings)}")
     print("\n".join(facts), flush=True)
 
     rounds = options.rounds or (1 if options.quick else 2)
@@ -382,7 +389,7 @@ def main() -> int:
         print(say(results, ceilings), flush=True)
         torch.cuda.empty_cache()
     after = measure_ceilings()
-    facts.append(f"at the end: matrix product {after['matmul']:.0f} TFLOP/s, reading {after['read']:.0f} GB/s")
+    facts.append(f"at the end: {say_ceilings(after)}")
     print(facts[-1])
     if skipped:
         print(f"out of time ({options.budget:.0f} s), not measured: {', '.join(skipped)}")

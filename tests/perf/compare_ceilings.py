@@ -30,9 +30,9 @@ READ_BYTES = 2 << 30
 MATMUL = 8192
 
 
-def matmul_tflops(burst: Callable[[Callable[[], object]], float]) -> float:
+def matmul_tflops(burst: Callable[[Callable[[], object]], float], dtype: torch.dtype = torch.bfloat16) -> float:
     """`burst` gives the median time of a function in ms."""
-    a, b = (torch.randn(MATMUL, MATMUL, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
+    a, b = (torch.randn(MATMUL, MATMUL, device=DEVICE, dtype=dtype) for _ in range(2))
     out = torch.empty_like(a)
     return 2.0 * MATMUL**3 / 1e12 / (burst(lambda: torch.matmul(a, b, out=out)) / 1e3)
 

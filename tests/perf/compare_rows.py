@@ -22,7 +22,7 @@ BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 @dataclass(frozen=True)
 class Row:
     name: str
-    group: str  # dense, more, decode, page, mask
+    group: str  # dense, half, more, decode, page, mask
     batch: int
     queries: int
     keys: int
@@ -121,6 +121,16 @@ def dense_rows() -> list[Row]:
     return rows
 
 
+def half_rows() -> list[Row]:
+    """The bfloat16 rows of dense_rows() in float16, each beside itself in bfloat16."""
+    rows = []
+    for row in dense_rows():
+        if row.dtype == "bfloat16":
+            named = replace(row, name=f"fp16 {row.name}", group="half", dtype="float16", over_cudnn=0.0, bar_tflops=0.0)
+            rows.append(replace(named, peers=("cudnn", "twin"), twin=row, of_twin=0.98, quick=False))
+    return rows
+
+
 def more_rows() -> list[Row]:
     """What is compared with plainer rows of the same work: float16, heads in groups, sequences of mixed lengths; and MLA."""
 
@@ -173,7 +183,7 @@ def decode_rows() -> list[Row]:
             )
         )
     rows.append(Row("decode h32 b8 k8192", "decode", 8, 1, 8192, 32, 32, 128, peers=("cudnn", "fa2")))
-    rows.append(Row("decode h64/1 b32 k8192", "decode", 32, 1, 8192, 64, 1, 128, peers=("cudnn", "fa2")))
+    rows.append(Row("decode h64/1 b32 k8192", "decode", 32, 1, 8192, 64, 1, 128, peers=("cudnn", "fa2", "graph")))
     rows.append(Row("decode h32/8 d64 b32 k8192", "decode", 32, 1, 8192, 32, 8, 64, peers=("cudnn", "fa2")))
     for batch, keys in ((32, 8192), (128, 4096)):
         for page, share in ((16, 0.95), (64, 0.95), (1, 0.75)):
@@ -211,4 +221,4 @@ def mask_rows() -> list[Row]:
 
 
 def all_rows() -> list[Row]:
-    return dense_rows() + more_rows() + decode_rows() + mask_rows()
+    return dense_rows() + half_rows() + more_rows() + decode_rows() + mask_rows()
