@@ -47,6 +47,18 @@ struct PositionRange {
     i64 least, most;
 };
 
+/// Of the positions of a lane.
+template <class Integer, int kOfLane>
+ATTN_DEVICE void find_range(const Integer (&x)[kOfLane], Integer *least, Integer *most)
+{
+    *least = *most = x[0];
+#pragma unroll
+    for (int i = 1; i < kOfLane; ++i) {
+        if (x[i] < *least) *least = x[i];
+        if (x[i] > *most) *most = x[i];
+    }
+}
+
 /// Of 32 x kOfLane tokens, of which `mine` is the first that this lane reads; the next are `step` bytes apart.
 /// Positions are of type Integer. All lanes of a warp ask together, here and below.
 template <class Integer, int kOfLane>
@@ -59,12 +71,8 @@ ATTN_DEVICE PositionRange range_of_whole(const char *mine, i64 step)
         mine += step;
         asm volatile("" : "+l"(mine)); // or the compiler works out all addresses first: registers are few
     }
-    Integer least = x[0], most = x[0];
-#pragma unroll
-    for (int i = 1; i < kOfLane; ++i) {
-        if (x[i] < least) least = x[i];
-        if (x[i] > most) most = x[i];
-    }
+    Integer least, most;
+    find_range(x, &least, &most);
     if constexpr (sizeof(Integer) == sizeof(i32))
         return {__reduce_min_sync(kAllLanes, least), __reduce_max_sync(kAllLanes, most)};
     else
@@ -88,12 +96,8 @@ ATTN_DEVICE PositionRange range_of(const TokenView &positions, const char *first
         read(i64{});
     else
         read(i32{});
-    PositionRange range = {x[0], x[0]};
-#pragma unroll
-    for (int i = 1; i < kOfLane; ++i) {
-        if (x[i] < range.least) range.least = x[i];
-        if (x[i] > range.most) range.most = x[i];
-    }
+    PositionRange range;
+    find_range(x, &range.least, &range.most);
     return {~warp_most(~range.least), warp_most(range.most)};
 }
 
