@@ -221,4 +221,4 @@ def mask_rows() -> list[Row]:
 
 
 def all_rows() -> list[Row]:
-    return dense_rows() + half_rows() + more_rows() + decode_rows() + mask_rows()
+    return dense_rows() + more_rows() + decode_rows() + mask_rows() + half_rows()
