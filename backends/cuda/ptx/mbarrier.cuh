@@ -40,36 +40,33 @@ ATTN_DEVICE void mbarrier_expect(u32 barrier, u32 bytes)
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 
+/// `order`: the suffix of the instruction that says what a thread sees after its wait.
+#define ATTN_WAIT_FOR_PHASE(order, barrier, parity) \
+    asm volatile("{\n" \
+                 ".reg .pred done;\n" \
+                 "WAIT:\n" \
+                 "mbarrier.try_wait.parity" order ".shared::cta.b64 done, [%0], %1;\n" \
+                 "@done bra DONE;\n" \
+                 "bra WAIT;\n" \
+                 "DONE:\n" \
+                 "}" ::"r"(barrier), \
+                 "r"(parity) \
+                 : "memory")
+
 /// Waits for the end of a phase, by its parity: that of the first is 0. Of a new barrier the phase before the first,
 /// with parity 1, counts as ended.
 ATTN_DEVICE void mbarrier_wait(u32 barrier, u32 parity)
 {
-    asm volatile("{\n"
-                 ".reg .pred done;\n"
-                 "WAIT:\n"
-                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-                 "@done bra DONE;\n"
-                 "bra WAIT;\n"
-                 "DONE:\n"
-                 "}" ::"r"(barrier),
-                 "r"(parity)
-                 : "memory");
+    ATTN_WAIT_FOR_PHASE("", barrier, parity);
 }
 
 /// Likewise, for bytes that blocks of the cluster send: see send_to_block().
 ATTN_DEVICE void mbarrier_wait_for_blocks(u32 barrier, u32 parity)
 {
-    asm volatile("{\n"
-                 ".reg .pred done;\n"
-                 "WAIT:\n"
-                 "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
-                 "@done bra DONE;\n"
-                 "bra WAIT;\n"
-                 "DONE:\n"
-                 "}" ::"r"(barrier),
-                 "r"(parity)
-                 : "memory");
+    ATTN_WAIT_FOR_PHASE(".acquire.cluster", barrier, parity);
 }
+
+#undef ATTN_WAIT_FOR_PHASE
 
 } // namespace attn::ptx
 
