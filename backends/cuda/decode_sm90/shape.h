@@ -48,7 +48,7 @@ struct DecodeShape {
     /// Floats of a row of a part: channels, maximum, sum; rows begin in different banks.
     constexpr i32 part_step() const { return dim_v + 8; }
     constexpr i32 part_bytes() const { return rows * part_step() * 4; }
-    /// Rows that a block of a cluster receives at most: it finishes every n-th row, which each of n blocks sends.
+    /// Rows that a block of a cluster receives at most: it finishes one n-th, rounded up, which each of n blocks sends.
     constexpr i32 most_received() const { return rows + kMostClusterSplits - 1; }
     constexpr i32 received_bytes() const { return most_received() * part_step() * 4; }
     /// Whether these have a place of their own, so that a block may send before others have read K and V.

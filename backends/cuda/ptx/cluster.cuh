@@ -10,7 +10,7 @@ using gpu::u32;
 
 /// All threads of the cluster arrive, and wait for all, once each in turn; threads that have ended count as arrived.
 /// Others learn that a thread came here, and of the barriers that mbarrier_init_fence() made known, but of nothing else
-/// that it wrote: for that the cluster would wait for memory, half a microsecond.
+/// that it wrote: for that the cluster would wait for memory.
 ATTN_DEVICE void cluster_arrive()
 {
     asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
