@@ -45,6 +45,11 @@ TEST_F(DecodeSm90, EveryHeadHasAShape)
                 EXPECT_EQ(s.stage_bytes() % 1024, 0);
                 EXPECT_GE(s.stages, 3) << "or copies would wait for products";
                 const sm90::DecodeShape few = sm90::decode_shape_of(2, 1, dim_qk, dim_v);
+                if (rows > 16) {
+                    const sm90::DecodeShape many = sm90::decode_shape_of(2, 64, dim_qk, dim_v);
+                    EXPECT_EQ(s.stages, many.stages) << "parts of rows take the place of the stages, not more";
+                    EXPECT_EQ(s.blocks, many.blocks);
+                }
                 // The place for what 16 rows receive may cost a stage, or leave one block, which then has all memory.
                 const bool same_blocks = few.blocks == s.blocks;
                 EXPECT_GE(few.stages, same_blocks ? s.stages - 1 : 2 * s.stages) << dim_qk << " " << dim_v;
